@@ -1,0 +1,138 @@
+"""Reading and writing files so that bad input is named and nothing is left half-written."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+
+
+class InputError(Exception):
+    """Something the user can mend: the message names the file, what was found and the remedy."""
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
+
+    An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
+    traceback; Ctrl-C leaves with 130 as shells expect.
+    """
+    try:
+        sys.exit(main() or 0)
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "check the path, its permissions and the free space of the disk"
+        message = f"{where}{error.strerror or error}; {remedy}"
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode an image file whole, so that a truncated one is found here and not later.
+
+    Raises `InputError` for a missing, unreadable, truncated or oversized file.
+    """
+    path = Path(path)
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image; replace it or remove it from the folder") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}; make the image smaller") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InputError(f"{path}: broken image ({error}); fetch the file again") from None
+    return image
+
+
+def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An image file as an array, refused unless it is stored in the expected mode and size.
+
+    Args:
+        mode: `"L"` for (H, W) uint8 or `"RGB"` for (H, W, 3) uint8.
+        size: expected (width, height) in pixels, or None for any.
+
+    Raises `InputError` when the file is unreadable, of another mode or of another size.
+    """
+    image = open_image(path)
+    if image.mode != mode:
+        raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
+    if size is not None and image.size != size:
+        found, wanted = (f"{w}x{h}" for w, h in (image.size, size))
+        raise InputError(f"{path}: size is {found}, expected {wanted}; use the original file")
+    return np.asarray(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An 8-bit RGB image from any PIL mode: EXIF rotation applied, 16 bits scaled, alpha on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below `folder`, sorted by path; hidden files and folders are left out.
+
+    Raises `InputError` when the folder is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the folder that holds the images")
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in found if not any(s.startswith(".") for s in p.relative_to(folder).parts))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file beside its place, then rename it over, so that a reader never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException as error:
+        Path(beside).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """`write_bytes` for JSON, indented, with a final newline."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as a PNG; identical arrays give identical bytes."""
+    buffer = BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())
