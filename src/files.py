@@ -1,12 +1,15 @@
 """Reading and writing files so that bad input is named and nothing is left half-written."""
 
+import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -104,21 +107,28 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(s.startswith(".") for s in p.relative_to(folder).parts))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside its place, then rename it over, so that a reader never sees half of it."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file written beside `path`, renamed over it at the end; on any error nothing is left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
         os.chmod(beside, 0o644)
         os.replace(beside, path)
     except BaseException as error:
         Path(beside).unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename in (None, beside):
             error.filename = str(path)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing; see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,3 +146,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
     buffer = BytesIO()
     Image.fromarray(array).save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

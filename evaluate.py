@@ -1,0 +1,95 @@
+"""The competition's score of restored images: python evaluate.py --pred DIR --gt DIR --input DIR"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from src.checkpoints import fold_checkpoints, load_model
+from src.datasets.folds import fingerprint, fold_files
+from src.files import InputError, file_hash, run_script, write_json, write_png
+from src.inference import restore, restore_files
+from src.parallel import cores
+from src.scoring import Triple, matching_files, score_table, side_by_side
+from src.settings import RunSettings, parse_settings, pick_device
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Score a folder of restored PNGs, or with --fold a run's folds on the images they never saw."""
+
+    pred: Path | None = None
+    """Folder of restored PNGs; needs gt and input as well."""
+    gt: Path | None = None
+    """Folder of the truth, the same names."""
+    input: Path | None = None
+    """Folder of the damaged inputs, the same names; the hole is found in them."""
+    fold: int | Literal["all"] | None = None
+    """Restore and score the held-out images of this fold, or of all trained folds."""
+    folds: int = 5
+    """Number of folds that the scenes were split into."""
+    tta: Literal[1, 2, 8] = 1
+    """With fold: views averaged for each image."""
+    json: Path | None = None
+    """Write means and every image's scores to this file as well."""
+    picture: Path | None = None
+    """Write input, result and truth of four images, from the worst to the best score, to this PNG."""
+
+
+def out_of_fold(settings: Settings, checkpoint: Path) -> list[Triple]:
+    """Restore the images that one fold's model was not trained on, into `<run>/fold<k>/oof/`."""
+    model, description = load_model(checkpoint, pick_device(settings.device))
+    _, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, description["fold"])
+    if fingerprint(held_out) != description["held_out"]:
+        raise InputError(
+            f"{settings.data_dir / 'folds.csv'}: not the split that {checkpoint} was trained on"
+        )
+    output = checkpoint.parent / "oof"
+    jobs = [(source, output / f"{source.stem}.png") for source, _ in held_out]
+    recipe = {"checkpoint": file_hash(checkpoint), "tta": settings.tta}
+    failures = restore_files(
+        partial(restore, [model], tta=settings.tta), jobs, recipe, output.with_suffix(".json")
+    )
+    if failures:
+        raise InputError(failures[0])
+    return [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]
+
+
+def report(triples: list[Triple], settings: Settings) -> None:
+    """Score, print means and the worst five, write JSON and picture where asked."""
+    table, mean = score_table(triples)
+    print(f"{len(table)} images, mean: {mean}")
+    worst = table.sort_values("score").head(5)
+    print("worst:\n" + worst.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    if settings.json:
+        write_json(settings.json, {"mean": mean.as_dict(), "images": table.to_dict(orient="records")})
+    if settings.picture:
+        order = table["score"].argsort()
+        shown = order.iloc[np.linspace(0, len(order) - 1, min(4, len(order))).astype(int)]
+        write_png(settings.picture, np.vstack([side_by_side(*triples[i]) for i in shown]))
+        print(f"{settings.picture}: input, result and truth, the worst score on top")
+
+
+def main() -> None:
+    """Score what the command line asks for."""
+    settings = parse_settings(Settings)
+    torch.set_num_threads(cores())
+    folders = (settings.pred, settings.gt, settings.input)
+    if settings.fold is None:
+        if None in folders:
+            raise InputError("name --pred, --gt and --input, or --fold for the out-of-fold score of a run")
+        triples = matching_files(*folders)
+    else:
+        if folders != (None, None, None):
+            raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")
+        fold = None if settings.fold == "all" else settings.fold
+        checkpoints = fold_checkpoints(settings.run_dir, fold)
+        triples = [triple for path in checkpoints for triple in out_of_fold(settings, path)]
+    report(triples, settings)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,89 @@
+"""Restore the test images of the competition, or any photo: python infer.py --ensemble"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from src.checkpoints import fold_checkpoints, load_model
+from src.datasets.competition import read_test
+from src.files import InputError, file_hash, list_images, run_script
+from src.inference import BASELINES, Restore, restore, restore_files
+from src.parallel import cores
+from src.settings import RunSettings, parse_settings, pick_device
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Restore the images of test.csv, or any photo with --input. The same command again goes on."""
+
+    ensemble: bool = False
+    """Average all trained folds of the run."""
+    fold: int = 0
+    """The fold to use without --ensemble."""
+    tta: Literal[1, 2, 8] = 1
+    """Views averaged for each image: 1, 2 (mirrored) or 8 (mirrored and turned)."""
+    baseline: str = ""
+    """Use no model but "telea" (OpenCV's inpainting, left grey) or "input" (the input as it is)."""
+    input: Path | None = None
+    """A photo or a folder of photos to restore instead of the test images."""
+    output: Path | None = None
+    """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+
+
+def make_restorer(settings: Settings) -> tuple[Restore, dict]:
+    """The function from (gray, mask) to RGB that the settings ask for, and what it depends on."""
+    if settings.baseline:
+        if settings.baseline not in BASELINES:
+            known = ", ".join(BASELINES)
+            raise InputError(f"--baseline {settings.baseline}: unknown; choose one of {known}")
+        return BASELINES[settings.baseline], {"baseline": settings.baseline}
+    paths = fold_checkpoints(settings.run_dir, None if settings.ensemble else settings.fold)
+    device = pick_device(settings.device)
+    loaded = [load_model(path, device) for path in paths]
+    names = {description["model"] for _, description in loaded}
+    if len(names) > 1:
+        raise InputError(f"{settings.run_dir}: folds of different models ({', '.join(sorted(names))})")
+    print(f"{names.pop()}: {len(paths)} fold(s), {settings.tta} view(s), {device}")
+    recipe = {"checkpoints": {str(path): file_hash(path) for path in paths}, "tta": settings.tta}
+    return partial(restore, [model for model, _ in loaded], tta=settings.tta), recipe
+
+
+def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
+    """(photo, PNG to write) pairs and the output folder; raises `InputError` for missing input."""
+    output = settings.output or settings.run_dir / "test"
+    if settings.input is None:
+        paths = [settings.data_dir / path for path in read_test(settings.data_dir)["input_image_path"]]
+        return [(path, output / f"{path.stem}.png") for path in paths], output
+    if settings.output is None:
+        raise InputError("--input: needs --output as well, the folder for the restored PNGs")
+    root = settings.input.parent if settings.input.is_file() else settings.input
+    paths = [settings.input] if settings.input.is_file() else list_images(settings.input)
+    if not paths:
+        raise InputError(f"{settings.input}: no image file found; name a photo or a folder of photos")
+    targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
+    for index, path in enumerate(paths):
+        if targets.count(targets[index]) > 1:  # a.jpg beside a.png
+            targets[index] = output / path.relative_to(root).with_name(path.name + ".png")
+    return list(zip(paths, targets, strict=True)), output
+
+
+def main() -> int:
+    """Restore what the command line asks for; 2 when some photo could not be read."""
+    settings = parse_settings(Settings)
+    torch.set_num_threads(cores())
+    jobs, output = make_jobs(settings)
+    restorer, recipe = make_restorer(settings)
+    failures = restore_files(restorer, jobs, recipe, output.with_name(output.name + ".json"))
+    print(f"{len(jobs) - len(failures)} images in {output}")
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {len(jobs)} photos could not be read:\n  " + "\n  ".join(failures)
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

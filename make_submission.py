@@ -1,0 +1,34 @@
+"""Zip the restored test images for the leaderboard, checked: python make_submission.py"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.datasets.competition import read_test
+from src.files import file_hash, run_script
+from src.settings import RunSettings, parse_settings
+from src.submission import write_submission
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Zip exactly the PNGs that test.csv asks for; anything missing, extra or malformed is refused."""
+
+    pred: Path | None = None
+    """The folder of restored test images; <output-dir>/<name>/test when left out."""
+    zip: Path | None = None
+    """The zip to write; <output-dir>/<name>/submission.zip when left out."""
+
+
+def main() -> None:
+    """Check and zip."""
+    settings = parse_settings(Settings)
+    folder = settings.pred or settings.run_dir / "test"
+    target = settings.zip or settings.run_dir / "submission.zip"
+    names = [Path(path).stem + ".png" for path in read_test(settings.data_dir)["input_image_path"]]
+    write_submission(folder, names, target)
+    size = target.stat().st_size / 1e6
+    print(f"{target}: {len(names)} images, {size:.1f} MB, sha256 {file_hash(target)}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,85 @@
+"""Check a competition folder, or build one of the same shape from photos."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from src.datasets.folds import load_folds
+
+from src.datasets.build import build, photos_below, sample_photos
+from src.datasets.check import check_folder, hole_table
+from src.files import InputError, run_script
+
+
+@dataclass(frozen=True)
+class Check:
+    """Verify a competition folder: every listed file decodes, has its size and obeys the grey rule."""
+
+    data_dir: Path = Path("data")
+    """The competition folder."""
+    folds: int = 5
+    """Folds that the scenes are split into, for folds.csv."""
+    seed: int = 0
+    """Seed of the split."""
+
+    def run(self) -> int:
+        """Print the summary and every defect; 1 if there is any."""
+        holes, defects = check_folder(self.data_dir)
+        print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
+        print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
+        if not defects:
+            print(f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}")
+            return 0
+        print(f"defects: {len(defects)}")
+        for defect in defects:
+            print(f"  {defect}")
+        return 1
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make a competition folder from a folder of colour photos."""
+
+    data_dir: Path = Path("data")
+    """The folder to make."""
+    photos: Path | None = None
+    """Folder of JPEG, PNG or WebP photos, nested ones too."""
+    sample: bool = False
+    """Use the photographs that scikit-image ships instead."""
+    crops_per_photo: int = 4
+    """512x512 crops of each photo."""
+    test_photos: float = 0.1
+    """Share of the photos that become test images, 0 to 1."""
+    seed: int = 0
+    """Seed of crops, damage and split."""
+
+    def run(self) -> int:
+        """Build the folder and print what was skipped."""
+        if (self.photos is None) == (not self.sample):
+            raise InputError("build: name either --photos DIR or --sample")
+        photos = sample_photos() if self.sample else photos_below(self.photos)
+        root = photos[0].parent if self.sample else self.photos
+        table, skipped = build(
+            photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed
+        )
+        for reason in skipped:
+            print(f"skipped {reason}")
+        tests = int(table["name"].str.startswith("TEST").sum())
+        photos_used = table["photo"].nunique()
+        print(
+            f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {photos_used} photos"
+        )
+        return 0
+
+
+Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Build, tyro.conf.subcommand("build")]
+
+
+def main() -> int:
+    """Run the command that the command line names."""
+    return tyro.cli(Command, description=__doc__).run()
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,103 @@
+"""Folds for validation: crops of one photo never lie on both sides of a split."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from src.datasets.competition import TRAIN_COLUMNS, read_train
+from src.datasets.scenes import find_scenes
+from src.files import InputError, write_text
+
+COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
+
+Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
+
+
+def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes near equal.
+
+    Args:
+        scenes: (N,) integers, the scene of each image.
+        folds: at least 2.
+        seed: same seed, same folds.
+
+    Raises `InputError` when there are fewer scenes than folds.
+    """
+    found = len(np.unique(scenes))
+    if folds < 2:
+        raise InputError(f"--folds {folds}: at least 2 are needed to validate on unseen scenes")
+    if found < folds:
+        raise InputError(
+            f"{found} scenes cannot fill {folds} folds; pass --folds {max(2, found)} or add photos"
+        )
+    # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the scenes.
+    one_class = np.zeros(len(scenes))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(scenes), np.int64)
+    for number, (_, members) in enumerate(splitter.split(one_class, one_class, scenes)):
+        fold[members] = number
+    return fold
+
+
+def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
+    """Training pairs with their scene and fold, in the order of `train.csv`.
+
+    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64). A `folds.csv`
+    found in the folder is used as it is, whatever `seed`; otherwise scenes are found (minutes) and it is
+    written.
+
+    Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
+    broken, lists other files than `train.csv`, splits a scene or holds another number of folds.
+    """
+    path = Path(data_dir) / "folds.csv"
+    train = read_train(data_dir)
+    if path.exists():
+        return _read_folds(path, train, folds)
+    scenes = find_scenes([Path(data_dir) / name for name in train["gt_image_path"]])
+    table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
+    write_text(path, table.to_csv(index=False))
+    return table
+
+
+def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
+    remedy = "delete it to split anew"
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV file ({error}); {remedy}") from None
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
+    table = table[COLUMNS]
+    if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
+        raise InputError(f"{path}: scene and fold must be integers; {remedy}")
+    if not table[TRAIN_COLUMNS].equals(train):
+        raise InputError(f"{path}: not the files of train.csv in their order; {remedy}")
+    if table.groupby("scene")["fold"].nunique().max() > 1:
+        raise InputError(f"{path}: a scene lies in two folds; {remedy}")
+    found = sorted(table["fold"].unique())
+    if found != list(range(folds)):
+        numbers = ", ".join(map(str, found[:10]))
+        raise InputError(
+            f"{path}: folds {numbers}, expected 0 to {folds - 1}; {remedy}, or pass --folds {len(found)}"
+        )
+    return table
+
+
+def fold_files(data_dir: Path, folds: int, seed: int, fold: int) -> tuple[Pairs, Pairs]:
+    """(input, truth) files to train on and to validate on for one fold; see `load_folds` for errors."""
+    table = load_folds(data_dir, folds, seed)
+    inputs, truths = ([Path(data_dir) / path for path in table[column]] for column in TRAIN_COLUMNS)
+    parts: tuple[Pairs, Pairs] = ([], [])
+    for source, truth, number in zip(inputs, truths, table["fold"], strict=True):
+        parts[int(number == fold)].append((source, truth))
+    return parts
+
+
+def fingerprint(pairs: Pairs) -> str:
+    """A short hash of the inputs' file names: tells whether a model was held out from these images."""
+    names = "\n".join(source.name for source, _ in pairs)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""Scenes: which images are crops of one and the same photo, found from the images alone.
+
+SIFT keypoints in an inverted file propose pairs, matched keypoints align them, pixels decide.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import faiss
+import numpy as np
+import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
+from tqdm import tqdm
+
+from src.datasets.competition import SIZE, read_truth
+from src.parallel import parallel_map
+
+SIDE = SIZE[0]
+DETECT = 192  # side in pixels at which keypoints are sought: 256 takes twice the time and matches no better
+KEYPOINTS = 64  # kept of an image
+CELLS = 4  # cells a side that take turns to give their strongest, or a busy corner would take all
+CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
+DIMENSIONS = 32  # of 128; all crops that shared a quarter still became candidates
+LEVELS = 254.0  # descriptors are rounded to integers: sums are then exact, whatever the thread or the BLAS
+NEAR = 90.0  # farthest match, in rounded RootSIFT units (0.35 of the unit sphere's radius)
+NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
+LISTS = 4.0  # inverted lists per square root of the number of descriptors: the search grows as n^1.5
+PROBES = 8
+TRAINING = 64  # descriptors a list is trained on
+MIN_VOTES = 5  # matches in the index that make a pair worth aligning; crops sharing a quarter had 6 or more
+MIN_INLIERS = 4  # 2 fix a similarity, 2 confirm it
+TOLERANCE = 6.0  # pixels of 512 by which an inlier may miss
+SMALL = 128  # side in pixels at which pixels are compared: recompression is averaged away
+WINDOW = 11  # side of the comparison windows
+TEXTURE = 3.0  # grey levels of standard deviation above which a window counts: flat sky always agrees
+MIN_TEXTURE = 0.05  # share of the image that must count; less is one road sign seen in two streets
+MIN_CORRELATION = 0.8  # crops of one photo 0.84 to 1.00 (1st to 99th percentile), of two sites 0.67 at most
+
+
+class Features(NamedTuple):
+    """What is kept of an image."""
+
+    points: np.ndarray  # (k, 2) float32, x and y in pixels of the whole image, k <= KEYPOINTS
+    descriptors: np.ndarray  # (k, 128) uint8, SIFT
+    small: np.ndarray  # (SMALL, SMALL) uint8, grey
+
+
+def describe(rgb: np.ndarray) -> Features:
+    """Keypoints and a small grey copy of an image, (512, 512, 3) uint8."""
+    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    reduced = cv2.resize(gray, (DETECT, DETECT), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(gray, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
+    sift = cv2.SIFT_create(contrastThreshold=CONTRAST)
+    found = {point.pt: point for point in sift.detect(reduced, None)}
+    ranks, taken = [], {}
+    for point in sorted(found.values(), key=lambda point: (-point.response, point.pt)):
+        point.angle = 0.0  # crops are never turned, and upright descriptors confuse fewer corners
+        cell = tuple(int(value * CELLS / DETECT) for value in point.pt)
+        taken[cell] = taken.get(cell, 0) + 1
+        ranks.append((taken[cell], point))
+    points = [point for _, point in sorted(ranks, key=lambda pair: pair[0])[:KEYPOINTS]]
+    points, descriptors = sift.compute(reduced, points)
+    if not points:
+        return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), small)
+    places = (np.array([point.pt for point in points]) + 0.5) * (SIDE / DETECT) - 0.5
+    return Features(places.astype(np.float32), descriptors.astype(np.uint8), small)
+
+
+def describe_file(path: Path) -> Features:
+    """`describe` of a ground truth; raises `InputError` as `read_truth` does."""
+    return describe(read_truth(path))
+
+
+def find_scenes(paths: list[Path]) -> np.ndarray:
+    """Scene of each image, (N,) int64, numbered from 0 by first appearance.
+
+    Images share a scene when their overlap is found, directly or through others. The same files give the
+    same scenes, on any number of cores. Raises `InputError` for a file that is no ground truth.
+    """
+    return group(list(parallel_map(describe_file, paths, "describing images")))
+
+
+def group(features: list[Features]) -> np.ndarray:
+    """`find_scenes` of images already described."""
+    vectors = reduce_descriptors([image.descriptors for image in features])
+    joined = DisjointSet(range(len(features)))
+    for i, j in tqdm(candidates(vectors), desc="comparing pairs", unit="pair", dynamic_ncols=True):
+        if not joined.connected(i, j) and overlap(features[i], features[j], vectors[i], vectors[j]):
+            joined.merge(i, j)
+    return pd.factorize(np.array([joined[i] for i in range(len(features))]))[0]
+
+
+def reduce_descriptors(descriptors: list[np.ndarray]) -> list[np.ndarray]:
+    """RootSIFT (Arandjelović and Zisserman, 2012) on its principal axes: (k, 32) float32 integers each."""
+    sample = _root(np.concatenate(descriptors[:: 1 + len(descriptors) // 1024]))
+    axes = np.linalg.eigh(sample.T @ sample)[1][:, -DIMENSIONS:] * LEVELS
+    return [np.rint(_root(image) @ axes).astype(np.float32) for image in descriptors]
+
+
+def _root(descriptors: np.ndarray) -> np.ndarray:
+    return np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1))
+
+
+def candidates(vectors: list[np.ndarray]) -> list[tuple[int, int]]:
+    """Pairs of images with enough neighbouring descriptors, the most votes first."""
+    count = len(vectors)
+    data = np.concatenate(vectors)
+    owner = np.repeat(np.arange(count), [len(image) for image in vectors])
+    if not len(data):
+        return []
+    lists = max(1, min(int(LISTS * len(data) ** 0.5), len(data) // TRAINING))
+    index = faiss.index_factory(DIMENSIONS, f"IVF{lists},Flat")
+    index.cp.seed = 0
+    index.cp.int_centroids = True
+    index.cp.max_points_per_centroid = TRAINING
+    index.nprobe = PROBES
+    index.train(data)
+    index.add(data)
+    pairs = []
+    for start in range(0, len(data), 1 << 16):
+        distance, found = index.search(data[start : start + (1 << 16)], NEIGHBOURS)
+        row, column = np.nonzero((distance < NEAR**2) & (found >= 0))
+        votes = np.unique((start + row) * count + owner[found[row, column]])  # one a keypoint and image
+        mine, other = owner[votes // count], votes % count
+        pairs.append((np.minimum(mine, other) * count + np.maximum(mine, other))[mine != other])
+    pairs, votes = np.unique(np.concatenate(pairs), return_counts=True)
+    order = np.argsort(-votes, kind="stable")[: (votes >= MIN_VOTES).sum()]
+    return [divmod(int(pair), count) for pair in pairs[order]]
+
+
+def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarray) -> bool:
+    """Whether two images show the same pixels, up to shift, scale and recompression."""
+    squares = (vectors_a**2).sum(axis=1)[:, None] + (vectors_b**2).sum(axis=1)
+    distance = squares - 2 * vectors_a @ vectors_b.T
+    nearest = distance.argmin(axis=1)
+    mutual = distance.argmin(axis=0)[nearest] == np.arange(len(nearest))
+    match = np.flatnonzero(mutual & (distance.min(axis=1) < NEAR**2))
+    if len(match) < MIN_INLIERS:
+        return False
+    matrix, inliers = cv2.estimateAffinePartial2D(
+        a.points[match], b.points[nearest[match]], ransacReprojThreshold=TOLERANCE
+    )
+    if matrix is None or inliers.sum() < MIN_INLIERS:
+        return False
+    step = SIDE / SMALL
+    matrix[:, 2] = (matrix[:, 2] + (matrix[:, :2].sum(axis=1) - 1) * (step - 1) / 2) / step
+    return correlation(a.small, b.small, matrix) >= MIN_CORRELATION
+
+
+def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
+    """Mean correlation, -1 to 1, of the textured windows that `a`, warped by `matrix`, shares with `b`.
+
+    Each window counts alike, because over a whole image one contrasty sign or skyline outweighs everything
+    else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); too little texture in common gives 0.
+    """
+    warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
+    inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)
+    inside = cv2.blur(inside, (WINDOW, WINDOW), borderType=cv2.BORDER_CONSTANT) > 0.999
+    b = b.astype(np.float32)
+    mean_a, mean_b = _mean(warped), _mean(b)
+    var_a, var_b = _mean(warped**2) - mean_a**2, _mean(b**2) - mean_b**2
+    textured = inside & (np.maximum(var_a, var_b) > TEXTURE**2)
+    if textured.mean() < MIN_TEXTURE:
+        return 0.0
+    norm = np.sqrt(np.maximum(var_a, 1) * np.maximum(var_b, 1))
+    return float(((_mean(warped * b) - mean_a * mean_b) / norm)[textured].mean())
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return cv2.blur(values, (WINDOW, WINDOW))

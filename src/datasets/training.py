@@ -1,0 +1,97 @@
+"""Training and validation images as tensors; which image gets which damage depends on seeds alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from src.damage import synthesize
+from src.datasets.competition import SIZE, read_truth
+
+
+def augmentation(image_size: int) -> A.Compose:
+    """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
+
+    Crops range from native resolution to the whole photo. Tone changes alike in all channels, so that
+    hue, which the score counts, stays as it was.
+    """
+    native = (image_size / min(SIZE)) ** 2
+    return A.Compose(
+        [
+            A.RandomResizedCrop((image_size, image_size), scale=(min(0.5, native), 1.0), ratio=(0.8, 1.25)),
+            A.HorizontalFlip(p=0.5),
+            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=0.5),
+            A.RandomGamma(gamma_limit=(85, 118), p=0.3),
+        ]
+    )
+
+
+class TrainingImages(Dataset):
+    """Truth images, augmented and damaged afresh in each epoch.
+
+    An item is asked for by (epoch, index) and depends on these and the seed alone, so that neither the
+    number of workers nor an interruption changes what is trained on. It holds uint8 tensors: `damaged`,
+    `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S).
+    """
+
+    def __init__(self, paths: list[Path], image_size: int, seed: int):
+        self.paths = paths
+        self.seed = seed
+        self.transform = augmentation(image_size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        self.transform.set_random_seed(int(rng.integers(2**31)))
+        rgb = self.transform(image=read_truth(self.paths[index]))["image"]
+        damaged, mask = synthesize(rgb, rng)
+        gray = np.array(Image.fromarray(rgb).convert("L"))
+        return {
+            "damaged": torch.from_numpy(damaged)[None],
+            "mask": torch.from_numpy(mask.astype(np.uint8) * 255)[None],
+            "gray": torch.from_numpy(gray)[None],
+            "rgb": torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
+        }
+
+
+class EndlessSampler(Sampler):
+    """(epoch, index) pairs, shuffled anew each epoch, from sample number `start` on, without an end."""
+
+    def __init__(self, size: int, seed: int, start: int = 0):
+        self.size, self.seed, self.start = size, seed, start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, skip = divmod(self.start, self.size)
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            yield from ((epoch, int(index)) for index in order[skip:])
+            epoch, skip = epoch + 1, 0
+
+
+def training_batches(
+    paths: list[Path], image_size: int, batch_size: int, workers: int, seed: int, start: int
+) -> Iterator[dict[str, Tensor]]:
+    """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says."""
+    return iter(
+        DataLoader(
+            TrainingImages(paths, image_size, seed),
+            batch_size=batch_size,
+            sampler=EndlessSampler(len(paths), seed, start),
+            num_workers=workers,
+            worker_init_fn=_one_thread if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)

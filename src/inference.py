@@ -1,0 +1,119 @@
+"""From damaged grey to restored colour: views, folds, files."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.damage import detect
+from src.files import InputError, open_image, to_rgb, write_json, write_png
+from src.models import RestorationModel
+
+Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # gray (H, W), mask (H, W) to RGB (H, W, 3)
+VIEWS = {
+    1: [(0, False)],
+    2: [(0, False), (0, True)],
+    8: [(turns, flip) for turns in range(4) for flip in (False, True)],
+}
+
+
+def view(images: Tensor, turns: int, flip: bool) -> Tensor:
+    """(…, H, W) mirrored left to right if `flip`, then turned by `turns` quarters."""
+    return torch.rot90(images.flip(-1) if flip else images, turns, (-2, -1))
+
+
+def unview(images: Tensor, turns: int, flip: bool) -> Tensor:
+    """The inverse of `view`."""
+    images = torch.rot90(images, -turns, (-2, -1))
+    return images.flip(-1) if flip else images
+
+
+@torch.inference_mode()
+def restore(
+    models: Sequence[RestorationModel], gray: np.ndarray, mask: np.ndarray, tta: int = 1
+) -> np.ndarray:
+    """Restore one image with an ensemble: estimates are averaged over views and models, then decoded once.
+
+    Args:
+        models: in evaluation mode, all of one class and on one device.
+        gray: (H, W) uint8, damaged.
+        mask: (H, W) bool, True where lost.
+        tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned).
+
+    Returns: (H, W, 3) uint8 RGB.
+    """
+    device = next(models[0].parameters()).device
+    damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(device)
+    lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(device)
+    total, count = None, len(models) * len(VIEWS[tta])
+    for turns, flip in VIEWS[tta]:
+        inputs = view(damaged, turns, flip), view(lost, turns, flip)
+        for model in models:
+            estimate = unview(model.predict(*inputs), turns, flip) / count
+            total = estimate if total is None else total + estimate
+    return models[0].decode(total, damaged, lost)[0].permute(1, 2, 0).cpu().numpy()
+
+
+def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """OpenCV's inpainting of Telea 2004 with a radius of 3 px, left grey: what needs no training."""
+    filled = cv2.inpaint(gray, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    return np.repeat(filled[..., None], 3, axis=2)
+
+
+def as_it_is(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The damaged input itself, as RGB."""
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+BASELINES: dict[str, Restore] = {"input": as_it_is, "telea": telea}
+
+
+def read_gray(path: Path) -> np.ndarray:
+    """Any photo as (H, W) uint8: colour through PIL's luma, 16 bits scaled; raises `InputError`."""
+    image = open_image(path)
+    if image.mode != "L":
+        image = to_rgb(image).convert("L")
+    return np.asarray(image)
+
+
+def restore_files(
+    restore_one: Restore, jobs: Sequence[tuple[Path, Path]], recipe: dict, manifest: Path
+) -> list[str]:
+    """Restore files, going on where an earlier call with the same recipe stopped.
+
+    Args:
+        jobs: (photo, PNG to write) pairs.
+        recipe: what the results depend on besides the photos; kept in the file `manifest`. Results of
+            another recipe are removed first.
+
+    Returns: an error line for each photo that could not be read; the others are restored.
+    """
+    recipe = json.loads(json.dumps(recipe, default=str))
+    if not _is_recipe(manifest, recipe):
+        for _, target in jobs:
+            target.unlink(missing_ok=True)
+        write_json(manifest, recipe)
+    waiting = [(source, target) for source, target in jobs if not target.exists()]
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
+    failures = []
+    for source, target in tqdm(waiting, desc="restoring", unit="image", dynamic_ncols=True):
+        try:
+            gray = read_gray(source)
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        write_png(target, restore_one(gray, detect(gray)))
+    return failures
+
+
+def _is_recipe(manifest: Path, recipe: dict) -> bool:
+    try:
+        return json.loads(manifest.read_text()) == recipe
+    except (FileNotFoundError, ValueError):
+        return False

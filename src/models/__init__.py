@@ -1,0 +1,23 @@
+"""The models, by name."""
+
+import inspect
+
+from src.files import InputError
+from src.models.base import RestorationModel
+from src.models.full_pipeline import FullPipeline
+from src.models.gan import Gan
+
+MODELS: dict[str, type[RestorationModel]] = {"full_pipeline": FullPipeline, "gan": Gan}
+
+
+def model_class(name: str) -> type[RestorationModel]:
+    """The class of a model; raises `InputError` that lists the right names for a wrong one."""
+    if name not in MODELS:
+        raise InputError(f"--model {name}: unknown; choose one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def create_model(name: str, **arguments: object) -> RestorationModel:
+    """Build a model with those of `arguments` that it knows; see `model_class` for errors."""
+    known = inspect.signature(model_class(name)).parameters
+    return MODELS[name](**{key: value for key, value in arguments.items() if key in known})

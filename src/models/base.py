@@ -1,0 +1,47 @@
+"""What training and inference ask of every model."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Batch = dict[str, Tensor]
+
+
+class RestorationModel(nn.Module):
+    """Base of the models: damaged grey in, a colour estimate out.
+
+    A training batch holds `damaged` (B, 1, H, W), `mask` (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W)
+    and `rgb` (B, 3, H, W), float32 in [0, 1]. `arguments` rebuilds the model from its checkpoint.
+    """
+
+    image_size: ClassVar[int] = 256  # side of the training images in pixels, unless set otherwise
+    size_multiple: ClassVar[int] = 32  # inputs are padded to a multiple of this many pixels
+    min_batch_size: ClassVar[int] = 1
+    learning_rate: ClassVar[float] = 3e-4
+    arguments: dict
+
+    def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
+        """Optimizers by name; `losses` says which one a loss belongs to."""
+        return {"model": torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)}
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield (optimizer name, loss terms); the caller steps on their sum before asking for the next."""
+        raise NotImplementedError
+
+    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
+        """What an ensemble averages, (B, K, H, W); sides are multiples of `size_multiple`."""
+        raise NotImplementedError
+
+    def predict(self, damaged: Tensor, mask: Tensor) -> Tensor:
+        """`estimate` for any size: `damaged` and `mask` (B, 1, H, W) in [0, 1] are padded."""
+        height, width = damaged.shape[-2:]
+        pad = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
+        damaged, mask = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
+        return self.estimate(damaged, mask)[..., :height, :width]
+
+    def decode(self, estimate: Tensor, damaged: Tensor, mask: Tensor) -> Tensor:
+        """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds."""
+        return (estimate.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,42 @@
+"""The team report's second system: three U-Nets in a row, trained together."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from src.losses import pipeline_loss
+from src.models.base import Batch, RestorationModel
+from src.models.encoders import unet
+
+
+class FullPipeline(RestorationModel):
+    """Mask (1→1), inpainting (grey and mask, 2→1) and colour (1→3) U-Nets.
+
+    The architecture is the report's. Mended: the mask had no target (now binary cross-entropy against the
+    hole); the inpainting loss compared with the damaged input (now with the undamaged grey); outputs in
+    [-1, 1] were saved as if in [0, 1]; test files were renamed by row number (`infer.py` keeps names).
+    The mask enters the second U-Net as a probability instead of a raw score.
+    """
+
+    def __init__(self, encoder: str = "resnet34", encoder_weights: str = "none"):
+        super().__init__()
+        self.arguments = {"encoder": encoder}
+        self.mask_model = unet(encoder, encoder_weights, in_channels=1, classes=1)
+        self.inpaint_model = unet(encoder, encoder_weights, in_channels=2, classes=1)
+        self.colorize_model = unet(encoder, encoder_weights, in_channels=1, classes=3)
+
+    def forward(self, damaged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask logits (B, 1, H, W), grey (B, 1, H, W) and RGB (B, 3, H, W) from grey, all in [-1, 1]."""
+        mask_logits = self.mask_model(damaged)
+        inpainted = self.inpaint_model(torch.cat([damaged, mask_logits.sigmoid()], dim=1))
+        return mask_logits, inpainted, self.colorize_model(inpainted)
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """One step of all three U-Nets."""
+        outputs = self(batch["damaged"] * 2 - 1)
+        yield "model", pipeline_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
+
+    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
+        """RGB (B, 3, H, W), about [0, 1]; the model finds the hole itself and ignores `mask`."""
+        return self(damaged * 2 - 1)[2] / 2 + 0.5

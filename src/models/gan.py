@@ -1,0 +1,84 @@
+"""The team report's first system: an encoder-decoder generator against a discriminator."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from src.losses import discriminator_loss, generator_loss
+from src.models.base import Batch, RestorationModel
+
+ENCODER_WIDTHS = [64, 128, 256, 512, 512, 512, 512, 512, 512]  # 512 px down to 1 px
+DECODER_WIDTHS = [512, 512, 512, 512, 512, 256, 128, 64]
+DISCRIMINATOR_WIDTHS = [64, 128, 256, 512, 512, 512, 512]  # 512 px down to 4 px
+
+
+class Gan(RestorationModel):
+    """9-level generator and discriminator with binary cross-entropy.
+
+    The layers are the report's. Mended: there was no reconstruction loss (now 100·L1, pix2pix); it knew
+    grey only (now colour, so three channels leave the generator and enter the discriminator); its test
+    code used untrained weights (`infer.py` loads the checkpoint). The sigmoid moved into the loss.
+    """
+
+    image_size: ClassVar[int] = 512
+    size_multiple: ClassVar[int] = 512
+    min_batch_size: ClassVar[int] = 2  # batch normalization over the single pixel of the bottleneck
+    learning_rate: ClassVar[float] = 2e-4
+
+    def __init__(self):
+        super().__init__()
+        self.arguments = {}
+        down: list[nn.Module] = []
+        channels = 1
+        for width in ENCODER_WIDTHS:
+            down.append(nn.Conv2d(channels, width, 4, 2, 1))
+            if channels > 1:
+                down.append(nn.BatchNorm2d(width))
+            down.append(nn.LeakyReLU(0.2, inplace=True))
+            channels = width
+        up: list[nn.Module] = []
+        for width in DECODER_WIDTHS:
+            up += [
+                nn.ConvTranspose2d(channels, width, 4, 2, 1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        up += [nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
+        self.generator = nn.Sequential(*down, *up)
+
+        judge: list[nn.Module] = []
+        channels = 3
+        for width in DISCRIMINATOR_WIDTHS:
+            judge.append(nn.Conv2d(channels, width, 4, 2, 1))
+            if channels > 3:
+                judge.append(nn.InstanceNorm2d(width))
+            judge.append(nn.LeakyReLU(0.2, inplace=True))
+            channels = width
+        self.discriminator = nn.Sequential(*judge, nn.Conv2d(channels, 1, 4, 1, 0))
+
+    def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
+        """One AdamW a network, with the report's momentum of 0.5."""
+        settings = {"lr": lr, "weight_decay": weight_decay, "betas": (0.5, 0.999)}
+        return {
+            name: torch.optim.AdamW(getattr(self, name).parameters(), **settings)
+            for name in ("generator", "discriminator")
+        }
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """First the generator's step, then the discriminator's on the same images."""
+        rgb = batch["rgb"] * 2 - 1
+        fake = self.generator(batch["damaged"] * 2 - 1)
+        self.discriminator.requires_grad_(False)
+        yield "generator", generator_loss(self.discriminator(fake), fake, rgb)
+        self.discriminator.requires_grad_(True)
+        yield (
+            "discriminator",
+            discriminator_loss(self.discriminator(rgb), self.discriminator(fake.detach())),
+        )
+
+    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
+        """RGB (B, 3, H, W) in [0, 1]; `mask` is not used."""
+        return self.generator(damaged * 2 - 1) / 2 + 0.5

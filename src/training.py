@@ -1,0 +1,192 @@
+"""The parts of a training run: state, budget and schedule, validation, records."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from src.checkpoints import LAST, load_state, save_state
+from src.damage import detect
+from src.datasets.competition import read_input, read_truth
+from src.files import InputError, write_json, write_png, write_text
+from src.inference import restore
+from src.metrics import Score, mean_score, score_image
+from src.models import RestorationModel
+
+WARMUP = 0.03  # share of the run in which the learning rate rises
+LOG_EVERY = 20  # steps between lines of metrics.jsonl
+PICTURES = 4  # validation images that are shown
+
+
+def begin_run(folder: Path, config: dict, changeable: set[str]) -> None:
+    """Write `config.json` into the folder of a run, or check that it resumes the run that lies there.
+
+    Raises `InputError` when the folder holds a run with other settings than the `changeable` ones.
+    """
+    path = folder / "config.json"
+    if (folder / LAST).exists():
+        try:
+            earlier = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            raise InputError(f"{path}: missing or broken; delete {folder} to begin anew") from None
+        differing = [k for k in config if k not in changeable and config[k] != earlier.get(k)]
+        if differing:
+            found = ", ".join(f"{k} was {earlier.get(k)} and is {config[k]}" for k in differing)
+            raise InputError(f"{path}: other settings ({found}); take another --name or delete {folder}")
+    write_json(path, config)
+
+
+class TrainingState:
+    """A model in training with its averaged weights, optimizers and place in the run."""
+
+    def __init__(self, model: RestorationModel, lr: float, weight_decay: float, ema_decay: float):
+        self.model = model
+        self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True)
+        self.optimizers = model.optimizers(lr, weight_decay)
+        self.step = 0  # optimizer steps done
+        self.validated = 0  # step of the last validation
+        self.best = -math.inf  # best validation score
+        self.spent = 0.0  # wall-clock seconds of the run at the last save
+
+    def save(self, path: Path, spent: float) -> None:
+        """Write everything that a resumed run needs."""
+        self.spent = spent
+        numbers = {key: getattr(self, key) for key in ("step", "validated", "best", "spent")}
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        weights = {"model": self.model.state_dict(), "ema": self.ema.module.state_dict()}
+        save_state(path, numbers | weights | {"optimizers": optimizers, "rng": torch.get_rng_state()})
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` wrote; raises `InputError` when the file is broken or of another model."""
+        state = load_state(path)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.ema.module.load_state_dict(state["ema"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            torch.set_rng_state(state["rng"])
+            for key in ("step", "validated", "best", "spent"):
+                setattr(self, key, state[key])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: of another model ({reason}); delete it to begin anew") from None
+
+
+class Budget:
+    """How much of a run is done, by steps, by wall-clock, or by whichever ends first.
+
+    Args:
+        steps: optimizer steps of the whole run, or None.
+        seconds: wall-clock of the whole run, validation included, or None.
+        spent: seconds that earlier sessions of the run took.
+    """
+
+    def __init__(self, steps: int | None, seconds: float | None, spent: float):
+        self.steps, self.seconds = steps, seconds
+        self.reserve = 0.0  # seconds kept for the last validation
+        self._start = time.monotonic() - spent
+
+    def spent(self) -> float:
+        """Seconds since the run began, over all its sessions."""
+        return time.monotonic() - self._start
+
+    def reserve_validation(self, model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> None:
+        """Keep the time that a validation of `pairs` takes, judged by its first two images."""
+        validate(model, pairs[:1])
+        start = time.monotonic()
+        validate(model, pairs[:2])
+        self.reserve = (time.monotonic() - start) / len(pairs[:2]) * len(pairs)
+
+    def done(self, step: int) -> float:
+        """Share of the run that is done, 0 to 1; training ends at 1."""
+        shares = [0.0]
+        if self.steps is not None:
+            shares.append(step / self.steps)
+        if self.seconds is not None:
+            shares.append(self.spent() / max(1e-9, self.seconds - self.reserve))
+        return min(1.0, max(shares))
+
+
+def learning_rate(peak: float, done: float) -> float:
+    """Linear warm-up, then a cosine to zero, over the share `done` of the run (Loshchilov, Hutter 2017)."""
+    return peak * min(1.0, done / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def validate(model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> tuple[Score, list[np.ndarray]]:
+    """The competition's score over (input, truth) files, and pictures of the first four.
+
+    A picture is (512, 1536, 3) uint8: input, result and truth side by side.
+    """
+    scores, pictures = [], []
+    for source, target in tqdm(pairs, desc="validating", unit="image", leave=False, dynamic_ncols=True):
+        gray, true = read_input(source), read_truth(target)
+        mask = detect(gray)
+        pred = restore([model], gray, mask)
+        scores.append(score_image(true, pred, mask))
+        if len(pictures) < PICTURES:
+            pictures.append(np.hstack([np.repeat(gray[..., None], 3, axis=2), pred, true]))
+    return mean_score(scores), pictures
+
+
+def progress_bar(label: str, done: float) -> tqdm:
+    """A bar in per cent of the run, with the time left."""
+    style = "{desc}: {percentage:5.1f}%|{bar}| {elapsed} < {remaining}{postfix}"
+    return tqdm(desc=label, total=100.0, initial=100 * done, bar_format=style, dynamic_ncols=True)
+
+
+class Records:
+    """`metrics.jsonl`, TensorBoard curves and validation pictures of one fold.
+
+    Lines beyond `step` are dropped: an interrupted session wrote them after its last checkpoint.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self.folder = folder
+        self.path = folder / "metrics.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        write_text(self.path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+        self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._sums: dict[str, Tensor] = {}
+        self._since = time.monotonic()
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Gather the loss terms of a step; they stay on their device until `flush`."""
+        for key, value in terms.items():
+            self._sums[key] = self._sums.get(key, 0) + value.detach()
+
+    def flush(self, step: int, lr: float, images: int) -> str:
+        """Write the mean losses of the last `LOG_EVERY` steps with lr and images a second; a short text.
+
+        Raises `InputError` when a loss is not finite.
+        """
+        losses = {f"loss/{key}": float(value) / LOG_EVERY for key, value in self._sums.items()}
+        bad = [key for key, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise InputError(f"{self.path}: {', '.join(bad)} is not finite at step {step}; lower --lr")
+        now = time.monotonic()
+        speed = images / (now - self._since)
+        self._sums, self._since = {}, now
+        self.write(step, losses | {"lr": lr, "images_per_second": speed})
+        return f"{speed:.2f} images/s  " + "  ".join(f"{k[5:]} {v:.3f}" for k, v in losses.items())
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add one line to `metrics.jsonl` and one point to each curve."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for key, value in values.items():
+            self.writer.add_scalar(key, value, step)
+        self.writer.flush()
+
+    def show(self, step: int, pictures: Sequence[np.ndarray]) -> None:
+        """Write validation pictures as one PNG of the step, and to TensorBoard."""
+        picture = np.vstack(pictures)
+        write_png(self.folder / "validation" / f"step{step:07d}.png", picture)
+        self.writer.add_image("input, result, truth", picture, step, dataformats="HWC")

@@ -1,0 +1,108 @@
+"""Reading and writing: nothing half-written, every mode of photo understood."""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from src.files import (
+    InputError,
+    open_image,
+    read_image,
+    replacing,
+    run_script,
+    to_rgb,
+    write_bytes,
+    write_png,
+)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk(tmp_path):
+    """A real write that fails half-way: the process may write files of at most 8 KiB."""
+    path = tmp_path / "big.bin"
+    write_bytes(path, b"old")
+    code = f"from src.files import *\nrun_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 2 and str(path) in done.stderr and "free space" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_no_permission(tmp_path, capsys):
+    def main():
+        raise PermissionError(13, "Permission denied", str(tmp_path / "x.png"))
+
+    with pytest.raises(SystemExit) as stop:
+        run_script(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'x.png'}: Permission denied")
+
+
+def test_a_folder_in_the_way(tmp_path, capsys):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: write_bytes(tmp_path / "a.json", b"1"))
+    assert stop.value.code == 2 and str(tmp_path / "a.json") in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_png_bytes_depend_on_pixels_only(tmp_path):
+    write_png(tmp_path / "a.png", data.coffee())
+    write_png(tmp_path / "b.png", np.asfortranarray(data.coffee()))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert np.array_equal(read_image(tmp_path / "a.png", "RGB"), data.coffee())
+
+
+def test_modes_of_photos(tmp_path):
+    gray = data.camera()
+    deep = Image.fromarray(gray.astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    assert np.array_equal(np.asarray(to_rgb(open_image(tmp_path / "deep.png")).convert("L")), gray)
+    for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I"):
+        image = Image.fromarray(gray).convert(mode)
+        assert to_rgb(image).mode == "RGB" and to_rgb(image).size == (512, 512)
+    clear = Image.fromarray(data.coffee()).convert("RGBA")
+    clear.putalpha(0)
+    assert np.asarray(to_rgb(clear)).min() == 255
+
+
+def test_bad_images_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("text.png", "empty.png", "none.png"):
+        with pytest.raises(InputError, match=name):
+            open_image(tmp_path / name)
+    write_png(tmp_path / "a.png", data.camera())
+    with pytest.raises(InputError, match="mode is L, expected RGB"):
+        read_image(tmp_path / "a.png", "RGB")
+    with pytest.raises(InputError, match="512x512, expected 100x50"):
+        read_image(tmp_path / "a.png", "L", (100, 50))
+
+
+def test_exit_status(capsys):
+    for main, status in ((lambda: None, 0), (lambda: 1, 1)):
+        with pytest.raises(SystemExit) as stop:
+            run_script(main)
+        assert stop.value.code == status
+
+    def broken():
+        raise InputError("data/train.csv: no such file; do this")
+
+    with pytest.raises(SystemExit) as stop:
+        run_script(broken)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: data/train.csv: no such file; do this\n"

@@ -1,0 +1,89 @@
+"""The score against its published calls, and the cases that they leave open."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from src.metrics import Score, hue_correlation, masked_ssim, mean_score, score_image, ssim
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    true = data.coffee()[:200, :300]
+    pred = cv2.GaussianBlur(true, (0, 0), 2)[..., ::-1].copy()
+    mask = np.zeros(true.shape[:2], bool)
+    mask[40:90, 100:180] = True
+    return true, pred, mask
+
+
+def test_equals_the_published_calls(pair):
+    true, pred, mask = pair
+    found = score_image(true, pred, mask)
+    data_range = pred.max() - pred.min()
+    s = structural_similarity(true, pred, channel_axis=-1, data_range=data_range)
+    m = structural_similarity(true[mask > 0], pred[mask > 0], channel_axis=-1, data_range=data_range)
+    histograms = []
+    for image in (true, pred):
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        histogram = cv2.calcHist([hsv], [0], None, [180], [0, 180])
+        histograms.append(cv2.normalize(histogram, histogram).flatten())
+    c = cv2.compareHist(*histograms, cv2.HISTCMP_CORREL)
+    assert pytest.approx((s, m, c), abs=1e-12) == (found.S, found.M, found.C)
+    assert found.score == pytest.approx(0.2 * s + 0.4 * m + 0.4 * c, abs=1e-12)
+    assert 0 < found.S < 1 and 0 < found.M < 1 and -1 < found.C < 0.9
+
+
+def test_truth_scores_one(pair):
+    true, _, mask = pair
+    assert score_image(true, true, mask).score == pytest.approx(1)
+
+
+def test_empty_mask_counts_as_restored(pair):
+    true, pred, mask = pair
+    assert masked_ssim(true, pred, np.zeros_like(mask)) == 1
+
+
+def test_seven_pixels_are_the_published_call_and_fewer_are_defined(pair):
+    true, pred, mask = pair
+    values = []
+    for count in range(1, 9):
+        few = np.zeros_like(mask)
+        few.flat[50 * 300 + 5 : 50 * 300 + 5 + count] = True
+        assert masked_ssim(true, true, few) == 1
+        values.append(masked_ssim(true, pred, few))
+    assert np.isfinite(values).all() and max(values) < 1
+    seven = np.zeros_like(mask)
+    seven.flat[50 * 300 + 5 : 50 * 300 + 12] = True
+    data_range = pred.max() - pred.min()
+    published = structural_similarity(true[seven], pred[seven], channel_axis=-1, data_range=data_range)
+    assert values[6] == pytest.approx(published, abs=1e-12)
+
+
+def test_all_equal_images(pair):
+    true, pred, mask = pair
+    flat = np.full_like(true, 90)
+    assert score_image(flat, flat, mask) == Score(1, 1, 1)
+    assert ssim(true, flat) == 0
+    assert masked_ssim(true, flat, mask) == 0
+    assert np.isfinite(hue_correlation(true, flat))
+    assert 0 <= ssim(flat, pred) < 0.6
+
+
+def test_wrong_arrays_are_refused(pair):
+    true, pred, mask = pair
+    for bad in (
+        (true, pred[1:], mask),
+        (true, pred / 255, mask),
+        (true, pred, mask[1:]),
+        (true, pred[..., 0], mask),
+    ):
+        with pytest.raises(ValueError):
+            score_image(*bad)
+    with pytest.raises(ValueError):
+        mean_score([])
+
+
+def test_mean():
+    assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)

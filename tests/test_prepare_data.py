@@ -1,0 +1,195 @@
+"""Building and checking competition folders, with real files and real defects."""
+
+import filecmp
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from skimage import data
+
+from src.damage import detect
+from src.datasets.build import build, inspect, place_crops, resized, sample_photos
+from src.datasets.competition import read_table, read_train
+from src.files import InputError
+
+
+def test_folder_has_the_shape_of_the_competition(sample_folder):
+    train, test = pd.read_csv(sample_folder / "train.csv"), pd.read_csv(sample_folder / "test.csv")
+    assert list(train.columns) == ["input_image_path", "gt_image_path"]
+    assert list(test.columns) == ["input_image_path"]
+    assert train.iloc[0].tolist() == ["./train_input/TRAIN_00000.png", "./train_gt/TRAIN_00000.png"]
+    assert test.iloc[0].tolist() == ["./test_input/TEST_000.png"]
+    crops = pd.read_csv(sample_folder / "crops.csv")
+    by_part = crops.groupby(crops["name"].str.startswith("TEST"))["photo"].unique()
+    assert not set(by_part[True]) & set(by_part[False])
+    assert len(train) + len(test) == len(crops) == 3 * len(sample_photos())
+    for row in crops.itertuples():
+        part = row.name.split("_")[0].lower()
+        gray = Image.open(sample_folder / f"{part}_input" / f"{row.name}.png")
+        true = Image.open(sample_folder / f"{part}_gt" / f"{row.name}.png")
+        assert (gray.mode, gray.size, true.mode, true.size) == ("L", (512, 512), "RGB", (512, 512))
+        differs = np.asarray(gray) != np.asarray(true.convert("L"))
+        assert len(np.unique(np.asarray(gray)[differs])) == 1
+        assert 0.004 < detect(np.asarray(gray)).mean() < 0.2
+
+
+def test_crop_is_the_resized_photo(sample_folder):
+    crops = pd.read_csv(sample_folder / "crops.csv")
+    row = crops[crops["photo"] == "coffee.png"].iloc[0]
+    photo = Image.fromarray(data.coffee()).resize((row["width"], row["height"]), Image.Resampling.LANCZOS)
+    box = (row["left"], row["top"], row["left"] + 512, row["top"] + 512)
+    part = row["name"].split("_")[0].lower()
+    crop = np.asarray(Image.open(sample_folder / f"{part}_gt" / f"{row['name']}.png"))
+    assert np.array_equal(crop, np.asarray(photo.crop(box)))
+
+
+def test_same_seed_same_bytes(tmp_path):
+    photos = sample_photos()[:3]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        build(photos, photos[0].parent, tmp_path / name, 2, 0.3, seed)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    same = filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)
+    assert len(files) == 15 and len(same[0]) == 15
+    assert len(filecmp.cmpfiles(tmp_path / "a", tmp_path / "c", files, shallow=False)[1]) > 5
+
+
+def test_every_kind_of_photo(tmp_path, script):
+    """Nested JPEG, PNG, WebP and a turned photo are used; grey, tiny and broken files are named."""
+    photos, out = tmp_path / "photos", tmp_path / "data"
+    (photos / "deep" / "er").mkdir(parents=True)
+    coffee = Image.fromarray(data.coffee())
+    coffee.save(photos / "deep" / "er" / "a.webp")
+    coffee.save(photos / "deep" / "b.PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to display
+    coffee.save(photos / "turned.jpg", exif=exif)
+    coffee.convert("L").save(photos / "grey.png")
+    coffee.convert("L").convert("RGB").save(photos / "grey_as_rgb.jpg")
+    coffee.resize((200, 150)).save(photos / "tiny.png")
+    whole = (photos / "deep" / "b.PNG").read_bytes()
+    (photos / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.png").write_text("hello")
+    status, stdout, _ = script(
+        "prepare_data", "build", "--photos", photos, "--data-dir", out, "--test-photos", 0.4
+    )
+    assert status == 0
+    crops = pd.read_csv(out / "crops.csv").drop_duplicates("photo").set_index("photo")
+    assert set(crops.index) == {"deep/er/a.webp", "deep/b.PNG", "turned.jpg"}
+    assert crops.loc["turned.jpg", "width"] < crops.loc["turned.jpg", "height"]
+    skipped = [line for line in stdout.splitlines() if line.startswith("skipped")]
+    assert len(skipped) == 5
+    for name, reason in (
+        ("grey.png", "grey (mode L)"),
+        ("grey_as_rgb.jpg", "grey (mean chroma"),
+        ("tiny.png", "tiny (200x150"),
+        ("truncated.png", "broken image"),
+        ("text.png", "not an image"),
+    ):
+        assert any(name in line and reason in line for line in skipped), (name, skipped)
+
+
+@pytest.mark.parametrize(
+    ("size", "short"),
+    [((4000, 3000), 1024), ((700, 900), 700), ((512, 512), 640), ((299, 299), 598), ((200, 900), None)],
+)
+def test_short_side(size, short):
+    assert (resized(size) and min(resized(size))) == short
+
+
+def test_crops_differ_and_stay_inside(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(data.astronaut()).save(path)
+    photo = inspect(path, tmp_path)
+    places = place_crops(photo, 50, seed=0)
+    assert len(set(places)) == 50
+    assert all(0 <= v <= side - 512 for place in places for v, side in zip(place, photo.size, strict=True))
+
+
+def test_build_refuses(data_dir, tmp_path, script):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    new = tmp_path / "new"
+    for arguments, message in (
+        (("--sample", "--data-dir", data_dir), "already holds a train.csv"),
+        (("--photos", tmp_path / "none", "--data-dir", new), "no such folder"),
+        (("--photos", empty, "--data-dir", new), "no image file found"),
+        (("--data-dir", new), "either --photos DIR or --sample"),
+        (("--sample", "--data-dir", new, "--test-photos", 2), "between 0 and 1"),
+    ):
+        status, _, stderr = script("prepare_data", "build", *arguments)
+        assert status == 2 and message in stderr and "Traceback" not in stderr
+        assert len(stderr.strip().splitlines()) == 1
+    assert not new.exists()
+
+
+def test_check_of_a_good_folder(data_dir, script):
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
+    assert status == 0, stdout
+    assert "good pairs: 24, good test inputs: 3" in stdout
+    scenes = int(stdout.split("scenes: ")[1].split()[0])
+    assert 7 <= scenes <= 24
+    assert (data_dir / "folds.csv").exists()
+
+
+def test_check_names_every_defect(data_dir, script):
+    train = read_train(data_dir)["input_image_path"]
+    truth = read_train(data_dir)["gt_image_path"]
+    paths = [data_dir / path for path in train]
+    paths[0].unlink()
+    paths[1].write_text("not a picture")
+    whole = paths[2].read_bytes()
+    paths[2].write_bytes(whole[: len(whole) // 2])
+    Image.open(paths[3]).resize((256, 256)).save(paths[3])
+    Image.open(paths[4]).convert("RGB").save(paths[4])
+    Image.open(data_dir / truth[5]).convert("L").save(data_dir / truth[5])
+    Image.open(data_dir / truth[6]).convert("L").save(paths[6])  # undamaged
+    array = np.array(Image.open(paths[7]))
+    array[:4, :4] = 255 - array[:4, :4]  # breaks the grey rule
+    Image.fromarray(array).save(paths[7])
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
+    assert status == 1 and "defects: 8" in stdout
+    for index, reason in enumerate(
+        [
+            "no such file",
+            "not an image",
+            "broken image",
+            "256x256",
+            "mode is RGB",
+            "mode is L",
+            "no hole",
+            "differ",
+        ]
+    ):
+        assert any(f"{index:05d}" in line and reason in line for line in stdout.splitlines()), (
+            index,
+            stdout,
+        )
+
+
+def test_tables(data_dir):
+    path = data_dir / "train.csv"
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace("/", "\\").encode())
+    assert read_train(data_dir)["gt_image_path"][0] == "train_gt/TRAIN_00000.png"
+    for broken, message in (
+        (text.replace("gt_image_path", "truth"), "no column gt_image_path"),
+        (text.replace("./train_gt/TRAIN_00003.png", "/etc/passwd"), "line 5: /etc/passwd points outside"),
+        (text.replace("./train_gt/TRAIN_00003.png", "../secret.png"), "points outside"),
+        (text.replace("./train_gt/TRAIN_00003.png", "C:\\x.png"), "points outside"),
+        (text.replace("./train_gt/TRAIN_00003.png", ""), "line 5: empty path"),
+        (text.replace("TRAIN_00003", "TRAIN_00004"), "listed twice"),
+        (text.splitlines()[0] + "\n", "no rows"),
+        ("", "not a CSV file"),
+    ):
+        path.write_text(broken)
+        with pytest.raises(InputError, match=message.replace("(", "\\(")):
+            read_train(data_dir)
+    path.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        read_train(data_dir)
+    with pytest.raises(InputError, match="--data-dir"):
+        read_table(Path("nowhere"), "train.csv", [])
+    shutil.rmtree(data_dir)

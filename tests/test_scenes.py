@@ -1,0 +1,173 @@
+"""Scenes are found from the images alone, and no fold splits one."""
+
+from io import BytesIO
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from skimage import data as skimage_data
+
+from src.datasets import folds as folds_module
+from src.datasets.build import build, sample_photos
+from src.datasets.competition import read_train, read_truth
+from src.datasets.folds import assign_folds, load_folds
+from src.datasets.scenes import describe, find_scenes, group
+from src.files import InputError
+
+STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("competition")
+    build(
+        sample_photos(), Path(skimage_data.__path__[0]), folder, crops_per_photo=6, test_photos=0.1, seed=0
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(folder) -> pd.DataFrame:
+    return load_folds(folder, folds=3)
+
+
+@pytest.fixture(scope="module")
+def truth(folder, table) -> pd.DataFrame:
+    crops = pd.read_csv(folder / "crops.csv").set_index("name")
+    return crops.loc[[Path(path).stem for path in table["gt_image_path"]]].reset_index()
+
+
+def shared(a, b) -> float:
+    """Part of a crop's area that two crops of one photo share."""
+    return max(0, 512 - abs(a.left - b.left)) * max(0, 512 - abs(a.top - b.top)) / 512**2
+
+
+def test_crops_of_a_photo_share_a_scene(table, truth):
+    rows = list(truth.assign(scene=table["scene"]).itertuples())
+    same = [(a, b) for a, b in combinations(rows, 2) if a.photo == b.photo and shared(a, b) >= 0.25]
+    joined = np.mean([a.scene == b.scene for a, b in same])
+    print(f"{len(same)} pairs share a quarter or more, {joined:.1%} share a scene")
+    assert len(same) > 50
+    assert joined >= 0.95
+
+
+def test_different_photos_stay_apart(table, truth):
+    photos = truth.groupby(table["scene"])["photo"].agg(set)
+    merged = [names for names in photos if len(names) > 1 and names != STEREO]
+    print(f"{truth['photo'].nunique()} photos, {len(photos)} scenes, merged: {merged}")
+    assert not merged
+
+
+def test_scenes_are_the_same_twice_and_numbered_in_order(folder, table):
+    scenes = find_scenes([folder / name for name in table["gt_image_path"]])
+    assert np.issubdtype(scenes.dtype, np.integer)
+    np.testing.assert_array_equal(scenes, table["scene"])
+    first = pd.unique(scenes)
+    np.testing.assert_array_equal(first, np.arange(len(first)))
+
+
+def test_scale_and_recompression_are_forgiven(folder):
+    rgb = read_truth(folder / "train_gt" / "TRAIN_00000.png")
+    zoomed = Image.fromarray(rgb).crop((40, 60, 440, 460)).resize((512, 512), Image.Resampling.BICUBIC)
+    buffer = BytesIO()
+    zoomed.save(buffer, "JPEG", quality=50)
+    assert list(group([describe(rgb), describe(np.asarray(Image.open(buffer)))])) == [0, 0]
+
+
+def test_a_common_logo_does_not_join(folder, truth):
+    logo = read_truth(folder / "train_gt" / f"{truth['name'][0]}.png")[:160, :160]
+    other = np.flatnonzero(~truth["photo"].isin({*STEREO, truth["photo"][0]}))
+    images = [read_truth(folder / "train_gt" / f"{truth['name'][i]}.png").copy() for i in (0, other[0])]
+    for image in images:
+        image[-160:, -160:] = logo
+    assert list(group([describe(image) for image in images])) == [0, 1]
+
+
+def test_images_without_texture_stay_apart():
+    flat = [describe(np.full((512, 512, 3), value, np.uint8)) for value in (90, 90, 200)]
+    assert list(group(flat)) == [0, 1, 2]
+
+
+def test_no_scene_lies_in_two_folds_and_sizes_are_balanced(table):
+    assert table.groupby("scene")["fold"].nunique().max() == 1
+    scenes = np.random.default_rng(0).permutation(np.repeat(np.arange(600), np.tile([1, 5, 12, 30], 150)))
+    fold = assign_folds(scenes, 5, seed=1)
+    assert pd.Series(fold).groupby(scenes).nunique().max() == 1
+    assert sorted(set(fold)) == [0, 1, 2, 3, 4]
+    assert np.ptp(np.bincount(fold)) <= 0.02 * len(scenes)
+    np.testing.assert_array_equal(fold, assign_folds(scenes, 5, seed=1))
+    assert (fold != assign_folds(scenes, 5, seed=2)).any()
+
+
+def test_folds_csv_is_reused(folder, table, monkeypatch):
+    monkeypatch.setattr(folds_module, "find_scenes", lambda paths: pytest.fail("searched again"))
+    before = (folder / "folds.csv").stat().st_mtime_ns
+    again = load_folds(folder, folds=3, seed=9)
+    pd.testing.assert_frame_equal(again, table)
+    assert list(table.columns) == ["input_image_path", "gt_image_path", "scene", "fold"]
+    assert (folder / "folds.csv").stat().st_mtime_ns == before
+
+
+def drop_row(table):
+    return table.iloc[1:]
+
+
+def other_file(table):
+    return table.assign(
+        gt_image_path=table["gt_image_path"].replace("train_gt/TRAIN_00001.png", "train_gt/X.png")
+    )
+
+
+def repeated_row(table):
+    return table.iloc[[0, 0, *range(2, len(table))]]
+
+
+def no_scene(table):
+    return table.drop(columns="scene")
+
+
+def fraction(table):
+    return table.assign(fold=table["fold"] + 0.5)
+
+
+def hole(table):
+    return table.assign(fold=[None, *table["fold"][1:]])
+
+
+def split_scene(table):
+    return table.assign(fold=[(table["fold"][0] + 1) % 3, *table["fold"][1:]])
+
+
+@pytest.mark.parametrize(
+    "spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene]
+)
+def test_a_stale_or_broken_folds_csv_is_refused(folder, table, tmp_path, spoil):
+    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
+    spoil(table).to_csv(tmp_path / "folds.csv", index=False)
+    with pytest.raises(InputError, match=r"folds\.csv.*delete it"):
+        load_folds(tmp_path, folds=3)
+
+
+def test_an_empty_folds_csv_is_refused(folder, tmp_path):
+    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
+    (tmp_path / "folds.csv").write_text("")
+    with pytest.raises(InputError, match=r"folds\.csv.*delete it"):
+        load_folds(tmp_path)
+
+
+def test_another_number_of_folds_is_refused(folder, table):
+    with pytest.raises(InputError, match=r"folds\.csv.*delete it.*--folds 3"):
+        load_folds(folder, folds=4)
+
+
+@pytest.mark.parametrize(("scenes", "folds"), [([0, 0, 1, 1], 3), ([0, 0], 2), ([0, 1, 2], 1)])
+def test_too_few_scenes_or_folds_are_refused(scenes, folds):
+    with pytest.raises(InputError, match="--folds"):
+        assign_folds(np.array(scenes), folds)
+
+
+def test_every_row_of_train_csv_is_there(folder, table):
+    pd.testing.assert_frame_equal(table[["input_image_path", "gt_image_path"]], read_train(folder))

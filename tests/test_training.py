@@ -1,0 +1,313 @@
+"""train.py, infer.py, evaluate.py and make_submission.py on real photographs, end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from src.checkpoints import load_model, load_state
+from src.datasets.training import EndlessSampler, TrainingImages
+from src.training import Budget, learning_rate
+
+TINY = ("--encoder", "lite0", "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
+
+
+@pytest.fixture(scope="module")
+def run_folder(sample_folder, tmp_path_factory):
+    """Two trained folds of one run: (data folder, output folder, run name)."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    for fold in (0, 3):
+        command = [sys.executable, "train.py", "--data-dir", sample_folder, "--output-dir", outputs]
+        command += ["--name", "tiny", "--fold", fold, "--epochs", 2, *TINY]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return sample_folder, outputs, "tiny"
+
+
+def flags(run_folder) -> list:
+    data_dir, outputs, name = run_folder
+    return ["--data-dir", data_dir, "--output-dir", outputs, "--name", name]
+
+
+def test_run_folder(run_folder):
+    data_dir, outputs, name = run_folder
+    folder = outputs / name / "fold0"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model"] == "full_pipeline" and config["lr"] == 3e-4 and config["fold"] == 0
+    table = pd.read_csv(data_dir / "folds.csv")
+    steps = 2 * ((table["fold"] != 0).sum() // 4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["val/score"] for line in lines if "val/score" in line]
+    assert len(scores) == 2 and all(np.isfinite(scores))
+    state = load_state(folder / "last.pt")
+    assert state["step"] == steps and state["best"] == pytest.approx(max(scores))
+    _, description = load_model(folder / "best.safetensors", torch.device("cpu"))
+    assert description["validation"]["score"] == pytest.approx(max(scores))
+    assert list((folder / "tensorboard").glob("events*"))
+    assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
+
+
+def test_same_command_again_does_nothing(run_folder, script):
+    before = (run_folder[1] / "tiny" / "fold0" / "last.pt").stat().st_mtime_ns
+    status, stdout, stderr = script("train", *flags(run_folder), "--fold", 0, "--epochs", 2, *TINY)
+    assert status == 0, stderr
+    assert "best validation score" in stdout
+    assert (run_folder[1] / "tiny" / "fold0" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused(run_folder, script):
+    status, _, stderr = script("train", *flags(run_folder), "--fold", 0, "--lr", 0.5, *TINY)
+    assert status == 2 and "lr was 0.0003 and is 0.5" in stderr
+
+
+def test_submission_of_the_ensemble(run_folder, script, tmp_path):
+    data_dir, outputs, name = run_folder
+    status, stdout, stderr = script("infer", *flags(run_folder), "--ensemble", "--tta", 2)
+    assert status == 0 and "2 fold(s), 2 view(s)" in stdout, stderr
+    names = [f"TEST_{number:03d}.png" for number in range(3)]
+    assert sorted(p.name for p in (outputs / name / "test").iterdir()) == names
+    # Once more: only what is missing is restored.
+    kept = outputs / name / "test" / names[0]
+    before = kept.stat().st_mtime_ns
+    pixels = np.asarray(Image.open(outputs / name / "test" / names[1]))
+    (outputs / name / "test" / names[1]).unlink()
+    status, stdout, _ = script("infer", *flags(run_folder), "--ensemble", "--tta", 2)
+    assert status == 0 and "2 of 3 images were restored before" in stdout
+    assert kept.stat().st_mtime_ns == before
+    assert np.array_equal(np.asarray(Image.open(outputs / name / "test" / names[1])), pixels)
+    # The zip: names, decodable RGB, the same bytes again.
+    status, stdout, stderr = script("make_submission", *flags(run_folder))
+    assert status == 0, stderr
+    target = outputs / name / "submission.zip"
+    with zipfile.ZipFile(target) as archive:
+        assert archive.namelist() == names and archive.testzip() is None
+        for entry in names:
+            image = Image.open(archive.open(entry))
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (512, 512))
+    status, _, _ = script("make_submission", *flags(run_folder), "--zip", tmp_path / "again.zip")
+    assert status == 0 and (tmp_path / "again.zip").read_bytes() == target.read_bytes()
+    # The score of the test images, per image and mean.
+    status, stdout, stderr = script(
+        "evaluate", "--pred", outputs / name / "test", "--gt", data_dir / "test_gt",
+        "--input", data_dir / "test_input", "--json", tmp_path / "s.json", "--picture", tmp_path / "p.png",
+    )  # fmt: skip
+    assert status == 0 and "worst:" in stdout, stderr
+    scores = json.loads((tmp_path / "s.json").read_text())
+    means = pd.DataFrame(scores["images"])[["S", "M", "C", "score"]].mean()
+    assert [row["name"] for row in scores["images"]] == names
+    assert dict(means) == pytest.approx(scores["mean"])
+    assert Image.open(tmp_path / "p.png").size == (3 * 512, 3 * 512)
+
+
+def test_out_of_fold_scores(run_folder, script, tmp_path):
+    status, _, stderr = script(
+        "evaluate", *flags(run_folder), "--fold", "all", "--json", tmp_path / "s.json"
+    )
+    assert status == 0, stderr
+    table = pd.read_csv(run_folder[0] / "folds.csv")
+    held_out = table[table["fold"].isin([0, 3])]["input_image_path"]
+    names = {row["name"] for row in json.loads((tmp_path / "s.json").read_text())["images"]}
+    assert names == {path.split("/")[-1] for path in held_out}
+
+
+def test_any_photo(run_folder, script, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    (photos / "deep").mkdir(parents=True)
+    Image.fromarray(data.coffee()).save(photos / "deep" / "colour.jpg")
+    Image.fromarray(data.camera()[:101, :77]).save(photos / "odd.png")
+    Image.fromarray(data.camera()[:90, :90].astype(np.uint16) * 257).save(photos / "deep16.png")
+    Image.fromarray(data.camera()[:1, :1]).save(photos / "pixel.png")
+    Image.fromarray(data.camera()[:64, :64]).save(photos / "odd.webp")
+    (photos / "broken.png").write_text("no picture")
+    status, stdout, stderr = script("infer", *flags(run_folder), "--input", photos, "--output", out)
+    assert status == 2 and "broken.png" in stderr and "5 images" in stdout
+    sizes = {str(p.relative_to(out)): Image.open(p).size for p in out.rglob("*.png")}
+    assert sizes == {
+        "deep/colour.png": (600, 400),
+        "odd.png.png": (77, 101),
+        "odd.webp.png": (64, 64),
+        "deep16.png": (90, 90),
+        "pixel.png": (1, 1),
+    }
+    assert all(Image.open(p).mode == "RGB" for p in out.rglob("*.png"))
+    status, _, stderr = script(
+        "infer", *flags(run_folder), "--input", photos / "odd.png", "--output", tmp_path / "one"
+    )
+    assert status == 0 and [p.name for p in (tmp_path / "one").iterdir()] == ["odd.png"], stderr
+
+
+def test_baselines_need_no_checkpoint(sample_folder, script, tmp_path):
+    for name in ("telea", "input"):
+        arguments = [
+            "--data-dir",
+            sample_folder,
+            "--output-dir",
+            tmp_path,
+            "--name",
+            name,
+            "--baseline",
+            name,
+        ]
+        assert script("infer", *arguments)[0] == 0
+    gray = np.asarray(Image.open(sample_folder / "test_input" / "TEST_000.png"))
+    as_is = np.asarray(Image.open(tmp_path / "input" / "test" / "TEST_000.png"))
+    filled = np.asarray(Image.open(tmp_path / "telea" / "test" / "TEST_000.png"))
+    assert np.array_equal(as_is, np.repeat(gray[..., None], 3, axis=2))
+    changed = (filled[..., 0] != gray).mean()
+    assert 0.004 < changed < 0.2
+
+
+def test_submission_refuses(run_folder, script, tmp_path):
+    data_dir, _, _ = run_folder
+    good = np.asarray(Image.open(data_dir / "test_gt" / "TEST_000.png"))
+    pred, target = tmp_path / "pred", tmp_path / "out.zip"
+    pred.mkdir()
+
+    def refused(message: str) -> None:
+        status, _, stderr = script("make_submission", *flags(run_folder), "--pred", pred, "--zip", target)
+        assert status == 2 and message in stderr and len(stderr.strip().splitlines()[-1:]) == 1, stderr
+        assert not target.exists()
+
+    refused("TEST_000.png: missing, as are 2 more")
+    for number in range(3):
+        Image.fromarray(good).save(pred / f"TEST_{number:03d}.png")
+    Image.fromarray(good).save(pred / "TEST_003.png")
+    refused("TEST_003.png: not in test.csv")
+    (pred / "TEST_003.png").unlink()
+    Image.fromarray(good).convert("L").save(pred / "TEST_001.png")
+    refused("TEST_001.png: mode is L, expected RGB")
+    Image.fromarray(good[:400]).save(pred / "TEST_001.png")
+    refused("TEST_001.png: size is 512x400, expected 512x512")
+    (pred / "TEST_001.png").write_text("text")
+    refused("TEST_001.png: not an image")
+    Image.fromarray(good).save(pred / "TEST_001.png", format="JPEG")
+    refused("TEST_001.png: not a PNG")
+    Image.fromarray(good).save(pred / "TEST_001.png", compress_level=1)
+    assert script("make_submission", *flags(run_folder), "--pred", pred, "--zip", target)[0] == 0
+    first = target.read_bytes()
+    Image.fromarray(good).save(pred / "TEST_001.png", compress_level=9)
+    assert script("make_submission", *flags(run_folder), "--pred", pred, "--zip", target)[0] == 0
+    assert target.read_bytes() == first
+
+
+def test_bad_settings_are_one_line(run_folder, script, tmp_path):
+    data_dir, _, _ = run_folder
+    where = ["--data-dir", data_dir, "--output-dir", tmp_path]
+    for name, arguments, message in (
+        ("train", [*where, "--model", "unet"], "choose one of full_pipeline, gan"),
+        ("train", [*where, "--fold", 5], "out of range; choose 0 to 4"),
+        ("train", [*where, "--fold", -1], "out of range"),
+        ("train", [*where, "--model", "gan", "--image-size", 256], "multiple of 512"),
+        ("train", [*where, "--model", "gan", "--batch-size", 1], "at least 2"),
+        ("train", [*where, "--lr", -1], "must be above 0"),
+        ("train", [*where, "--device", "abacus"], "--device abacus"),
+        ("train", [*where, "--name", "../x"], "plain folder name"),
+        ("train", [*where, "--encoder", "vgg"], "choose one of resnet34"),
+        ("train", ["--data-dir", tmp_path / "none"], "prepare_data.py build --sample"),
+        ("infer", [*where, "--ensemble"], "train first"),
+        ("infer", [*where, "--input", tmp_path / "none", "--output", tmp_path], "no such folder"),
+        ("infer", [*where, "--baseline", "magic"], "choose one of input, telea"),
+        ("evaluate", [], "--pred, --gt and --input"),
+        ("evaluate", ["--pred", tmp_path, "--gt", tmp_path, "--input", tmp_path], "holds no PNG"),
+    ):
+        status, _, stderr = script(name, *arguments)
+        assert status == 2 and message in stderr, (name, arguments, stderr)
+        assert "Traceback" not in stderr and len(stderr.strip().splitlines()) == 1
+
+
+def test_dry_run_prints_the_settings(script, tmp_path):
+    status, stdout, _ = script("train", "--output-dir", tmp_path, "--model", "gan", "--dry-run")
+    assert status == 0 and json.loads(stdout)["image_size"] == 512 and not list(tmp_path.iterdir())
+
+
+def test_killed_training_goes_on_as_if_nothing_happened(sample_folder, tmp_path):
+    """A real process, killed; then the same command: the same weights as without the kill."""
+
+    def command(outputs):
+        settings = [*TINY, "--val-images", 1, "--epochs", 3, "--workers", 1, "--save-minutes", 0]
+        folders = ["--data-dir", sample_folder, "--output-dir", outputs, "--name", "killed"]
+        return list(map(str, [sys.executable, "train.py", *folders, *settings]))
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
+    process = subprocess.Popen(
+        command(parts),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment,
+    )
+    state = parts / "killed" / "fold0" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    stopped = load_state(state)["step"]
+    done = subprocess.run(command(parts), capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    first, second = (load_state(folder / "killed" / "fold0" / "last.pt") for folder in (whole, parts))
+    assert 0 < stopped < first["step"] == second["step"]
+    for key, value in first["ema"].items():
+        assert torch.equal(value, second["ema"][key]), key
+
+
+def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):
+    paths = sorted((sample_folder / "train_gt").glob("*.png"))[:4]
+    images = TrainingImages(paths, 96, seed=1)
+    first = images[(0, 2)]
+    images[(3, 1)]
+    again, other = TrainingImages(paths, 96, seed=1)[(0, 2)], images[(1, 2)]
+    for key, channels in (("damaged", 1), ("mask", 1), ("gray", 1), ("rgb", 3)):
+        assert first[key].shape == (channels, 96, 96) and first[key].dtype == torch.uint8
+        assert torch.equal(first[key], again[key])
+        assert not torch.equal(first[key], other[key])
+    lost = first["mask"][0] > 0
+    assert lost.any() and len(first["damaged"][0][lost].unique()) == 1
+    assert torch.equal(first["damaged"][0][~lost], first["gray"][0][~lost])
+    gray = Image.fromarray(first["rgb"].permute(1, 2, 0).numpy()).convert("L")
+    assert torch.equal(first["gray"][0], torch.from_numpy(np.array(gray)))
+
+
+def test_sampler_goes_on_where_it_stopped():
+    def take(start, count):
+        iterator = iter(EndlessSampler(5, seed=3, start=start))
+        return [next(iterator) for _ in range(count)]
+
+    whole = take(0, 15)
+    assert take(7, 8) == whole[7:]
+    for epoch in range(3):
+        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [(epoch, index) for index in range(5)]
+    assert [index for _, index in whole[:5]] != [index for _, index in whole[5:10]]
+
+
+def test_schedule():
+    assert learning_rate(1.0, 0.0) == 0 and learning_rate(1.0, 1.0) == 0
+    assert learning_rate(1.0, 0.03) == pytest.approx(1, abs=0.01)
+    assert learning_rate(1.0, 0.5) == pytest.approx(0.5)
+    budget = Budget(steps=10, seconds=100, spent=30)
+    assert budget.done(1) == pytest.approx(0.3, abs=0.01) and budget.done(9) == pytest.approx(0.9)
+    budget.reserve = 70
+    assert budget.done(0) == 1
+
+
+def test_time_budget_is_kept(sample_folder, script, tmp_path):
+    start = time.monotonic()
+    status, _, stderr = script(
+        "train", "--data-dir", sample_folder, "--output-dir", tmp_path, *TINY, "--max-minutes", 0.3
+    )
+    assert status == 0, stderr
+    assert 10 < time.monotonic() - start < 30
+    lines = (tmp_path / "full_pipeline" / "fold0" / "metrics.jsonl").read_text().splitlines()
+    assert "val/score" in json.loads(lines[-1])

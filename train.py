@@ -1,0 +1,196 @@
+"""Train one fold of a model, or all of them: python train.py --fold 0"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from src.checkpoints import BEST, LAST, save_model
+from src.datasets.folds import fingerprint, fold_files
+from src.datasets.training import training_batches
+from src.files import InputError, run_script
+from src.models import create_model, model_class
+from src.parallel import cores
+from src.settings import DEFAULT_MODEL, RunSettings, as_json, parse_settings, pick_device
+from src.training import (
+    LOG_EVERY,
+    Budget,
+    Records,
+    TrainingState,
+    begin_run,
+    learning_rate,
+    progress_bar,
+    validate,
+)
+
+# These may change when a run is resumed; all other settings must stay as they were.
+CHANGEABLE = {"data_dir", "output_dir", "device", "epochs", "max_minutes", "workers", "dry_run"}
+CHANGEABLE |= {"validate_every", "val_images", "save_minutes"}
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """Train one fold of a model, or all. The same command again resumes an interrupted run."""
+
+    fold: int | Literal["all"] = 0
+    """Fold to validate on, counted from 0; the others are trained on. "all" trains one after another."""
+    folds: int = 5
+    """Number of folds that the scenes are split into."""
+    model: str = DEFAULT_MODEL
+    """full_pipeline (three U-Nets) or gan."""
+    encoder: str = "resnet34"
+    """Encoder of full_pipeline's U-Nets: resnet34, lite0, lite1 or lite2."""
+    encoder_weights: str = "auto"
+    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
+    epochs: int | None = None
+    """Passes over the training images; 20 when neither epochs nor max-minutes is given."""
+    max_minutes: float | None = None
+    """Wall-clock budget of a fold in minutes, validation included; the schedule is fitted to it."""
+    image_size: int | None = None
+    """Side of the training images in pixels; the model's own when left out (256, gan 512)."""
+    batch_size: int = 4
+    """Images a step."""
+    lr: float | None = None
+    """Peak learning rate; the model's own when left out."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to at most this norm."""
+    ema_decay: float = 0.998
+    """Decay of the averaged weights, which are what is validated and kept."""
+    workers: int = min(8, cores() - 1)
+    """Processes that prepare training images; 0 prepares them between the steps."""
+    validate_every: int = 1
+    """Epochs between validations; the end of the run is always validated."""
+    val_images: int = 100
+    """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all."""
+    save_minutes: float = 5.0
+    """Minutes between checkpoints, beside those at each validation."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings with every open value filled in; raises `InputError` for impossible ones."""
+    model = model_class(settings.model)
+    settings = replace(
+        settings,
+        name=settings.run_dir.name,
+        epochs=settings.epochs or (None if settings.max_minutes else 20),
+        image_size=settings.image_size or model.image_size,
+        lr=settings.lr or model.learning_rate,
+    )
+    for key in (
+        "folds",
+        "epochs",
+        "max_minutes",
+        "image_size",
+        "batch_size",
+        "lr",
+        "clip_norm",
+        "validate_every",
+    ):
+        value = getattr(settings, key)
+        if value is not None and value <= 0:
+            raise InputError(f"--{key.replace('_', '-')} {value}: must be above 0")
+    if settings.image_size % model.size_multiple:
+        multiple = f"{settings.model} needs a multiple of {model.size_multiple}"
+        raise InputError(f"--image-size {settings.image_size}: {multiple}")
+    if settings.batch_size < model.min_batch_size:
+        least = f"{settings.model} needs at least {model.min_batch_size}"
+        raise InputError(f"--batch-size {settings.batch_size}: {least}")
+    if settings.fold != "all" and not 0 <= settings.fold < settings.folds:
+        raise InputError(f"--fold {settings.fold}: out of range; choose 0 to {settings.folds - 1}, or all")
+    return settings
+
+
+def train_fold(settings: Settings, fold: int) -> None:
+    """Train on all folds but one and validate on that one; writes into `<run>/fold<k>/`."""
+    device, folder = pick_device(settings.device), settings.run_dir / f"fold{fold}"
+    train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
+    truths = [truth for _, truth in train]
+    held_out_id = fingerprint(held_out)
+    shown = np.linspace(0, len(held_out) - 1, min(settings.val_images or len(held_out), len(held_out)))
+    held_out = [held_out[int(index)] for index in shown]
+
+    begin_run(folder, as_json(settings) | {"fold": fold, "held_out": held_out_id}, CHANGEABLE)
+    torch.manual_seed(settings.seed + fold)
+    model = create_model(settings.model, encoder=settings.encoder, encoder_weights=settings.encoder_weights)
+    state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
+    if (folder / LAST).exists():
+        state.load(folder / LAST)
+    epoch_steps = max(1, len(truths) // settings.batch_size)
+    budget = Budget(
+        settings.epochs and settings.epochs * epoch_steps,
+        settings.max_minutes and settings.max_minutes * 60,
+        state.spent,
+    )
+    if settings.max_minutes:
+        budget.reserve_validation(state.ema.module, held_out)
+    records = Records(folder, state.step)
+    first = state.step * settings.batch_size
+    batches = training_batches(
+        truths, settings.image_size, settings.batch_size, settings.workers, settings.seed, first
+    )
+    print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
+    bar = progress_bar(f"fold {fold}", budget.done(state.step))
+
+    while True:
+        done = budget.done(state.step)
+        bar.update(100 * done - bar.n)
+        due = state.step % (settings.validate_every * epoch_steps) == 0
+        if state.validated < state.step and (done >= 1 or due):
+            score, pictures = validate(state.ema.module, held_out)
+            state.validated = state.step
+            records.write(state.step, {f"val/{key}": value for key, value in score.as_dict().items()})
+            records.show(state.step, pictures)
+            bar.write(f"step {state.step}: validation {score}")
+            if score.score > state.best:
+                state.best = score.score
+                facts = {
+                    "fold": fold,
+                    "held_out": held_out_id,
+                    "step": state.step,
+                    "validation": score.as_dict(),
+                }
+                save_model(folder / BEST, state.ema.module, settings.model, facts)
+            state.save(folder / LAST, budget.spent())
+        elif budget.spent() - state.spent > settings.save_minutes * 60:
+            state.save(folder / LAST, budget.spent())
+        if done >= 1:
+            break
+        batch = {k: v.to(device, non_blocking=True).float() / 255 for k, v in next(batches).items()}
+        lr = learning_rate(settings.lr, done)
+        for name, terms in state.model.losses(batch):
+            optimizer = state.optimizers[name]
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            parameters = (p for group in optimizer.param_groups for p in group["params"])
+            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            optimizer.step()
+            records.add(terms)
+        state.step += 1
+        state.ema.update(state.model, step=state.step)
+        if state.step % LOG_EVERY == 0:
+            bar.set_postfix_str(records.flush(state.step, lr, LOG_EVERY * settings.batch_size))
+    bar.close()
+    print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
+
+
+def main() -> None:
+    """Train what the command line asks for."""
+    settings = resolve(parse_settings(Settings))
+    if settings.dry_run:
+        print(json.dumps(as_json(settings), indent=2))
+        return
+    torch.set_num_threads(cores())
+    for fold in range(settings.folds) if settings.fold == "all" else [settings.fold]:
+        train_fold(settings, fold)
+
+
+if __name__ == "__main__":
+    run_script(main)
