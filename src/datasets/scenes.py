@@ -34,8 +34,8 @@ TOLERANCE = 6.0  # pixels of 512 by which an inlier may miss
 SMALL = 128  # side in pixels at which pixels are compared: recompression is averaged away
 WINDOW = 11  # side of the comparison windows
 TEXTURE = 3.0  # grey levels of standard deviation above which a window counts: flat sky always agrees
-MIN_TEXTURE = 0.05  # share of the image that must count; less is one road sign seen in two streets
-MIN_CORRELATION = 0.8  # crops of one photo 0.84 to 1.00 (1st to 99th percentile), of two sites 0.67 at most
+MIN_TEXTURE = 0.1  # share of the image that must count; less is one road sign seen in two streets
+MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it; one object in two photos seldom does
 
 
 class Features(NamedTuple):
