@@ -28,14 +28,14 @@ NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the r
 LISTS = 4.0  # inverted lists per square root of the number of descriptors: the search grows as n^1.5
 PROBES = 8
 TRAINING = 64  # descriptors a list is trained on
-MIN_VOTES = 5  # matches in the index that make a pair worth aligning; crops sharing a quarter had 6 or more
+MIN_VOTES = 5  # matches in the index that make a pair worth aligning; pairs sharing a quarter had 6 or more
 MIN_INLIERS = 4  # 2 fix a similarity, 2 confirm it
 TOLERANCE = 6.0  # pixels of 512 by which an inlier may miss
 SMALL = 128  # side in pixels at which pixels are compared: recompression is averaged away
 WINDOW = 11  # side of the comparison windows
 TEXTURE = 3.0  # grey levels of standard deviation above which a window counts: flat sky always agrees
 MIN_TEXTURE = 0.1  # share of the image that must count; less is one road sign seen in two streets
-MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it; one object in two photos seldom does
+MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it, one object in two photos seldom
 
 
 class Features(NamedTuple):
