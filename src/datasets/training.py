@@ -88,6 +88,8 @@ def training_batches(
             sampler=EndlessSampler(len(paths), seed, start),
             num_workers=workers,
             worker_init_fn=_one_thread if workers else None,
+            # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
+            multiprocessing_context="spawn" if workers else None,
             pin_memory=torch.cuda.is_available(),
         )
     )
