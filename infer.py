@@ -1,5 +1,7 @@
 """Restore the test images of the competition, or any photo: python infer.py --ensemble"""
 
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,11 +65,16 @@ def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
     paths = [settings.input] if settings.input.is_file() else list_images(settings.input)
     if not paths:
         raise InputError(f"{settings.input}: no image file found; name a photo or a folder of photos")
-    targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
-    for index, path in enumerate(paths):
-        if targets.count(targets[index]) > 1:  # a.jpg beside a.png
-            targets[index] = output / path.relative_to(root).with_name(path.name + ".png")
-    return list(zip(paths, targets, strict=True)), output
+    plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
+    shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
+    jobs = []
+    for path, target in zip(paths, plain, strict=True):
+        if target in shared:
+            target = target.with_name(path.name + ".png")
+        if target.resolve() == path.resolve():
+            raise InputError(f"--output {output}: would overwrite {path}; name another folder")
+        jobs.append((path, target))
+    return jobs, output
 
 
 def main() -> int:
@@ -78,11 +85,9 @@ def main() -> int:
     restorer, recipe = make_restorer(settings)
     failures = restore_files(restorer, jobs, recipe, output.with_name(output.name + ".json"))
     print(f"{len(jobs) - len(failures)} images in {output}")
-    if failures:
-        raise InputError(
-            f"{len(failures)} of {len(jobs)} photos could not be read:\n  " + "\n  ".join(failures)
-        )
-    return 0
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 2 if failures else 0
 
 
 if __name__ == "__main__":

@@ -28,6 +28,17 @@ from src.training import (
 # These may change when a run is resumed; all other settings must stay as they were.
 CHANGEABLE = {"data_dir", "output_dir", "device", "epochs", "max_minutes", "workers", "dry_run"}
 CHANGEABLE |= {"validate_every", "val_images", "save_minutes"}
+POSITIVE = [
+    "folds",
+    "epochs",
+    "max_minutes",
+    "image_size",
+    "batch_size",
+    "lr",
+    "clip_norm",
+    "validate_every",
+]
+NOT_NEGATIVE = ["seed", "weight_decay", "ema_decay", "workers", "val_images", "save_minutes"]
 
 
 @dataclass(frozen=True)
@@ -75,26 +86,16 @@ class Settings(RunSettings):
 def resolve(settings: Settings) -> Settings:
     """The settings with every open value filled in; raises `InputError` for impossible ones."""
     model = model_class(settings.model)
-    settings = replace(
-        settings,
-        name=settings.run_dir.name,
-        epochs=settings.epochs or (None if settings.max_minutes else 20),
-        image_size=settings.image_size or model.image_size,
-        lr=settings.lr or model.learning_rate,
-    )
-    for key in (
-        "folds",
-        "epochs",
-        "max_minutes",
-        "image_size",
-        "batch_size",
-        "lr",
-        "clip_norm",
-        "validate_every",
-    ):
+    open_values = {"image_size": model.image_size, "lr": model.learning_rate}
+    if settings.max_minutes is None:
+        open_values["epochs"] = 20
+    filled = {key: value for key, value in open_values.items() if getattr(settings, key) is None}
+    settings = replace(settings, name=settings.run_dir.name, **filled)
+    for key in POSITIVE + NOT_NEGATIVE:
         value = getattr(settings, key)
-        if value is not None and value <= 0:
-            raise InputError(f"--{key.replace('_', '-')} {value}: must be above 0")
+        if value is not None and (value < 0 or (value == 0 and key in POSITIVE)):
+            least = "above 0" if key in POSITIVE else "0 or more"
+            raise InputError(f"--{key.replace('_', '-')} {value}: must be {least}")
     if settings.image_size % model.size_multiple:
         multiple = f"{settings.model} needs a multiple of {model.size_multiple}"
         raise InputError(f"--image-size {settings.image_size}: {multiple}")
@@ -111,11 +112,11 @@ def train_fold(settings: Settings, fold: int) -> None:
     device, folder = pick_device(settings.device), settings.run_dir / f"fold{fold}"
     train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
     truths = [truth for _, truth in train]
-    held_out_id = fingerprint(held_out)
+    fold_id = fingerprint(held_out)
     shown = np.linspace(0, len(held_out) - 1, min(settings.val_images or len(held_out), len(held_out)))
     held_out = [held_out[int(index)] for index in shown]
 
-    begin_run(folder, as_json(settings) | {"fold": fold, "held_out": held_out_id}, CHANGEABLE)
+    begin_run(folder, as_json(settings) | {"fold": fold, "held_out": fold_id}, CHANGEABLE)
     torch.manual_seed(settings.seed + fold)
     model = create_model(settings.model, encoder=settings.encoder, encoder_weights=settings.encoder_weights)
     state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
@@ -130,9 +131,9 @@ def train_fold(settings: Settings, fold: int) -> None:
     if settings.max_minutes:
         budget.reserve_validation(state.ema.module, held_out)
     records = Records(folder, state.step)
-    first = state.step * settings.batch_size
+    batch_size, first = settings.batch_size, state.step * settings.batch_size
     batches = training_batches(
-        truths, settings.image_size, settings.batch_size, settings.workers, settings.seed, first
+        truths, settings.image_size, batch_size, settings.workers, settings.seed, first
     )
     print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
     bar = progress_bar(f"fold {fold}", budget.done(state.step))
@@ -142,6 +143,7 @@ def train_fold(settings: Settings, fold: int) -> None:
         bar.update(100 * done - bar.n)
         due = state.step % (settings.validate_every * epoch_steps) == 0
         if state.validated < state.step and (done >= 1 or due):
+            start = budget.spent()
             score, pictures = validate(state.ema.module, held_out)
             state.validated = state.step
             records.write(state.step, {f"val/{key}": value for key, value in score.as_dict().items()})
@@ -149,14 +151,10 @@ def train_fold(settings: Settings, fold: int) -> None:
             bar.write(f"step {state.step}: validation {score}")
             if score.score > state.best:
                 state.best = score.score
-                facts = {
-                    "fold": fold,
-                    "held_out": held_out_id,
-                    "step": state.step,
-                    "validation": score.as_dict(),
-                }
+                facts = {"fold": fold, "held_out": fold_id, "step": state.step, "score": score.as_dict()}
                 save_model(folder / BEST, state.ema.module, settings.model, facts)
             state.save(folder / LAST, budget.spent())
+            records.pause(budget.spent() - start)
         elif budget.spent() - state.spent > settings.save_minutes * 60:
             state.save(folder / LAST, budget.spent())
         if done >= 1:

@@ -92,10 +92,14 @@ def restore_files(
             another recipe are removed first.
 
     Returns: an error line for each photo that could not be read; the others are restored.
+
+    Raises `InputError` when a PNG to write exists but no manifest tells that this function wrote it.
     """
-    recipe = json.loads(json.dumps(recipe, default=str))
-    if not _is_recipe(manifest, recipe):
+    earlier = _read_recipe(manifest)
+    if earlier != recipe:
         for _, target in jobs:
+            if earlier is None and target.exists():
+                raise InputError(f"{target}: exists and is not from this program; name another folder")
             target.unlink(missing_ok=True)
         write_json(manifest, recipe)
     waiting = [(source, target) for source, target in jobs if not target.exists()]
@@ -112,8 +116,8 @@ def restore_files(
     return failures
 
 
-def _is_recipe(manifest: Path, recipe: dict) -> bool:
+def _read_recipe(manifest: Path) -> dict | None:
     try:
-        return json.loads(manifest.read_text()) == recipe
+        return json.loads(manifest.read_text())
     except (FileNotFoundError, ValueError):
-        return False
+        return None

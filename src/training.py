@@ -16,7 +16,7 @@ from tqdm import tqdm
 from src.checkpoints import LAST, load_state, save_state
 from src.damage import detect
 from src.datasets.competition import read_input, read_truth
-from src.files import InputError, write_json, write_png, write_text
+from src.files import InputError, append_text, write_json, write_png, write_text
 from src.inference import restore
 from src.metrics import Score, mean_score, score_image
 from src.models import RestorationModel
@@ -123,6 +123,8 @@ def learning_rate(peak: float, done: float) -> float:
 def validate(model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> tuple[Score, list[np.ndarray]]:
     """The competition's score over (input, truth) files, and pictures of the first four.
 
+    The damage is the one that lies in the input files, so it is the same in every run; the view is the
+    plain one, as in `infer.py --tta 1`.
     A picture is (512, 1536, 3) uint8: input, result and truth side by side.
     """
     scores, pictures = [], []
@@ -179,8 +181,7 @@ class Records:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one line to `metrics.jsonl` and one point to each curve."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append_text(self.path, json.dumps({"step": step, **values}) + "\n")
         for key, value in values.items():
             self.writer.add_scalar(key, value, step)
         self.writer.flush()
@@ -190,3 +191,7 @@ class Records:
         picture = np.vstack(pictures)
         write_png(self.folder / "validation" / f"step{step:07d}.png", picture)
         self.writer.add_image("input, result, truth", picture, step, dataformats="HWC")
+
+    def pause(self, seconds: float) -> None:
+        """Leave seconds that were not spent on training out of the images a second."""
+        self._since += seconds

@@ -16,6 +16,7 @@ from PIL import Image
 from skimage import data
 
 from src.checkpoints import load_model, load_state
+from src.datasets.folds import load_folds
 from src.datasets.training import EndlessSampler, TrainingImages
 from src.training import Budget, learning_rate
 
@@ -52,7 +53,7 @@ def test_run_folder(run_folder):
     state = load_state(folder / "last.pt")
     assert state["step"] == steps and state["best"] == pytest.approx(max(scores))
     _, description = load_model(folder / "best.safetensors", torch.device("cpu"))
-    assert description["validation"]["score"] == pytest.approx(max(scores))
+    assert description["score"]["score"] == pytest.approx(max(scores))
     assert list((folder / "tensorboard").glob("events*"))
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
 
@@ -140,6 +141,14 @@ def test_any_photo(run_folder, script, tmp_path):
         "pixel.png": (1, 1),
     }
     assert all(Image.open(p).mode == "RGB" for p in out.rglob("*.png"))
+    for output, message in ((photos, "would overwrite"), (tmp_path / "own", "not from this program")):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / "own" / "odd.png").write_bytes(b"mine")
+        before = {p: p.read_bytes() for p in (*photos.rglob("*.*"), tmp_path / "own" / "odd.png")}
+        source = photos / "odd.png"
+        status, _, stderr = script("infer", *flags(run_folder), "--input", source, "--output", output)
+        assert status == 2 and message in stderr
+        assert before == {p: p.read_bytes() for p in before}
     status, _, stderr = script(
         "infer", *flags(run_folder), "--input", photos / "odd.png", "--output", tmp_path / "one"
     )
@@ -278,6 +287,18 @@ def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):
     assert torch.equal(first["damaged"][0][~lost], first["gray"][0][~lost])
     gray = Image.fromarray(first["rgb"].permute(1, 2, 0).numpy()).convert("L")
     assert torch.equal(first["gray"][0], torch.from_numpy(np.array(gray)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_training_image_is_one_line(data_dir, script, tmp_path, workers):
+    load_folds(data_dir)  # the scene search has seen the whole image
+    for path in (data_dir / "train_gt").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:5000])
+    arguments = ["--data-dir", data_dir, "--output-dir", tmp_path / "out", *TINY, "--workers", workers]
+    status, _, stderr = script("train", *arguments)
+    lines = [line for line in stderr.strip().splitlines() if "fold 0:" not in line]
+    assert status == 2 and "broken image" in stderr and "Traceback" not in stderr
+    assert len(lines) == 1, stderr
 
 
 def test_sampler_goes_on_where_it_stopped():

@@ -129,6 +129,8 @@ def build(
         raise InputError(f"{data_dir}: already holds a train.csv; remove the folder or name another")
     if crops_per_photo < 1 or not 0 < test_photos < 1:
         raise InputError("--crops-per-photo must be at least 1 and --test-photos between 0 and 1")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: must be 0 or more")
     found = list(parallel_map(partial(inspect, root=root), photos, "reading photos"))
     usable = [photo for photo in found if isinstance(photo, Photo)]
     skipped = [reason for reason in found if isinstance(reason, str)]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.damage import synthesize
 from src.datasets.competition import SIZE, read_truth
+from src.files import InputError
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -80,19 +81,26 @@ class EndlessSampler(Sampler):
 def training_batches(
     paths: list[Path], image_size: int, batch_size: int, workers: int, seed: int, start: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says."""
-    return iter(
-        DataLoader(
-            TrainingImages(paths, image_size, seed),
-            batch_size=batch_size,
-            sampler=EndlessSampler(len(paths), seed, start),
-            num_workers=workers,
-            worker_init_fn=_one_thread if workers else None,
-            # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
-            multiprocessing_context="spawn" if workers else None,
-            pin_memory=torch.cuda.is_available(),
-        )
+    """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
+
+    Raises `InputError` for an unreadable image.
+    """
+    loader = DataLoader(
+        TrainingImages(paths, image_size, seed),
+        batch_size=batch_size,
+        sampler=EndlessSampler(len(paths), seed, start),
+        num_workers=workers,
+        worker_init_fn=_one_thread if workers else None,
+        # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
     )
+    try:
+        yield from loader
+    except InputError as error:
+        # A worker's error arrives with its traceback as text, whose last line is the message.
+        message = str(error).splitlines()[-1].removeprefix("src.files.InputError: ")
+        raise InputError(message) from None
 
 
 def _one_thread(worker: int) -> None:
