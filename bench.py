@@ -13,11 +13,12 @@ import pandas as pd
 import tyro
 from PIL import Image
 
+from src.command_line import parse_settings, run_script
 from src.damage import detect, synthesize
 from src.datasets.build import SIDE, Photo, inspect, photos_below, place_crops
 from src.datasets.competition import read_train
 from src.datasets.scenes import candidates, describe_file, find_scenes, overlap, reduce_descriptors
-from src.files import InputError, open_image, run_script, to_rgb
+from src.files import InputError, open_image, to_rgb
 from src.parallel import parallel_map
 
 
@@ -126,4 +127,4 @@ Command = (
 )
 
 if __name__ == "__main__":
-    run_script(lambda: tyro.cli(Command, description=__doc__).run())
+    run_script(lambda: parse_settings(Command, __doc__).run())

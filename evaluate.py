@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from src.checkpoints import fold_checkpoints, load_model
+from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
-from src.files import InputError, file_hash, run_script, write_json, write_png
+from src.files import InputError, file_hash, write_json, write_png
 from src.inference import restore, restore_files
 from src.parallel import cores
 from src.scoring import Triple, matching_files, score_table, side_by_side
-from src.settings import RunSettings, parse_settings, pick_device
+from src.settings import RunSettings, pick_device
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 
 from src.checkpoints import fold_checkpoints, load_model
+from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
-from src.files import InputError, file_hash, list_images, run_script
+from src.files import InputError, file_hash, list_images
 from src.inference import BASELINES, Restore, restore, restore_files
 from src.parallel import cores
-from src.settings import RunSettings, parse_settings, pick_device
+from src.settings import RunSettings, pick_device
 
 
 @dataclass(frozen=True)

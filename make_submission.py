@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
-from src.files import file_hash, run_script
-from src.settings import RunSettings, parse_settings
+from src.files import file_hash
+from src.settings import RunSettings
 from src.submission import write_submission
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from src.datasets.folds import load_folds
 
+from src.command_line import parse_settings, run_script
 from src.datasets.build import build, photos_below, sample_photos
 from src.datasets.check import check_folder, hole_table
-from src.files import InputError, run_script
+from src.datasets.folds import load_folds
+from src.files import InputError
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Build, tyr
 
 def main() -> int:
     """Run the command that the command line names."""
-    return tyro.cli(Command, description=__doc__).run()
+    return parse_settings(Command, __doc__).run()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from src.checkpoints import BEST, LAST, save_model
+from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.training import training_batches
-from src.files import InputError, run_script
+from src.files import InputError
 from src.models import create_model, model_class
 from src.parallel import cores
-from src.settings import DEFAULT_MODEL, RunSettings, as_json, parse_settings, pick_device
+from src.settings import DEFAULT_MODEL, RunSettings, as_json, pick_device
 from src.training import (
     LOG_EVERY,
     Budget,

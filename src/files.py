@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -19,27 +18,6 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 class InputError(Exception):
     """Something the user can mend: the message names the file, what was found and the remedy."""
-
-
-def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
-
-    An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
-    traceback; Ctrl-C leaves with 130 as shells expect.
-    """
-    try:
-        sys.exit(main() or 0)
-    except InputError as error:
-        message = str(error)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "check the path, its permissions and the free space of the disk"
-        message = f"{where}{error.strerror or error}; {remedy}"
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
 
 
 def open_image(path: Path) -> Image.Image:

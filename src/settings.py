@@ -1,19 +1,16 @@
-"""Settings that the scripts share, and how a command line becomes one of them."""
+"""Settings that the scripts share."""
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-import tyro
 
 from src.files import InputError
 from src.models import MODELS
 
 DEFAULT_MODEL = next(iter(MODELS))
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,6 @@ class RunSettings:
         if Path(name).name != name:
             raise InputError(f"--name {name}: must be one plain folder name, such as first_try")
         return self.output_dir / name
-
-
-def parse_settings(settings: type[T]) -> T:
-    """Settings from the command line; unknown flags are refused, `--help` explains every field."""
-    return tyro.cli(settings, description=settings.__doc__)
 
 
 def as_json(settings: object) -> dict:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from src.command_line import run_script
 from src.datasets.build import build, sample_photos
 
 
@@ -33,7 +34,7 @@ def script(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         module = importlib.import_module(name)
         with pytest.raises(SystemExit) as stop:
-            module.run_script(module.main)
+            run_script(module.main)
         captured = capsys.readouterr()
         return stop.value.code, captured.out, captured.err
 

@@ -34,7 +34,10 @@ def test_full_disk(tmp_path):
     """A real write that fails half-way: the process may write files of at most 8 KiB."""
     path = tmp_path / "big.bin"
     write_bytes(path, b"old")
-    code = f"from src.files import *\nrun_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
+    code = (
+        "from src.command_line import run_script\nfrom src.files import write_bytes\n"
+        f"run_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
+    )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
     done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 2 and str(path) in done.stderr and "free space" in done.stderr

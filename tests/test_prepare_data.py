@@ -118,6 +118,8 @@ def test_build_refuses(data_dir, tmp_path, script):
         (("--photos", empty, "--data-dir", new), "no image file found"),
         (("--data-dir", new), "either --photos DIR or --sample"),
         (("--sample", "--data-dir", new, "--test-photos", 2), "between 0 and 1"),
+        (("--sample", "--data-dir", new, "--seed", -1), "0 or more"),
+        (("--sample", "--data-dir", "/proc/none"), "/proc/none"),
     ):
         status, _, stderr = script("prepare_data", "build", *arguments)
         assert status == 2 and message in stderr and "Traceback" not in stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -223,6 +224,8 @@ def test_bad_settings_are_one_line(run_folder, script, tmp_path):
         ("train", [*where, "--name", "../x"], "plain folder name"),
         ("train", [*where, "--encoder", "vgg"], "choose one of resnet34"),
         ("train", ["--data-dir", tmp_path / "none"], "prepare_data.py build --sample"),
+        ("train", [*where, "--val-images", -1], "must be 0 or more"),
+        ("train", [*where[:2], "--output-dir", "/proc/none", *TINY], "/proc/none"),
         ("infer", [*where, "--ensemble"], "train first"),
         ("infer", [*where, "--input", tmp_path / "none", "--output", tmp_path], "no such folder"),
         ("infer", [*where, "--baseline", "magic"], "choose one of input, telea"),
@@ -270,6 +273,29 @@ def test_killed_training_goes_on_as_if_nothing_happened(sample_folder, tmp_path)
     assert 0 < stopped < first["step"] == second["step"]
     for key, value in first["ema"].items():
         assert torch.equal(value, second["ema"][key]), key
+
+
+def test_full_disk_while_saving_a_checkpoint(sample_folder, tmp_path):
+    """A real write fails (files of at most 30 MB): one line, nothing half-written, and it goes on."""
+    settings = [*TINY, "--val-images", 1, "--epochs", 1]
+    command = [sys.executable, "train.py", "--data-dir", sample_folder, "--output-dir", tmp_path, *settings]
+    command = list(map(str, command))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000_000, 30_000_000))
+
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    folder = tmp_path / "full_pipeline" / "fold0"
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert str(folder / "best.safetensors") in last_line and "free space" in last_line
+    assert (
+        not list(folder.glob("*.safetensors"))
+        and not list(folder.glob(".*"))
+        and not list(folder.glob("*.pt"))
+    )
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and (folder / "best.safetensors").exists()
 
 
 def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):

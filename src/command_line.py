@@ -1,0 +1,40 @@
+"""From a command line to typed settings, and from an error to one line and an exit status."""
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from src.files import InputError
+
+T = TypeVar("T")
+
+
+def parse_settings(settings: type[T], description: str | None = None) -> T:
+    """An instance of a settings dataclass (or of one of several, as subcommands) from the command line.
+
+    Unknown flags are refused with exit status 2; `--help` explains every field by its docstring.
+    """
+    return tyro.cli(settings, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
+
+    An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
+    traceback; Ctrl-C leaves with 130 as shells expect.
+    """
+    try:
+        sys.exit(main() or 0)
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "check the path, its permissions and the free space of the disk"
+        message = f"{where}{error.strerror or error}; {remedy}"
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
