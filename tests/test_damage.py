@@ -230,3 +230,17 @@ def test_lengths_follow_the_short_side(photos, size):
         gray, true = synthesize(rgb, np.random.default_rng(seed))
         scores.append(iou(detect(gray), true))
     assert np.mean(scores) > 0.995
+
+
+def test_dots_of_a_thin_tip_belong_to_the_hole_and_natural_pixels_do_not():
+    rng = np.random.default_rng(0)
+    gray = rng.integers(120, 200, (SIDE, SIDE)).astype(np.uint8)
+    gray[:, 300:] = rng.integers(31, 50, (SIDE, SIDE - 300))  # dark, near the fill
+    true = np.zeros(gray.shape, bool)
+    true[100:180, 200:296] = True
+    true[183, 240] = True
+    gray[true] = 30
+    gray[140, 302] = 30  # natural: its neighbours are as dark
+    found = detect(gray)
+    assert found[183, 240] and not found[140, 302]
+    assert np.array_equal(found, true)
