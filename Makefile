@@ -15,6 +15,7 @@ DEMO := --data-dir data_sample --name demo
 	touch $@
 
 data_sample/train.csv: | .venv/runtime
+	rm -rf data_sample
 	$(BIN)/python prepare_data.py build --sample --data-dir data_sample
 
 # Minutes of training after which the pictures have some colour.

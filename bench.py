@@ -126,5 +126,11 @@ Command = (
     Annotated[Damage, tyro.conf.subcommand("damage")] | Annotated[Scenes, tyro.conf.subcommand("scenes")]
 )
 
+
+def main() -> None:
+    """Measure what the command line names."""
+    parse_settings(Command, __doc__).run()
+
+
 if __name__ == "__main__":
-    run_script(lambda: parse_settings(Command, __doc__).run())
+    run_script(main)

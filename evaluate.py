@@ -12,9 +12,9 @@ from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.files import InputError, file_hash, write_json, write_png
-from src.inference import restore, restore_files
+from src.inference import manifest_of, restore, restore_files
 from src.parallel import cores
-from src.scoring import Triple, matching_files, score_table, side_by_side
+from src.scoring import Triple, matching_files, picture, score_table
 from src.settings import RunSettings, pick_device
 
 
@@ -51,26 +51,24 @@ def out_of_fold(settings: Settings, checkpoint: Path) -> list[Triple]:
     output = checkpoint.parent / "oof"
     jobs = [(source, output / f"{source.stem}.png") for source, _ in held_out]
     recipe = {"checkpoint": file_hash(checkpoint), "tta": settings.tta}
-    failures = restore_files(
-        partial(restore, [model], tta=settings.tta), jobs, recipe, output.with_suffix(".json")
-    )
+    failures = restore_files(partial(restore, [model], tta=settings.tta), jobs, recipe, manifest_of(output))
     if failures:
         raise InputError(failures[0])
     return [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]
 
 
 def report(triples: list[Triple], settings: Settings) -> None:
-    """Score, print means and the worst five, write JSON and picture where asked."""
+    """Score, print every image, the worst five and the mean, write JSON and picture where asked."""
     table, mean = score_table(triples)
+    for title, rows in (("images", table), ("worst", table.sort_values("score").head(5))):
+        print(f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"{len(table)} images, mean: {mean}")
-    worst = table.sort_values("score").head(5)
-    print("worst:\n" + worst.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if settings.json:
         write_json(settings.json, {"mean": mean.as_dict(), "images": table.to_dict(orient="records")})
     if settings.picture:
         order = table["score"].argsort()
         shown = order.iloc[np.linspace(0, len(order) - 1, min(4, len(order))).astype(int)]
-        write_png(settings.picture, np.vstack([side_by_side(*triples[i]) for i in shown]))
+        write_png(settings.picture, picture([triples[i] for i in shown]))
         print(f"{settings.picture}: input, result and truth, the worst score on top")
 
 

@@ -13,7 +13,7 @@ from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
 from src.files import InputError, file_hash, list_images
-from src.inference import BASELINES, Restore, restore, restore_files
+from src.inference import BASELINES, Restore, manifest_of, restore, restore_files
 from src.parallel import cores
 from src.settings import RunSettings, pick_device
 
@@ -64,6 +64,8 @@ def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     root = settings.input.parent if settings.input.is_file() else settings.input
     paths = [settings.input] if settings.input.is_file() else list_images(settings.input)
+    if output.absolute() != root.absolute():  # results in a folder inside the photos are no photos
+        paths = [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
     if not paths:
         raise InputError(f"{settings.input}: no image file found; name a photo or a folder of photos")
     plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
@@ -84,7 +86,7 @@ def main() -> int:
     torch.set_num_threads(cores())
     jobs, output = make_jobs(settings)
     restorer, recipe = make_restorer(settings)
-    failures = restore_files(restorer, jobs, recipe, output.with_name(output.name + ".json"))
+    failures = restore_files(restorer, jobs, recipe, manifest_of(output))
     print(f"{len(jobs) - len(failures)} images in {output}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

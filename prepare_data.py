@@ -30,7 +30,12 @@ class Check:
         print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
         print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
         if not defects:
-            print(f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}")
+            try:
+                print(f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}")
+            except InputError as error:
+                if (self.data_dir / "folds.csv").exists():
+                    raise
+                print(f"no folds.csv: {error}")  # too few scenes is no defect of the files
             return 0
         print(f"defects: {len(defects)}")
         for defect in defects:

@@ -12,7 +12,8 @@ from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.training import training_batches
 from src.files import InputError
-from src.models import create_model, model_class
+from src.models import create_model, model_class, takes
+from src.models.encoders import check_encoder
 from src.parallel import cores
 from src.settings import DEFAULT_MODEL, RunSettings, as_json, pick_device
 from src.training import (
@@ -52,8 +53,8 @@ class Settings(RunSettings):
     """Number of folds that the scenes are split into."""
     model: str = DEFAULT_MODEL
     """full_pipeline (three U-Nets) or gan."""
-    encoder: str = "resnet34"
-    """Encoder of full_pipeline's U-Nets: resnet34, lite0, lite1 or lite2."""
+    encoder: str | None = None
+    """Encoder of full_pipeline's U-Nets: resnet34 (when left out), lite0, lite1 or lite2."""
     encoder_weights: str = "auto"
     """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
     epochs: int | None = None
@@ -100,9 +101,12 @@ def resolve(settings: Settings) -> Settings:
     if settings.image_size % model.size_multiple:
         multiple = f"{settings.model} needs a multiple of {model.size_multiple}"
         raise InputError(f"--image-size {settings.image_size}: {multiple}")
-    if settings.batch_size < model.min_batch_size:
-        least = f"{settings.model} needs at least {model.min_batch_size}"
-        raise InputError(f"--batch-size {settings.batch_size}: {least}")
+    if settings.batch_size == 1 and settings.image_size == model.size_multiple:
+        # batch normalization at the deepest level, where such an image is a single pixel
+        raise InputError(f"--batch-size 1: {settings.model} needs at least 2 at this image size")
+    if settings.encoder and not takes(settings.model, "encoder"):
+        raise InputError(f"--encoder {settings.encoder}: {settings.model} has none to choose; leave it out")
+    check_encoder(settings.encoder or "resnet34", settings.encoder_weights)
     if settings.fold != "all" and not 0 <= settings.fold < settings.folds:
         raise InputError(f"--fold {settings.fold}: out of range; choose 0 to {settings.folds - 1}, or all")
     return settings
@@ -119,7 +123,8 @@ def train_fold(settings: Settings, fold: int) -> None:
 
     begin_run(folder, as_json(settings) | {"fold": fold, "held_out": fold_id}, CHANGEABLE)
     torch.manual_seed(settings.seed + fold)
-    model = create_model(settings.model, encoder=settings.encoder, encoder_weights=settings.encoder_weights)
+    choices = {"encoder": settings.encoder, "encoder_weights": settings.encoder_weights}
+    model = create_model(settings.model, **{k: v for k, v in choices.items() if v is not None})
     state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
     if (folder / LAST).exists():
         state.load(folder / LAST)
@@ -139,11 +144,16 @@ def train_fold(settings: Settings, fold: int) -> None:
     print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
     bar = progress_bar(f"fold {fold}", budget.done(state.step))
 
+    lr = 0.0
     while True:
         done = budget.done(state.step)
         bar.update(100 * done - bar.n)
-        due = state.step % (settings.validate_every * epoch_steps) == 0
-        if state.validated < state.step and (done >= 1 or due):
+        epoch_ends = state.step % (settings.validate_every * epoch_steps) == 0
+        validate_now = state.validated < state.step and (done >= 1 or epoch_ends)
+        save_now = validate_now or budget.spent() - state.spent > settings.save_minutes * 60
+        if save_now or state.step % LOG_EVERY == 0:
+            bar.set_postfix_str(records.flush(state.step, lr, batch_size))
+        if validate_now:
             start = budget.spent()
             score, pictures = validate(state.ema.module, held_out)
             state.validated = state.step
@@ -154,9 +164,8 @@ def train_fold(settings: Settings, fold: int) -> None:
                 state.best = score.score
                 facts = {"fold": fold, "held_out": fold_id, "step": state.step, "score": score.as_dict()}
                 save_model(folder / BEST, state.ema.module, settings.model, facts)
-            state.save(folder / LAST, budget.spent())
             records.pause(budget.spent() - start)
-        elif budget.spent() - state.spent > settings.save_minutes * 60:
+        if save_now:
             state.save(folder / LAST, budget.spent())
         if done >= 1:
             break
@@ -174,8 +183,6 @@ def train_fold(settings: Settings, fold: int) -> None:
             records.add(terms)
         state.step += 1
         state.ema.update(state.model, step=state.step)
-        if state.step % LOG_EVERY == 0:
-            bar.set_postfix_str(records.flush(state.step, lr, LOG_EVERY * settings.batch_size))
     bar.close()
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
 

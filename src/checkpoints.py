@@ -69,11 +69,15 @@ def load_state(path: Path) -> dict:
 def fold_checkpoints(run_dir: Path, fold: int | None) -> list[Path]:
     """The best checkpoint of one fold, or of every trained fold of a run when `fold` is None.
 
-    Raises `InputError` when there is none.
+    Raises `InputError` when there is none; it names the folds and runs that exist.
     """
-    pattern = "fold*" if fold is None else f"fold{fold}"
-    paths = sorted(Path(run_dir).glob(f"{pattern}/{BEST}"))
-    if not paths:
-        where = f"{run_dir}/{pattern}/{BEST}"
-        raise InputError(f"{where}: no such checkpoint; train first: python train.py --fold {fold or 0}")
-    return paths
+    trained = {path.parent.name: path for path in sorted(Path(run_dir).glob(f"fold*/{BEST}"))}
+    folds = {name: path for name, path in trained.items() if name.removeprefix("fold").isdecimal()}
+    chosen = list(folds.values()) if fold is None else [p for n, p in folds.items() if n == f"fold{fold}"]
+    if not chosen:
+        runs = sorted({path.parent.parent.name for path in Path(run_dir).parent.glob(f"*/fold*/{BEST}")})
+        wanted = "any fold" if fold is None else f"fold {fold}"
+        found = f"trained folds: {', '.join(folds) or 'none'}; runs: {', '.join(runs) or 'none'}"
+        remedy = "name another run with --name, or train this one first with train.py"
+        raise InputError(f"{run_dir}: no checkpoint of {wanted} ({found}); {remedy}")
+    return chosen

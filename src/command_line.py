@@ -34,7 +34,7 @@ def run_script(main: Callable[[], int | None]) -> None:
         remedy = "check the path, its permissions and the free space of the disk"
         message = f"{where}{error.strerror or error}; {remedy}"
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("\ninterrupted; what was saved or written before is kept", file=sys.stderr)
         sys.exit(130)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

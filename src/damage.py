@@ -90,6 +90,22 @@ def detect(gray: np.ndarray) -> np.ndarray:
     return mask
 
 
+def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """The hole of an input whose truth is known, for scoring it.
+
+    `detect` also knows the lost pixels at which the truth happens to hold the fill; where it finds nothing,
+    the pixels that differ are taken, so that a hole it misses still counts.
+
+    Args:
+        gray: (H, W) uint8, damaged.
+        true: (H, W, 3) uint8 RGB.
+
+    Returns: (H, W) bool, True where lost.
+    """
+    mask = detect(gray)
+    return mask if mask.any() else gray != np.asarray(Image.fromarray(true).convert("L"))
+
+
 def _seed(gray: np.ndarray) -> tuple[int, int] | None:
     """(row, column) of one pixel of the largest flat with a hard border, None without one."""
     # neighbours whose surroundings are constant share their value: one labelling serves all values

@@ -35,9 +35,9 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(f"{path}: not an image; replace it or remove it from the folder") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; make the image smaller") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise
         raise InputError(f"{path}: broken image ({error}); fetch the file again") from None
     return image
 

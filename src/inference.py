@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -70,38 +71,40 @@ def as_it_is(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=2)
 
 
+NO_MANIFEST = {"recipe": None, "photos": {}}
 BASELINES: dict[str, Restore] = {"input": as_it_is, "telea": telea}
 
 
 def read_gray(path: Path) -> np.ndarray:
     """Any photo as (H, W) uint8: colour through PIL's luma, 16 bits scaled; raises `InputError`."""
     image = open_image(path)
-    if image.mode != "L":
-        image = to_rgb(image).convert("L")
-    return np.asarray(image)
+    upright = ImageOps.exif_transpose(image) if image.mode == "L" else to_rgb(image).convert("L")
+    return np.asarray(upright)
 
 
 def restore_files(
     restore_one: Restore, jobs: Sequence[tuple[Path, Path]], recipe: dict, manifest: Path
 ) -> list[str]:
-    """Restore files, going on where an earlier call with the same recipe stopped.
+    """Restore files, going on where an earlier call stopped.
 
     Args:
         jobs: (photo, PNG to write) pairs.
-        recipe: what the results depend on besides the photos; kept in the file `manifest`. Results of
-            another recipe are removed first.
+        recipe: what the results depend on besides the photos. It is kept in the file `manifest` with name,
+            size and time of each photo; a result of another recipe or photo is made anew.
 
     Returns: an error line for each photo that could not be read; the others are restored.
 
-    Raises `InputError` when a PNG to write exists but no manifest tells that this function wrote it.
+    Raises `InputError` when a PNG to write exists but the manifest does not tell that it is ours.
     """
-    earlier = _read_recipe(manifest)
-    if earlier != recipe:
-        for _, target in jobs:
-            if earlier is None and target.exists():
-                raise InputError(f"{target}: exists and is not from this program; name another folder")
+    earlier = _read_manifest(manifest)
+    photos = {str(target.absolute()): _identity(source) for source, target in jobs}
+    for _, target in jobs:
+        key = str(target.absolute())
+        if target.exists() and key not in earlier["photos"]:
+            raise InputError(f"{target}: exists and is not from this program; name another folder")
+        if earlier["recipe"] != recipe or earlier["photos"].get(key) != photos[key]:
             target.unlink(missing_ok=True)
-        write_json(manifest, recipe)
+    write_json(manifest, {"recipe": recipe, "photos": earlier["photos"] | photos})
     waiting = [(source, target) for source, target in jobs if not target.exists()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
@@ -116,8 +119,23 @@ def restore_files(
     return failures
 
 
-def _read_recipe(manifest: Path) -> dict | None:
+def manifest_of(folder: Path) -> Path:
+    """Where `restore_files` keeps what it knows of a folder: a hidden file beside it."""
+    folder = folder.absolute()
+    return folder.with_name(f".{folder.name}.restored.json")
+
+
+def _identity(photo: Path) -> list | None:
     try:
-        return json.loads(manifest.read_text())
+        facts = photo.stat()
+    except OSError:
+        return None  # reading it will tell why
+    return [str(photo.absolute()), facts.st_size, facts.st_mtime_ns]
+
+
+def _read_manifest(manifest: Path) -> dict:
+    try:
+        found = json.loads(manifest.read_text())
     except (FileNotFoundError, ValueError):
-        return None
+        found = None
+    return found if isinstance(found, dict) and {"recipe", "photos"} <= set(found) else NO_MANIFEST

@@ -1,21 +1,21 @@
 """One way to spread work over the cores, with a progress bar."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
+import cv2
+import joblib
 from tqdm import tqdm
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use, a container's quota included."""
+    return joblib.cpu_count()
 
 
-def _one_thread() -> None:
-    import cv2
-
+def one_thread(*_: int) -> None:
+    """Let OpenCV use one thread in this process; for processes that share the cores."""
     cv2.setNumThreads(1)
 
 
@@ -26,6 +26,6 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """
     chunk = max(1, min(32, len(items) // (8 * cores())))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores(), mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(cores(), mp_context=context, initializer=one_thread) as pool:
         results = pool.map(function, items, chunksize=chunk)
         yield from tqdm(results, total=len(items), desc=label, unit="image", dynamic_ncols=True)

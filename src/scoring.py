@@ -5,22 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from src.damage import detect
-from src.files import InputError, read_image
-from src.metrics import Score, mean_score, score_image
+from src.damage import lost_pixels
+from src.files import InputError, open_image, read_image
+from src.metrics import SSIM_WINDOW, Score, mean_score, score_image
 from src.parallel import parallel_map
 
 Triple = tuple[Path, Path, Path]  # restored, truth, damaged input
-
-
-def side_by_side(pred: Path, true: Path, gray: Path) -> np.ndarray:
-    """Input, result and truth in one picture, (H, 3·W, 3) uint8; at most 512 px high."""
-    images = [Image.open(path).convert("RGB") for path in (gray, pred, true)]
-    for image in images:
-        image.thumbnail((512, 512))
-    return np.hstack([np.asarray(image) for image in images])
 
 
 def score_files(triple: Triple) -> Score:
@@ -32,7 +23,21 @@ def score_files(triple: Triple) -> Score:
         if array.shape[:2] != true.shape[:2]:
             found, wanted = (f"{a.shape[1]}x{a.shape[0]}" for a in (array, true))
             raise InputError(f"{path}: size is {found}, the truth's is {wanted}; restore the original file")
-    return score_image(true, pred, detect(gray))
+    if min(true.shape[:2]) < SSIM_WINDOW:
+        raise InputError(f"{triple[1]}: smaller than the {SSIM_WINDOW} px window of the score")
+    return score_image(true, pred, lost_pixels(gray, true))
+
+
+def picture(triples: Sequence[Triple]) -> np.ndarray:
+    """Input, result and truth of a few images, a row each, (H, W, 3) uint8; rows at most 512 px high."""
+    rows = []
+    for pred, true, gray in triples:
+        images = [open_image(path).convert("RGB") for path in (gray, pred, true)]
+        for image in images:
+            image.thumbnail((512, 512))
+        rows.append(np.hstack([np.asarray(image) for image in images]))
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
 
 
 def score_table(triples: Sequence[Triple]) -> tuple[pd.DataFrame, Score]:

@@ -32,7 +32,7 @@ class RunSettings:
     def run_dir(self) -> Path:
         """The folder of the run; raises `InputError` for a name that leaves `output_dir`."""
         name = self.name or getattr(self, "model", DEFAULT_MODEL)
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise InputError(f"--name {name}: must be one plain folder name, such as first_try")
         return self.output_dir / name
 

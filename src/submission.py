@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from src.datasets.competition import SIZE
-from src.files import InputError, read_image, write_bytes
+from src.files import InputError, open_image, read_image, write_bytes
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a fixed time keeps the bytes the same
 
@@ -42,7 +42,7 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):
-            if Image.open(folder / name).format != "PNG":
+            if open_image(folder / name).format != "PNG":
                 raise InputError(f"{folder / name}: not a PNG; restore it again with infer.py")
             png = BytesIO()
             Image.fromarray(read_image(folder / name, "RGB", SIZE)).save(png, format="PNG")

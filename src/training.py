@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from src.checkpoints import LAST, load_state, save_state
-from src.damage import detect
+from src.damage import detect, lost_pixels
 from src.datasets.competition import read_input, read_truth
 from src.files import InputError, append_text, write_json, write_png, write_text
 from src.inference import restore
@@ -99,11 +99,19 @@ class Budget:
         return time.monotonic() - self._start
 
     def reserve_validation(self, model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> None:
-        """Keep the time that a validation of `pairs` takes, judged by its first two images."""
+        """Keep the time that a validation of `pairs` takes, judged by its first two images.
+
+        Raises `InputError` when nothing would be left for training.
+        """
         validate(model, pairs[:1])
         start = time.monotonic()
         validate(model, pairs[:2])
         self.reserve = (time.monotonic() - start) / len(pairs[:2]) * len(pairs)
+        if self.reserve >= self.seconds:
+            found = f"validation alone takes {self.reserve / 60:.1f}"
+            raise InputError(
+                f"--max-minutes {self.seconds / 60:g}: {found}; raise it or lower --val-images"
+            )
 
     def done(self, step: int) -> float:
         """Share of the run that is done, 0 to 1; training ends at 1."""
@@ -130,9 +138,8 @@ def validate(model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> tup
     scores, pictures = [], []
     for source, target in tqdm(pairs, desc="validating", unit="image", leave=False, dynamic_ncols=True):
         gray, true = read_input(source), read_truth(target)
-        mask = detect(gray)
-        pred = restore([model], gray, mask)
-        scores.append(score_image(true, pred, mask))
+        pred = restore([model], gray, detect(gray))
+        scores.append(score_image(true, pred, lost_pixels(gray, true)))
         if len(pictures) < PICTURES:
             pictures.append(np.hstack([np.repeat(gray[..., None], 3, axis=2), pred, true]))
     return mean_score(scores), pictures
@@ -154,29 +161,31 @@ class Records:
         self.folder = folder
         self.path = folder / "metrics.jsonl"
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        write_text(self.path, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+        write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._sums: dict[str, Tensor] = {}
-        self._since = time.monotonic()
+        self._flushed, self._since = step, time.monotonic()
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Gather the loss terms of a step; they stay on their device until `flush`."""
         for key, value in terms.items():
             self._sums[key] = self._sums.get(key, 0) + value.detach()
 
-    def flush(self, step: int, lr: float, images: int) -> str:
-        """Write the mean losses of the last `LOG_EVERY` steps with lr and images a second; a short text.
+    def flush(self, step: int, lr: float, batch_size: int) -> str:
+        """Write mean losses since the last call, with lr and images a second; returns them as a short text.
 
         Raises `InputError` when a loss is not finite.
         """
-        losses = {f"loss/{key}": float(value) / LOG_EVERY for key, value in self._sums.items()}
+        steps, now = step - self._flushed, time.monotonic()
+        losses = {f"loss/{key}": float(value) / steps for key, value in self._sums.items()}
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise InputError(f"{self.path}: {', '.join(bad)} is not finite at step {step}; lower --lr")
-        now = time.monotonic()
-        speed = images / (now - self._since)
-        self._sums, self._since = {}, now
-        self.write(step, losses | {"lr": lr, "images_per_second": speed})
+            remedy = f"lower --lr and take another --name, or delete {self.folder}"
+            raise InputError(f"{self.path}: {', '.join(bad)} is not finite at step {step}; {remedy}")
+        speed = steps * batch_size / (now - self._since)
+        self._sums, self._flushed, self._since = {}, step, now
+        if steps:
+            self.write(step, losses | {"lr": lr, "images_per_second": speed})
         return f"{speed:.2f} images/s  " + "  ".join(f"{k[5:]} {v:.3f}" for k, v in losses.items())
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -195,3 +204,11 @@ class Records:
     def pause(self, seconds: float) -> None:
         """Leave seconds that were not spent on training out of the images a second."""
         self._since += seconds
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of `metrics.jsonl`; infinite for a line that a full disk or a kill cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

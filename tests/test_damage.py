@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from skimage import data as skimage_data
 
-from src.damage import detect, draw_hole, synthesize
+from src.damage import detect, draw_hole, lost_pixels, synthesize
 
 PHOTOS = [
     "astronaut.png",
@@ -61,16 +61,12 @@ def iou(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def cannot_tell(gray: np.ndarray, true: np.ndarray, found: np.ndarray) -> bool:
-    """Whether every wrong pixel touches the piece found, directly or through pixels of the fill's value."""
-    same = (gray == gray[true][0]).astype(np.uint8)
-    labels = cv2.connectedComponents(same)[1]
-    hole = np.bincount(labels[found & true], minlength=1).argmax()
-    return bool((found & true).any() and (labels[found != true] == hole).all())
+    """Whether pixels of the fill's value connect every wrong pixel to a rightly found one."""
+    labels = cv2.connectedComponents((gray == gray[true][0]).astype(np.uint8))[1]
+    return bool(np.isin(labels[found != true], np.unique(labels[found & true])).all())
 
 
-def drawn(
-    gray: np.ndarray, polygon: list[tuple[int, int]], fill: int = 40
-) -> tuple[np.ndarray, np.ndarray]:
+def drawn(gray: np.ndarray, polygon: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     canvas = Image.new("1", gray.shape[::-1])
     ImageDraw.Draw(canvas).polygon(polygon, fill=1)
     mask = np.array(canvas)
@@ -123,29 +119,30 @@ def test_some_polygons_cross_themselves_and_are_filled_even_odd(holes):
     assert 3 <= enclosed <= 60
 
 
-def test_detect_meets_the_bars(photos):
+def test_detect_meets_the_bars(photos, capsys):
     ious, exact, same, seconds, false_holes = [], [], [], [], 0
     cv2.setNumThreads(1)
     for seed in range(150):
         rng = np.random.default_rng(seed)
         rgb = crop(photos, rng)
         gray, true = synthesize(rgb, rng)
-        start = time.perf_counter()
+        start = time.process_time()
         found = detect(gray)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         assert found.dtype == bool and found.shape == gray.shape
         ious.append(iou(found, true))
         exact.append((found == true).all())
         same.append(cannot_tell(gray, true, found))
         false_holes += bool(detect(luma(rgb)).any())
-    print(f"\nmean IoU {np.mean(ious):.5f}, exact {np.mean(exact):.1%}, false holes {false_holes}")
-    print(f"exact up to pixels that cannot be told apart {np.mean(same):.1%}")
-    print(f"{1e3 * np.median(seconds):.1f} ms")
-    assert np.mean(ious) >= 0.998
-    assert np.mean(exact) >= 0.6
-    assert np.mean(same) >= 0.95
-    assert np.median(seconds) < 0.05
-    assert false_holes <= 1
+    with capsys.disabled():
+        print(f"\ndetect: mean IoU {np.mean(ious):.5f}, exact {np.mean(exact):.1%}, up to pixels that")
+        print(f"cannot be told apart {np.mean(same):.1%}; false holes {false_holes} of {len(ious)};")
+        print(f"median CPU time {1e3 * np.median(seconds):.1f} ms an image")
+    assert np.mean(ious) >= 0.999
+    assert np.mean(exact) >= 0.7
+    assert np.mean(same) >= 0.99
+    assert np.median(seconds) < 0.01
+    assert false_holes == 0
 
 
 @pytest.mark.parametrize("fill", [0, 40])
@@ -244,3 +241,12 @@ def test_dots_of_a_thin_tip_belong_to_the_hole_and_natural_pixels_do_not():
     found = detect(gray)
     assert found[183, 240] and not found[140, 302]
     assert np.array_equal(found, true)
+
+
+def test_a_missed_hole_still_counts_as_lost(coffee):
+    gray = luma(coffee)
+    gray[100:200, 50:150] = 200  # brighter than any fill of the competition
+    assert not detect(gray).any()
+    lost = lost_pixels(gray, coffee)
+    assert lost[100:200, 50:150].mean() > 0.95 and not lost[:100].any()
+    assert not lost_pixels(luma(coffee), coffee).any()

@@ -9,16 +9,17 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from src.command_line import run_script
 from src.files import (
     InputError,
     open_image,
     read_image,
     replacing,
-    run_script,
     to_rgb,
     write_bytes,
     write_png,
 )
+from src.inference import read_gray
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -81,6 +82,13 @@ def test_modes_of_photos(tmp_path):
     clear = Image.fromarray(data.coffee()).convert("RGBA")
     clear.putalpha(0)
     assert np.asarray(to_rgb(clear)).min() == 255
+
+
+def test_turned_grey_photo_is_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(data.camera()[:20, :40]).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_gray(tmp_path / "turned.jpg").shape == (40, 20)
 
 
 def test_bad_images_are_named(tmp_path):

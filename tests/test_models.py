@@ -1,5 +1,6 @@
 """Every model: forward and backward, odd sizes, save and load, bad names."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from src.checkpoints import load_model, load_state, save_model, save_state
 from src.files import InputError
+from src.inference import VIEWS, restore, unview, view
+from src.losses import pipeline_loss
 from src.models import MODELS, create_model
 from src.models.encoders import ENCODERS, unet
 
@@ -78,6 +81,77 @@ def test_architecture_of_the_report():
     ups = [m for m in gan.generator if isinstance(m, torch.nn.ConvTranspose2d)]
     assert len(downs) == len(ups) == 9 and ups[-1].out_channels == 3
     assert gan.discriminator(torch.zeros(1, 3, 512, 512)).shape == (1, 1, 1, 1)
+
+
+def test_every_stage_of_the_pipeline_has_its_own_target():
+    """The report's losses: no target for the mask, the damaged input as target of the inpainting."""
+    mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
+    gray, rgb = torch.rand(2, 1, 8, 8) * 2 - 1, torch.rand(2, 3, 8, 8) * 2 - 1
+    damaged = torch.where(mask > 0, -1.0, gray)
+    perfect = pipeline_loss(200 * mask - 100, gray, rgb, mask, gray, rgb)
+    assert all(value.item() < 1e-6 for value in perfect.values())
+    wrong = pipeline_loss(100 - 200 * mask, damaged, 1 - rgb, mask, gray, rgb)
+    assert set(wrong) == {"mask", "inpaint", "colorize"} and all(v.item() > 0.1 for v in wrong.values())
+
+
+def test_losses_train_against_the_undamaged_grey():
+    """`losses` hands the right tensors over: with the truth as output, no term is left."""
+    model = create_model("full_pipeline", **SMALL)
+    batch = make_batch(64)
+    outputs = (200 * batch["mask"] - 100, batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
+    model.forward = lambda damaged: outputs
+    ((_, terms),) = model.losses(batch)
+    assert all(value.item() < 1e-6 for value in terms.values())
+    estimate = model.estimate(batch["damaged"], batch["mask"])
+    assert torch.allclose(estimate, batch["rgb"], atol=1e-6)
+
+
+def test_decoded_range():
+    """The report saved outputs of [-1, 1] as if they were in [0, 1]."""
+    model = create_model("full_pipeline", **SMALL)
+    model.forward = lambda damaged: (
+        None,
+        None,
+        torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0])[None, None, None],
+    )
+    estimate = model.estimate(torch.zeros(1, 1, 1, 5), torch.zeros(1, 1, 1, 5))
+    assert model.decode(estimate, None, None).flatten().tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_views_are_undone(tta):
+    image = torch.rand(1, 2, 5, 7)
+    seen = [view(image, *v) for v in VIEWS[tta]]
+    assert len({tuple(s.flatten().tolist()) for s in seen}) == tta
+    for turned, v in zip(seen, VIEWS[tta], strict=True):
+        assert torch.equal(unview(turned, *v), image)
+
+
+@pytest.mark.parametrize("tta", VIEWS)
+def test_restore_averages_views_and_models(tta):
+    """Models that return a fixed function of their input: the mean is known."""
+
+    class Fixed(torch.nn.Module):
+        def __init__(self, level):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.tensor(level))
+
+        def predict(self, damaged, mask):
+            return (damaged * self.level).repeat(1, 3, 1, 1)
+
+        decode = create_model("full_pipeline", **SMALL).decode
+
+    gray = data.camera()[:40, :60]
+    rgb = restore([Fixed(0.2), Fixed(0.6)], gray, np.zeros(gray.shape, bool), tta)
+    assert np.abs(rgb.astype(int) - gray[..., None] * 0.4).max() <= 0.51
+
+
+def test_stem_of_grey_inputs_answers_as_to_equal_channels():
+    gray = torch.rand(1, 1, 64, 64)
+    one, three = (unet("lite0", "pip", c, 1).eval().encoder for c in (1, 3))
+    with torch.inference_mode():
+        deep = one(gray)[-1], three(gray.repeat(1, 3, 1, 1))[-1]
+    assert torch.allclose(*deep, atol=1e-4)
 
 
 @pytest.mark.parametrize("encoder", ["lite0", "lite1", "lite2"])

@@ -113,7 +113,7 @@ def test_build_refuses(data_dir, tmp_path, script):
     empty.mkdir()
     new = tmp_path / "new"
     for arguments, message in (
-        (("--sample", "--data-dir", data_dir), "already holds a train.csv"),
+        (("--sample", "--data-dir", data_dir), "not empty"),
         (("--photos", tmp_path / "none", "--data-dir", new), "no such folder"),
         (("--photos", empty, "--data-dir", new), "no image file found"),
         (("--data-dir", new), "either --photos DIR or --sample"),
@@ -123,7 +123,7 @@ def test_build_refuses(data_dir, tmp_path, script):
     ):
         status, _, stderr = script("prepare_data", "build", *arguments)
         assert status == 2 and message in stderr and "Traceback" not in stderr
-        assert len(stderr.strip().splitlines()) == 1
+        assert len(stderr[stderr.index("error:") :].strip().splitlines()) == 1
     assert not new.exists()
 
 
@@ -169,6 +169,30 @@ def test_check_names_every_defect(data_dir, script):
             index,
             stdout,
         )
+
+
+def test_check_does_not_depend_on_the_detector(data_dir, script):
+    """A hole that `detect` misses is no defect of a pair; a second hole of the same fill is one."""
+    path, truth = data_dir / "train_input" / "TRAIN_00000.png", data_dir / "train_gt" / "TRAIN_00000.png"
+    gray = np.array(Image.open(truth).convert("L"))
+    gray[100:200, 50:150] = 200
+    Image.fromarray(gray).save(path)
+    assert not detect(gray).any()
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
+    assert status == 0, stdout
+    gray[400:405, 400:405] = 200
+    Image.fromarray(gray).save(path)
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
+    assert status == 1 and "TRAIN_00000.png: 25 pixels outside the hole differ" in stdout
+
+
+def test_bench_of_the_detector(sample_folder, script):
+    status, stdout, stderr = script(
+        "bench", "damage", "--photos", sample_folder / "train_gt", "--count", 10
+    )
+    assert status == 0, stderr
+    values = {line[:30].strip(): float(line[30:]) for line in stdout.splitlines() if line[30:].strip()}
+    assert values["IoU"] > 0.99 and values["false hole"] == 0
 
 
 def test_tables(data_dir):

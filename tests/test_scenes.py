@@ -45,19 +45,21 @@ def shared(a, b) -> float:
     return max(0, 512 - abs(a.left - b.left)) * max(0, 512 - abs(a.top - b.top)) / 512**2
 
 
-def test_crops_of_a_photo_share_a_scene(table, truth):
+def test_crops_of_a_photo_share_a_scene(table, truth, capsys):
     rows = list(truth.assign(scene=table["scene"]).itertuples())
     same = [(a, b) for a, b in combinations(rows, 2) if a.photo == b.photo and shared(a, b) >= 0.25]
     joined = np.mean([a.scene == b.scene for a, b in same])
-    print(f"{len(same)} pairs share a quarter or more, {joined:.1%} share a scene")
+    with capsys.disabled():
+        print(f"\nscenes: of {len(same)} pairs that share a quarter or more {joined:.1%} share a scene")
     assert len(same) > 50
     assert joined >= 0.95
 
 
-def test_different_photos_stay_apart(table, truth):
+def test_different_photos_stay_apart(table, truth, capsys):
     photos = truth.groupby(table["scene"])["photo"].agg(set)
     merged = [names for names in photos if len(names) > 1 and names != STEREO]
-    print(f"{truth['photo'].nunique()} photos, {len(photos)} scenes, merged: {merged}")
+    with capsys.disabled():
+        print(f"\nscenes: {len(photos)} of {truth['photo'].nunique()} photos, merged: {merged}")
     assert not merged
 
 

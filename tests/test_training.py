@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import load_model, load_state
+from src.checkpoints import load_model, load_state, save_model
 from src.datasets.folds import load_folds
 from src.datasets.training import EndlessSampler, TrainingImages
-from src.training import Budget, learning_rate
+from src.files import InputError
+from src.models import create_model
+from src.training import Budget, Records, learning_rate
 
 TINY = ("--encoder", "lite0", "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
 
@@ -65,6 +68,56 @@ def test_same_command_again_does_nothing(run_folder, script):
     assert status == 0, stderr
     assert "best validation score" in stdout
     assert (run_folder[1] / "tiny" / "fold0" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_another_split_is_no_out_of_fold_score(run_folder, script, tmp_path):
+    data_dir = shutil.copytree(run_folder[0], tmp_path / "data")
+    (data_dir / "folds.csv").unlink()
+    arguments = ["--data-dir", data_dir, *flags(run_folder)[2:], "--fold", 0, "--seed", 5]
+    status, _, stderr = script("evaluate", *arguments)
+    assert status == 2 and "not the split that" in stderr
+
+
+def test_folds_of_different_models_are_refused(run_folder, script, tmp_path):
+    shutil.copytree(run_folder[1] / "tiny", tmp_path / "mixed")
+    (tmp_path / "mixed" / "fold1").mkdir()
+    save_model(tmp_path / "mixed" / "fold1" / "best.safetensors", create_model("gan"), "gan", {})
+    arguments = [*flags(run_folder)[:2], "--output-dir", tmp_path, "--name", "mixed", "--ensemble"]
+    status, _, stderr = script("infer", *arguments)
+    assert status == 2 and "folds of different models (full_pipeline, gan)" in stderr
+
+
+def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
+    """The same names in another folder: nothing of the first may pass as a result of the second."""
+    one, two, out = tmp_path / "one", tmp_path / "two", tmp_path / "out"
+    for folder, image in ((one, data.camera()[:64, :64]), (two, 255 - data.camera()[:64, :64])):
+        folder.mkdir()
+        Image.fromarray(image).save(folder / "a.png")
+    results = []
+    for folder in (one, two, two):
+        status, stdout, stderr = script("infer", *flags(run_folder), "--input", folder, "--output", out)
+        assert status == 0, stderr
+        results.append((out / "a.png").read_bytes())
+    assert results[0] != results[1] == results[2] and "1 of 1 images were restored before" in stdout
+
+
+def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
+    table = pd.read_csv(sample_folder / "train.csv")
+    (tmp_path / "data").mkdir()
+    for part in ("train_input", "train_gt"):
+        (tmp_path / "data" / part).symlink_to(sample_folder / part)
+    crops = pd.read_csv(sample_folder / "crops.csv").drop_duplicates("photo")["name"]
+    table = table[[path.split("/")[-1][:-4] in set(crops) for path in table["gt_image_path"]]].head(5)
+    table.to_csv(tmp_path / "data" / "train.csv", index=False)
+    arguments = ["--data-dir", tmp_path / "data", "--output-dir", tmp_path, "--model", "gan", "--folds", 4]
+    arguments += ["--batch-size", 2, "--workers", 0, "--val-images", 1]
+    for epochs in (1, 2):
+        status, _, stderr = script("train", *arguments, "--epochs", epochs)
+        assert status == 0, stderr
+    text = (tmp_path / "gan" / "fold0" / "metrics.jsonl").read_text()
+    lines = [line for line in map(json.loads, text.splitlines()) if "loss/l1" in line]
+    assert len(lines) == 2 and lines[1]["step"] == 2 * lines[0]["step"]
+    assert all(np.isfinite(line["loss/discriminator"]) for line in lines)
 
 
 def test_other_settings_are_refused(run_folder, script):
@@ -220,13 +273,18 @@ def test_bad_settings_are_one_line(run_folder, script, tmp_path):
         ("train", [*where, "--model", "gan", "--image-size", 256], "multiple of 512"),
         ("train", [*where, "--model", "gan", "--batch-size", 1], "at least 2"),
         ("train", [*where, "--lr", -1], "must be above 0"),
+        ("train", [*where, "--epochs", 0], "must be above 0"),
+        ("train", [*where, "--model", "gan", "--encoder", "lite0"], "gan has none to choose"),
+        ("train", [*where, *TINY, "--max-minutes", 0.001], "validation alone takes"),
+        ("train", [*where, "--name", ".."], "plain folder name"),
+        ("infer", [*where, "--fold", 7], "trained folds: none"),
         ("train", [*where, "--device", "abacus"], "--device abacus"),
         ("train", [*where, "--name", "../x"], "plain folder name"),
         ("train", [*where, "--encoder", "vgg"], "choose one of resnet34"),
         ("train", ["--data-dir", tmp_path / "none"], "prepare_data.py build --sample"),
         ("train", [*where, "--val-images", -1], "must be 0 or more"),
         ("train", [*where[:2], "--output-dir", "/proc/none", *TINY], "/proc/none"),
-        ("infer", [*where, "--ensemble"], "train first"),
+        ("infer", [*where, "--ensemble"], "train this one first"),
         ("infer", [*where, "--input", tmp_path / "none", "--output", tmp_path], "no such folder"),
         ("infer", [*where, "--baseline", "magic"], "choose one of input, telea"),
         ("evaluate", [], "--pred, --gt and --input"),
@@ -345,8 +403,35 @@ def test_schedule():
     assert learning_rate(1.0, 0.5) == pytest.approx(0.5)
     budget = Budget(steps=10, seconds=100, spent=30)
     assert budget.done(1) == pytest.approx(0.3, abs=0.01) and budget.done(9) == pytest.approx(0.9)
-    budget.reserve = 70
-    assert budget.done(0) == 1
+
+
+def test_augmentations_are_independent(sample_folder):
+    """Each of flip, brightness and gamma occurs with and without the others."""
+    images = TrainingImages(sorted((sample_folder / "train_gt").glob("*.png"))[:1], 64, seed=0)
+    applied = []
+    for number, transform in enumerate(images.transform.transforms[1:]):
+        transform.apply = lambda image, number=number, **_: applied.append(number) or image
+    seen = set()
+    for epoch in range(80):
+        applied.clear()
+        images[(epoch, 0)]
+        seen.add(tuple(applied))
+    assert len(seen) == 8
+
+
+def test_records_survive_a_cut_off_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 20, "x": 1}\n{"step": 40, "x": 2}\n{"step": 60, "x"')
+    records = Records(tmp_path, step=20)
+    assert path.read_text() == '{"step": 20, "x": 1}\n'
+    for _ in range(5):
+        records.add({"l1": torch.tensor(3.0)})
+    records.flush(25, lr=0.1, batch_size=4)
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert last["step"] == 25 and last["loss/l1"] == 3.0 and last["images_per_second"] > 0
+    records.add({"l1": torch.tensor(float("nan"))})
+    with pytest.raises(InputError, match="not finite at step 26; lower --lr"):
+        records.flush(26, lr=0.1, batch_size=4)
 
 
 def test_time_budget_is_kept(sample_folder, script, tmp_path):

@@ -123,10 +123,10 @@ def build(
         The table written to `crops.csv` (one row a crop: name, photo, left, top, width, height of the
         resized photo), and the reason for each photo that was skipped.
 
-    Raises `InputError` when the folder already holds a `train.csv` or too few photos are usable.
+    Raises `InputError` when the folder is not empty or too few photos are usable.
     """
-    if (data_dir / "train.csv").exists():
-        raise InputError(f"{data_dir}: already holds a train.csv; remove the folder or name another")
+    if data_dir.is_dir() and any(data_dir.iterdir()):
+        raise InputError(f"{data_dir}: not empty; name a new folder, or remove what an earlier build left")
     if crops_per_photo < 1 or not 0 < test_photos < 1:
         raise InputError("--crops-per-photo must be at least 1 and --test-photos between 0 and 1")
     if seed < 0:

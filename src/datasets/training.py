@@ -1,10 +1,10 @@
 """Training and validation images as tensors; which image gets which damage depends on seeds alone."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import albumentations as A
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from src.damage import synthesize
 from src.datasets.competition import SIZE, read_truth
 from src.files import InputError
+from src.parallel import one_thread
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -52,7 +53,8 @@ class TrainingImages(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        self.transform.set_random_seed(int(rng.integers(2**31)))
+        # set_random_seed would give every transform the same draws: a flip always with a change of tone
+        self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         rgb = self.transform(image=read_truth(self.paths[index]))["image"]
         damaged, mask = synthesize(rgb, rng)
         gray = np.array(Image.fromarray(rgb).convert("L"))
@@ -90,7 +92,7 @@ def training_batches(
         batch_size=batch_size,
         sampler=EndlessSampler(len(paths), seed, start),
         num_workers=workers,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=one_thread if workers else None,
         # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -101,7 +103,3 @@ def training_batches(
         # A worker's error arrives with its traceback as text, whose last line is the message.
         message = str(error).splitlines()[-1].removeprefix("src.files.InputError: ")
         raise InputError(message) from None
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)

@@ -17,7 +17,11 @@ def model_class(name: str) -> type[RestorationModel]:
     return MODELS[name]
 
 
+def takes(name: str, argument: str) -> bool:
+    """Whether a model's constructor has an argument of this name."""
+    return argument in inspect.signature(model_class(name)).parameters
+
+
 def create_model(name: str, **arguments: object) -> RestorationModel:
-    """Build a model with those of `arguments` that it knows; see `model_class` for errors."""
-    known = inspect.signature(model_class(name)).parameters
-    return MODELS[name](**{key: value for key, value in arguments.items() if key in known})
+    """Build a model with those of `arguments` that it takes; see `model_class` for errors."""
+    return model_class(name)(**{key: value for key, value in arguments.items() if takes(name, key)})

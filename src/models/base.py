@@ -19,7 +19,6 @@ class RestorationModel(nn.Module):
 
     image_size: ClassVar[int] = 256  # side of the training images in pixels, unless set otherwise
     size_multiple: ClassVar[int] = 32  # inputs are padded to a multiple of this many pixels
-    min_batch_size: ClassVar[int] = 1
     learning_rate: ClassVar[float] = 3e-4
     arguments: dict
 

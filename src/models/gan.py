@@ -24,7 +24,6 @@ class Gan(RestorationModel):
 
     image_size: ClassVar[int] = 512
     size_multiple: ClassVar[int] = 512
-    min_batch_size: ClassVar[int] = 2  # batch normalization over the single pixel of the bottleneck
     learning_rate: ClassVar[float] = 2e-4
 
     def __init__(self):
