@@ -150,7 +150,8 @@ def train_fold(settings: Settings, fold: int) -> None:
         bar.update(100 * done - bar.n)
         epoch_ends = state.step % (settings.validate_every * epoch_steps) == 0
         validate_now = state.validated < state.step and (done >= 1 or epoch_ends)
-        save_now = validate_now or budget.spent() - state.spent > settings.save_minutes * 60
+        save_due = state.step > 0 and budget.spent() - state.spent > settings.save_minutes * 60
+        save_now = validate_now or save_due
         if save_now or state.step % LOG_EVERY == 0:
             bar.set_postfix_str(records.flush(state.step, lr, batch_size))
         if validate_now:

@@ -108,7 +108,7 @@ class Budget:
         validate(model, pairs[:2])
         self.reserve = (time.monotonic() - start) / len(pairs[:2]) * len(pairs)
         if self.reserve >= self.seconds:
-            found = f"validation alone takes {self.reserve / 60:.1f}"
+            found = f"validation alone takes {self.reserve / 60:.2g}"
             raise InputError(
                 f"--max-minutes {self.seconds / 60:g}: {found}; raise it or lower --val-images"
             )
