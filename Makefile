@@ -16,7 +16,7 @@ DEMO := --data-dir data_sample --name demo
 
 data_sample/train.csv: | .venv/runtime
 	rm -rf data_sample
-	$(BIN)/python prepare_data.py build --sample --data-dir data_sample
+	$(BIN)/python prepare_data.py build --sample --data-dir data_sample --seed 2
 
 # Minutes of training after which the pictures have some colour.
 DEMO_MINUTES ?= 4

@@ -91,6 +91,10 @@ def resolve(settings: Settings) -> Settings:
     open_values = {"image_size": model.image_size, "lr": model.learning_rate}
     if settings.max_minutes is None:
         open_values["epochs"] = 20
+    if takes(settings.model, "encoder"):
+        open_values["encoder"] = "resnet34"
+    elif settings.encoder:
+        raise InputError(f"--encoder {settings.encoder}: {settings.model} has none to choose; leave it out")
     filled = {key: value for key, value in open_values.items() if getattr(settings, key) is None}
     settings = replace(settings, name=settings.run_dir.name, **filled)
     for key in POSITIVE + NOT_NEGATIVE:
@@ -104,9 +108,8 @@ def resolve(settings: Settings) -> Settings:
     if settings.batch_size == 1 and settings.image_size == model.size_multiple:
         # batch normalization at the deepest level, where such an image is a single pixel
         raise InputError(f"--batch-size 1: {settings.model} needs at least 2 at this image size")
-    if settings.encoder and not takes(settings.model, "encoder"):
-        raise InputError(f"--encoder {settings.encoder}: {settings.model} has none to choose; leave it out")
-    check_encoder(settings.encoder or "resnet34", settings.encoder_weights)
+    if settings.encoder:
+        check_encoder(settings.encoder, settings.encoder_weights)
     if settings.fold != "all" and not 0 <= settings.fold < settings.folds:
         raise InputError(f"--fold {settings.fold}: out of range; choose 0 to {settings.folds - 1}, or all")
     return settings
@@ -123,8 +126,7 @@ def train_fold(settings: Settings, fold: int) -> None:
 
     begin_run(folder, as_json(settings) | {"fold": fold, "held_out": fold_id}, CHANGEABLE)
     torch.manual_seed(settings.seed + fold)
-    choices = {"encoder": settings.encoder, "encoder_weights": settings.encoder_weights}
-    model = create_model(settings.model, **{k: v for k, v in choices.items() if v is not None})
+    model = create_model(settings.model, encoder=settings.encoder, encoder_weights=settings.encoder_weights)
     state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
     if (folder / LAST).exists():
         state.load(folder / LAST)

@@ -26,8 +26,8 @@ MAX_SOFT = 0.5  # share of a soft border: 99 % of the holes below 0.28, of the n
 MAX_SOFT_TIP = 0.25  # 95 % of the tips below 0.13, 95 % of the natural pieces touching a hole above 0.2
 MIN_TIP = 4  # px; of smaller pieces that touch a hole nine in ten are natural pixels
 LOBE = 7  # px; what is narrower is a tip, to be told from natural pixels by its border
-DOT_REACH = 4  # px; the thinnest tips are rasterized as dots that lie up to this far apart
-DOT_STEP = 27  # grey levels to every neighbour; keeps 3 in 4 such dots and 1 natural pixel in 2,000
+DOT_REACH = 16  # px; the thinnest tips are rasterized as dots that lie apart from each other
+DOT_STEP = 40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
 MAX_SIDE = 0.9  # share of an image side; a flat along more of it is a black border
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 

@@ -71,7 +71,6 @@ def as_it_is(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=2)
 
 
-NO_MANIFEST = {"recipe": None, "photos": {}}
 BASELINES: dict[str, Restore] = {"input": as_it_is, "telea": telea}
 
 
@@ -97,14 +96,17 @@ def restore_files(
     Raises `InputError` when a PNG to write exists but the manifest does not tell that it is ours.
     """
     earlier = _read_manifest(manifest)
-    photos = {str(target.absolute()): _identity(source) for source, target in jobs}
-    for _, target in jobs:
-        key = str(target.absolute())
-        if target.exists() and key not in earlier["photos"]:
+    photos = earlier["photos"]
+    if earlier["recipe"] != recipe:
+        photos = dict.fromkeys(photos, "")  # ours, but to be made anew
+    for source, target in jobs:
+        key, identity = str(target.absolute()), _identity(source)
+        if target.exists() and key not in photos:
             raise InputError(f"{target}: exists and is not from this program; name another folder")
-        if earlier["recipe"] != recipe or earlier["photos"].get(key) != photos[key]:
+        if photos.get(key) != identity:
             target.unlink(missing_ok=True)
-    write_json(manifest, {"recipe": recipe, "photos": earlier["photos"] | photos})
+        photos[key] = identity
+    write_json(manifest, {"recipe": recipe, "photos": photos})
     waiting = [(source, target) for source, target in jobs if not target.exists()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
@@ -138,4 +140,5 @@ def _read_manifest(manifest: Path) -> dict:
         found = json.loads(manifest.read_text())
     except (FileNotFoundError, ValueError):
         found = None
-    return found if isinstance(found, dict) and {"recipe", "photos"} <= set(found) else NO_MANIFEST
+    whole = isinstance(found, dict) and {"recipe", "photos"} <= set(found)
+    return found if whole else {"recipe": None, "photos": {}}

@@ -99,6 +99,12 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
         assert status == 0, stderr
         results.append((out / "a.png").read_bytes())
     assert results[0] != results[1] == results[2] and "1 of 1 images were restored before" in stdout
+    # Another recipe for another file of the same folder: the first file's result is of the old recipe.
+    Image.fromarray(data.camera()[64:128, :64]).save(two / "b.png")
+    arguments = [*flags(run_folder), "--output", out, "--ensemble"]
+    assert script("infer", *arguments, "--input", two / "b.png")[0] == 0
+    assert script("infer", *arguments, "--input", two / "a.png")[0] == 0
+    assert (out / "a.png").read_bytes() != results[2]
 
 
 def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
