@@ -21,7 +21,7 @@ def augmentation(image_size: int) -> A.Compose:
     """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
 
     Crops range from native resolution to the whole photo. Tone changes alike in all channels, so that
-    hue, which the score counts, stays as it was.
+    hue, which the score counts, hardly moves.
     """
     native = (image_size / min(SIZE)) ** 2
     return A.Compose(
