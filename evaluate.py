@@ -11,6 +11,7 @@ import torch
 from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
+from src.decode import Style
 from src.files import InputError, file_hash, write_json, write_png
 from src.inference import manifest_of, restore, restore_files
 from src.parallel import cores
@@ -34,6 +35,8 @@ class Settings(RunSettings):
     """Number of folds that the scenes were split into."""
     tta: Literal[1, 2, 8] = 1
     """With fold: views averaged for each image."""
+    decode: Style = "score"
+    """With fold: what restorer's colours are chosen for, see infer.py."""
     json: Path | None = None
     """Write means and every image's scores to this file as well."""
     picture: Path | None = None
@@ -50,8 +53,9 @@ def out_of_fold(settings: Settings, checkpoint: Path) -> list[Triple]:
         )
     output = checkpoint.parent / "oof"
     jobs = [(source, output / f"{source.stem}.png") for source, _ in held_out]
-    recipe = {"checkpoint": file_hash(checkpoint), "tta": settings.tta}
-    failures = restore_files(partial(restore, [model], tta=settings.tta), jobs, recipe, manifest_of(output))
+    choices = {"tta": settings.tta, "style": settings.decode}
+    recipe = {"checkpoint": file_hash(checkpoint), **choices}
+    failures = restore_files(partial(restore, [model], **choices), jobs, recipe, manifest_of(output))
     if failures:
         raise InputError(failures[0])
     return [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]

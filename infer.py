@@ -12,6 +12,7 @@ import torch
 from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
+from src.decode import Style
 from src.files import InputError, file_hash, list_images
 from src.inference import BASELINES, Restore, manifest_of, restore, restore_files
 from src.parallel import cores
@@ -28,6 +29,8 @@ class Settings(RunSettings):
     """The fold to use without --ensemble."""
     tta: Literal[1, 2, 8] = 1
     """Views averaged for each image: 1, 2 (mirrored) or 8 (mirrored and turned)."""
+    decode: Style = "score"
+    """What restorer's colours are chosen for: the competition's score, or "visual": what looks best."""
     baseline: str = ""
     """Use no model but "telea" (OpenCV's inpainting, left grey) or "input" (the input as it is)."""
     input: Path | None = None
@@ -50,8 +53,9 @@ def make_restorer(settings: Settings) -> tuple[Restore, dict]:
     if len(names) > 1:
         raise InputError(f"{settings.run_dir}: folds of different models ({', '.join(sorted(names))})")
     print(f"{names.pop()}: {len(paths)} fold(s), {settings.tta} view(s), {device}")
-    recipe = {"checkpoints": {str(path): file_hash(path) for path in paths}, "tta": settings.tta}
-    return partial(restore, [model for model, _ in loaded], tta=settings.tta), recipe
+    choices = {"tta": settings.tta, "style": settings.decode}
+    recipe = {"checkpoints": {str(path): file_hash(path) for path in paths}, **choices}
+    return partial(restore, [model for model, _ in loaded], **choices), recipe
 
 
 def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:

@@ -1,7 +1,8 @@
 """Train one fold of a model, or all of them: python train.py --fold 0"""
 
+import dataclasses
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.training import training_batches
 from src.files import InputError
-from src.models import create_model, model_class, takes
+from src.models import create_model, default, model_class, takes
 from src.models.encoders import check_encoder
 from src.parallel import cores
 from src.settings import DEFAULT_MODEL, RunSettings, as_json, pick_device
@@ -52,18 +53,24 @@ class Settings(RunSettings):
     folds: int = 5
     """Number of folds that the scenes are split into."""
     model: str = DEFAULT_MODEL
-    """full_pipeline (three U-Nets) or gan."""
+    """restorer (ours), full_pipeline (three U-Nets) or gan."""
     encoder: str | None = None
-    """Encoder of full_pipeline's U-Nets: resnet34 (when left out), lite0, lite1 or lite2."""
+    """resnet34, lite0, lite1 or lite2; when left out lite0 for restorer, resnet34 for full_pipeline."""
     encoder_weights: str = "auto"
     """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
     epochs: int | None = None
     """Passes over the training images; 20 when neither epochs nor max-minutes is given."""
     max_minutes: float | None = None
     """Wall-clock budget of a fold in minutes, validation included; the schedule is fitted to it."""
+    color_size: int | None = None
+    """Side in pixels at which restorer sees the whole photo to guess its colours; 256 when left out."""
+    parts: Literal["both", "inpainter", "colorizer"] | None = None
+    """Which of restorer's networks to train; both when left out."""
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    """Other weights than the model's own for single loss terms, such as: histogram 0."""
     image_size: int | None = None
     """Side of the training images in pixels; the model's own when left out (256, gan 512)."""
-    batch_size: int = 4
+    batch_size: int = 8
     """Images a step."""
     lr: float | None = None
     """Peak learning rate; the model's own when left out."""
@@ -91,12 +98,21 @@ def resolve(settings: Settings) -> Settings:
     open_values = {"image_size": model.image_size, "lr": model.learning_rate}
     if settings.max_minutes is None:
         open_values["epochs"] = 20
-    if takes(settings.model, "encoder"):
-        open_values["encoder"] = "resnet34"
-    elif settings.encoder:
-        raise InputError(f"--encoder {settings.encoder}: {settings.model} has none to choose; leave it out")
+    for key in ("encoder", "color_size", "parts"):
+        if takes(settings.model, key):
+            open_values[key] = default(settings.model, key)
+        elif getattr(settings, key):
+            found = f"--{key.replace('_', '-')} {getattr(settings, key)}"
+            raise InputError(f"{found}: {settings.model} has none to choose; leave it out")
     filled = {key: value for key, value in open_values.items() if getattr(settings, key) is None}
-    settings = replace(settings, name=settings.run_dir.name, **filled)
+    weights = model.loss_weights | settings.loss_weights
+    unknown = set(settings.loss_weights) - set(model.loss_weights)
+    if unknown:
+        known = ", ".join(model.loss_weights)
+        raise InputError(
+            f"--loss-weights {min(unknown)}: unknown; the terms of {settings.model} are {known}"
+        )
+    settings = replace(settings, name=settings.run_dir.name, loss_weights=weights, **filled)
     for key in POSITIVE + NOT_NEGATIVE:
         value = getattr(settings, key)
         if value is not None and (value < 0 or (value == 0 and key in POSITIVE)):
@@ -108,6 +124,8 @@ def resolve(settings: Settings) -> Settings:
     if settings.batch_size == 1 and settings.image_size == model.size_multiple:
         # batch normalization at the deepest level, where such an image is a single pixel
         raise InputError(f"--batch-size 1: {settings.model} needs at least 2 at this image size")
+    if settings.color_size and (settings.color_size < 64 or settings.color_size % 32):
+        raise InputError(f"--color-size {settings.color_size}: must be 64 or more, a multiple of 32")
     if settings.encoder:
         check_encoder(settings.encoder, settings.encoder_weights)
     if settings.fold != "all" and not 0 <= settings.fold < settings.folds:
@@ -126,7 +144,7 @@ def train_fold(settings: Settings, fold: int) -> None:
 
     begin_run(folder, as_json(settings) | {"fold": fold, "held_out": fold_id}, CHANGEABLE)
     torch.manual_seed(settings.seed + fold)
-    model = create_model(settings.model, encoder=settings.encoder, encoder_weights=settings.encoder_weights)
+    model = create_model(settings.model, **dataclasses.asdict(settings))
     state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
     if (folder / LAST).exists():
         state.load(folder / LAST)
@@ -177,9 +195,9 @@ def train_fold(settings: Settings, fold: int) -> None:
         for name, terms in state.model.losses(batch):
             optimizer = state.optimizers[name]
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("lr_scale", 1.0)
             optimizer.zero_grad()
-            sum(terms.values()).backward()
+            sum(settings.loss_weights[key] * term for key, term in terms.items()).backward()
             parameters = (p for group in optimizer.param_groups for p in group["params"])
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             optimizer.step()

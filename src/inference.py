@@ -12,8 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from src.damage import detect
+from src.decode import Style
 from src.files import InputError, open_image, to_rgb, write_json, write_png
 from src.models import RestorationModel
+from src.models.base import Estimate
 
 Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # gray (H, W), mask (H, W) to RGB (H, W, 3)
 VIEWS = {
@@ -36,7 +38,11 @@ def unview(images: Tensor, turns: int, flip: bool) -> Tensor:
 
 @torch.inference_mode()
 def restore(
-    models: Sequence[RestorationModel], gray: np.ndarray, mask: np.ndarray, tta: int = 1
+    models: Sequence[RestorationModel],
+    gray: np.ndarray,
+    mask: np.ndarray,
+    tta: int = 1,
+    style: Style = "score",
 ) -> np.ndarray:
     """Restore one image with an ensemble: estimates are averaged over views and models, then decoded once.
 
@@ -45,19 +51,21 @@ def restore(
         gray: (H, W) uint8, damaged.
         mask: (H, W) bool, True where lost.
         tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned).
+        style: what the decode is for, "score" or "visual".
 
     Returns: (H, W, 3) uint8 RGB.
     """
     device = next(models[0].parameters()).device
     damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(device)
     lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(device)
-    total, count = None, len(models) * len(VIEWS[tta])
+    mean: Estimate = {}
+    count = len(models) * len(VIEWS[tta])
     for turns, flip in VIEWS[tta]:
         inputs = view(damaged, turns, flip), view(lost, turns, flip)
         for model in models:
-            estimate = unview(model.predict(*inputs), turns, flip) / count
-            total = estimate if total is None else total + estimate
-    return models[0].decode(total, damaged, lost)[0].permute(1, 2, 0).cpu().numpy()
+            for key, maps in model.predict(*inputs).items():
+                mean[key] = mean.get(key, 0) + unview(maps, turns, flip) / count
+    return models[0].decode(mean, damaged, lost, style)[0].permute(1, 2, 0).cpu().numpy()
 
 
 def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:

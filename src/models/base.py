@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.decode import Style
+
 Batch = dict[str, Tensor]
+Estimate = dict[str, Tensor]  # maps (B, K, h, w) of any sizes; an ensemble averages each of them
 
 
 class RestorationModel(nn.Module):
@@ -20,6 +23,7 @@ class RestorationModel(nn.Module):
     image_size: ClassVar[int] = 256  # side of the training images in pixels, unless set otherwise
     size_multiple: ClassVar[int] = 32  # inputs are padded to a multiple of this many pixels
     learning_rate: ClassVar[float] = 3e-4
+    loss_weights: ClassVar[dict[str, float]]  # of every term that `losses` may yield
     arguments: dict
 
     def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
@@ -27,20 +31,23 @@ class RestorationModel(nn.Module):
         return {"model": torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield (optimizer name, loss terms); the caller steps on their sum before asking for the next."""
+        """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the next."""
         raise NotImplementedError
 
     def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """What an ensemble averages, (B, K, H, W); sides are multiples of `size_multiple`."""
+        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of `size_multiple`."""
         raise NotImplementedError
 
-    def predict(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """`estimate` for any size: `damaged` and `mask` (B, 1, H, W) in [0, 1] are padded."""
+    def predict(self, damaged: Tensor, mask: Tensor) -> Estimate:
+        """What an ensemble averages, for images of any size: `damaged` and `mask` (B, 1, H, W) in [0, 1]."""
         height, width = damaged.shape[-2:]
         pad = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
         damaged, mask = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
-        return self.estimate(damaged, mask)[..., :height, :width]
+        return {"rgb": self.estimate(damaged, mask)[..., :height, :width]}
 
-    def decode(self, estimate: Tensor, damaged: Tensor, mask: Tensor) -> Tensor:
-        """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds."""
-        return (estimate.clamp(0, 1) * 255).round().to(torch.uint8)
+    def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
+        """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds.
+
+        `style` is for models that estimate distributions, see `src.decode`; models that estimate RGB have no choice and ignore it.
+        """
+        return (estimate["rgb"].clamp(0, 1) * 255).round().to(torch.uint8)

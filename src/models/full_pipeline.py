@@ -1,6 +1,7 @@
 """The team report's second system: three U-Nets in a row, trained together."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class FullPipeline(RestorationModel):
     [-1, 1] were saved as if in [0, 1]; test files were renamed by row number (`infer.py` keeps names).
     The mask enters the second U-Net as a probability instead of a raw score.
     """
+
+    loss_weights: ClassVar = {"mask": 1.0, "inpaint": 1.0, "colorize": 1.0}
 
     def __init__(self, encoder: str = "resnet34", encoder_weights: str = "none"):
         super().__init__()

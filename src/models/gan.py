@@ -25,6 +25,7 @@ class Gan(RestorationModel):
     image_size: ClassVar[int] = 512
     size_multiple: ClassVar[int] = 512
     learning_rate: ClassVar[float] = 2e-4
+    loss_weights: ClassVar = {"adversarial": 1.0, "l1": 100.0, "discriminator": 1.0}  # pix2pix's
 
     def __init__(self):
         super().__init__()

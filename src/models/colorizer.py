@@ -1,0 +1,66 @@
+"""Distributions over hue, with the chroma of each, from luma."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.color import HUES
+from src.models.encoders import backbone
+
+HEAD = 128  # hidden units of the head that corrects the histogram
+WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
+
+
+class Colorizer(nn.Module):
+    """A pretrained encoder and a light top-down decoder to one distribution for each 4×4 pixels."""
+
+    multiple = 32  # sides of the input
+
+    def __init__(self, encoder: str, encoder_weights: str):
+        super().__init__()
+        self.encoder = backbone(encoder, encoder_weights, in_channels=1)
+        channels = self.encoder.feature_info.channels()[1:]
+        self.context = nn.Linear(channels[-1], WIDTHS[-1])
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(c, w, 1, bias=False) for c, w in zip(channels, WIDTHS, strict=True)
+        )
+        self.above = nn.ModuleList(
+            nn.Conv2d(WIDTHS[i + 1], WIDTHS[i], 1, bias=False) for i in range(len(WIDTHS) - 1)
+        )
+        self.smooth = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(w),
+                nn.SiLU(inplace=True),
+                nn.Conv2d(w, w, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(w),
+                nn.SiLU(inplace=True),
+            )
+            for w in WIDTHS
+        )
+        self.hue = nn.Conv2d(WIDTHS[0], HUES, 1)
+        self.chroma = nn.Conv2d(WIDTHS[0], HUES, 1)
+        self.correction = nn.Sequential(
+            nn.Linear(channels[-1], HEAD), nn.SiLU(inplace=True), nn.Linear(HEAD, HUES)
+        )
+        nn.init.zeros_(self.correction[-1].weight)
+        nn.init.zeros_(self.correction[-1].bias)
+
+    def forward(self, luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hue logits (B, 180, H/4, W/4), the chroma of each hue and the image's expected hue histogram.
+
+        `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The chroma is shaped like the
+        logits, at least 0, in units of 255. The histogram is (B, 180) and sums to 1: the mean of the
+        cells' distributions, corrected by a head that sees the whole image.
+        """
+        features = self.encoder(luma * 2 - 1)[1:]
+        x = None
+        for level in reversed(range(len(WIDTHS))):
+            y = self.lateral[level](features[level])
+            if x is None:
+                y = y + self.context(features[level].mean(dim=(2, 3)))[..., None, None]
+            else:
+                y = y + F.interpolate(self.above[level](x), scale_factor=2.0, mode="bilinear")
+            x = self.smooth[level](y)
+        hue_logits = self.hue(x)
+        mean = hue_logits.softmax(dim=1).mean(dim=(2, 3)).clamp(min=1e-7)
+        histogram = (mean.log() + self.correction(features[-1].mean(dim=(2, 3)))).softmax(dim=1)
+        return hue_logits, F.softplus(self.chroma(x) - 2), histogram

@@ -1,0 +1,225 @@
+"""The restorer's parts: losses against the score, the decode against brute force, luma on real photos."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from skimage import data
+from torch.nn import functional as F
+
+from src.color import HUES, luma
+from src.damage import detect, synthesize
+from src.decode import (
+    COOLING,
+    decode,
+    histogram_hues,
+    most_likely,
+    transport_prices,
+)
+from src.inference import restore
+from src.losses import color_loss, histogram_correlation, masked_ssim_loss
+from src.metrics import hue_correlation, masked_ssim
+from src.models import create_model
+from src.models.inpainter import push_pull
+from src.models.restorer import CROP, cells, crop_around
+
+PHOTO = data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return create_model("restorer").eval()
+
+
+def tensor(gray: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(gray.astype(np.float32) / 255)[None, None]
+
+
+def smooth_distributions(seed: int) -> torch.Tensor:
+    """(180, 32, 32) distributions around a few common hues that vary smoothly over the image."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, 1, 24, 8, 8, generator=generator)
+    local = F.interpolate(noise, (HUES, 32, 32), mode="trilinear")[0, 0]
+    common = torch.randn(HUES, 1, 1, generator=generator) * 1.5
+    return (local + common).softmax(dim=0)
+
+
+def test_differentiable_m_is_the_scores():
+    """On grey images whose values span the whole range, so that skimage's data_range is 255."""
+    gray = luma(PHOTO).copy()
+    gray[0, :2] = 0, 255
+    _, mask = synthesize(PHOTO, np.random.default_rng(1))
+    mask[0, :2] = False
+    guess = np.where(mask, cv2.GaussianBlur(gray, (0, 0), 2), gray)
+    wanted = masked_ssim(*(np.repeat(a[..., None], 3, axis=2) for a in (gray, guess)), mask)
+    pred = tensor(guess).requires_grad_()
+    loss = masked_ssim_loss(pred, tensor(gray), torch.from_numpy(mask).float()[None, None])
+    loss.backward()
+    assert loss.item() == pytest.approx(1 - wanted, abs=1e-4)
+    assert pred.grad[0, 0].numpy()[mask].any() and not pred.grad[0, 0].numpy()[~mask].any()
+
+
+def test_differentiable_m_of_a_tiny_hole_is_zero():
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 0, :6] = 1
+    assert masked_ssim_loss(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), mask).item() == 0
+
+
+def test_histogram_correlation_is_opencvs():
+    one, two = np.random.default_rng(0).random((2, HUES)).astype(np.float32)
+    wanted = cv2.compareHist(one, two, cv2.HISTCMP_CORREL)
+    found = histogram_correlation(torch.from_numpy(one)[None], torch.from_numpy(two)[None])
+    assert found.item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_cells_count_every_pixel():
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    counts, chromas = cells(rgb.repeat(2, 1, 1, 1), (16, 8))
+    hue = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2HSV)[..., 0]
+    chroma = PHOTO.max(axis=2).astype(int) - PHOTO.min(axis=2)
+    assert counts.shape == chromas.shape == (2, HUES, 16, 8)
+    block = np.s_[32:64, 448:512]  # row 1, column 7
+    expected = np.bincount(hue[block].ravel(), minlength=HUES)
+    assert np.array_equal(counts[1, :, 1, 7].numpy(), expected)
+    weighted = np.bincount(hue[block].ravel(), chroma[block].ravel(), HUES) / 255
+    assert np.allclose(chromas[1, :, 1, 7].numpy(), weighted, atol=1e-3)
+
+
+def test_color_loss_of_the_truth():
+    """Only the entropy of the cells is left when the prediction is the truth."""
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    counts, chromas = cells(rgb, (64, 64))
+    share = counts / counts.sum(dim=1, keepdim=True)
+    logits, chroma = share.clamp(min=1e-9).log(), chromas / counts.clamp(min=1)
+    terms = color_loss(logits, chroma, share.mean(dim=(2, 3)), counts, chromas)
+    entropy = -(share * share.clamp(min=1e-9).log()).sum(dim=1).mean()
+    assert terms["hue"].item() == pytest.approx(entropy.item(), rel=1e-3)
+    assert abs(terms["histogram"].item()) < 1e-5 and terms["chroma"].item() < 1e-9
+    wrong = color_loss(logits.roll(90, 1), chroma + 0.1, share.mean(dim=(2, 3)).roll(9, 1), counts, chromas)
+    assert all(wrong[key] > terms[key] + 0.005 for key in terms)
+
+
+def test_fill_is_smooth_and_keeps_what_is_known():
+    gray = tensor(luma(PHOTO))
+    known = torch.ones_like(gray)
+    known[..., 100:200, 50:300] = 0
+    filled = push_pull(gray * known, known)
+    assert torch.equal(filled[known > 0], gray[known > 0])
+    assert filled.min() >= gray.min() and filled.max() <= gray.max()
+    # A ramp is continued, up to the mixing at the pyramid's coarse levels.
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
+    known = torch.ones_like(ramp)
+    known[..., 24:40, 24:40] = 0
+    assert (push_pull(ramp * known, known) - ramp).abs().max() < 0.1
+    assert not push_pull(torch.rand(1, 1, 5, 9), torch.zeros(1, 1, 5, 9)).any()
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (200, 180), (480, 470)])
+def test_crops_hold_the_hole(corner):
+    mask = torch.zeros(512, 512)
+    mask[corner[0] : corner[0] + 32, corner[1] : corner[1] + 42] = 1
+    rows, columns = crop_around(mask)
+    assert mask[rows, columns].shape == (CROP, CROP) and mask[rows, columns].sum() == mask.sum()
+
+
+def test_transport_is_the_best_assignment():
+    """Against the Hungarian algorithm: every hue a fixed number of cells, the largest total fit."""
+    fit = torch.randn(120, HUES, generator=torch.Generator().manual_seed(0)) * 2
+    counts = torch.zeros(HUES)
+    counts[[3, 50, 120]] = torch.tensor([60.0, 40.0, 20.0])
+    prices = torch.zeros(HUES)
+    for temperature in COOLING:
+        prices = transport_prices(fit, counts / 120, prices, temperature, 60)
+    chosen = (fit + prices).argmax(dim=1)
+    found = torch.bincount(chosen, minlength=HUES).float()
+    assert (found - counts).abs().sum() <= 6
+    slots = torch.repeat_interleave(torch.arange(HUES), counts.int())
+    _, order = linear_sum_assignment(fit[:, slots].numpy(), maximize=True)
+    best = fit[torch.arange(120), slots[order]].sum()
+    total = fit[torch.arange(120), chosen].sum()
+    assert total == pytest.approx(best.item(), rel=0.02)
+
+
+def test_hues_follow_the_expected_histogram():
+    """The transported histogram is the expected one; the histogram of the best guesses is not."""
+    for seed in range(3):
+        p = smooth_distributions(seed)
+        target = p.mean(dim=(1, 2))
+
+        def agreement(hues: torch.Tensor, target: torch.Tensor = target) -> float:
+            histogram = torch.bincount(hues.flatten(), minlength=HUES).float()
+            return histogram_correlation(histogram[None], target[None]).item()
+
+        assert agreement(histogram_hues(p.log(), target, 200, 136)) > 0.98
+        assert agreement(most_likely(p, 200, 136)) < 0.9
+
+
+def test_most_likely_is_interpolated_in_strips():
+    fit = torch.randn(HUES, 7, 9, generator=torch.Generator().manual_seed(0))
+    whole = F.interpolate(fit[None], (300, 501), mode="bilinear", align_corners=False)[0].argmax(dim=0)
+    assert (most_likely(fit, 300, 501) == whole).float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("style", ["score", "visual"])
+def test_decode_keeps_luma_and_shows_colors(style):
+    """From the true distributions: the luma is untouched, the colours are those of the photo."""
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    counts, chromas = (sums[0] / 64 for sums in cells(rgb, (64, 64)))
+    histogram = counts.mean(dim=(1, 2))[:, None, None]
+    restored = decode(luma(PHOTO), counts, chromas * 255, histogram, style)
+    assert np.array_equal(luma(restored), luma(PHOTO))
+    assert np.abs(restored.astype(int) - PHOTO).mean() < 6
+    if style == "score":
+        assert hue_correlation(PHOTO, restored) > 0.95
+
+
+def test_restored_luma_is_the_inputs(model):
+    """Whatever the network says: every known pixel of a real photo keeps its luma, for any size."""
+    for photo in (PHOTO, data.coffee()[:301, :173], data.chelsea()[:40, :75]):
+        damaged, mask = synthesize(photo, np.random.default_rng(0))
+        for style in ("score", "visual"):
+            restored = restore([model, model], damaged, mask, tta=2, style=style)
+            assert restored.shape == photo.shape
+            assert np.array_equal(luma(restored)[~mask], damaged[~mask])
+
+
+def test_photo_without_damage(model):
+    gray = luma(data.rocket())
+    assert np.array_equal(luma(restore([model], gray, np.zeros(gray.shape, bool))), gray)
+
+
+def test_only_the_hole_is_inpainted(model):
+    damaged, mask = synthesize(PHOTO, np.random.default_rng(3))
+    with torch.inference_mode():
+        filled = model.inpaint(tensor(damaged), torch.from_numpy(mask).float()[None, None])
+    changed = (filled != tensor(damaged))[0, 0].numpy()
+    assert changed[mask].mean() > 0.9 and not changed[~mask].any()
+    assert np.array_equal(detect(damaged), mask)
+
+
+def test_ensembles_average_distributions(model):
+    """Two models that are each sure of another hue: both hues appear, half of the pixels each."""
+
+    class Sure(torch.nn.Module):
+        def __init__(self, hue):
+            super().__init__()
+            self.hue = torch.nn.Parameter(torch.tensor(hue), requires_grad=False)
+
+        def predict(self, damaged, mask):
+            p = torch.zeros(1, HUES, 16, 16)
+            p[:, self.hue] = 1
+            histogram = p.mean(dim=(2, 3), keepdim=True)
+            return {"luma": damaged, "p": p, "mass": p * 80, "histogram": histogram}
+
+        decode = model.decode
+
+    gray = np.full((64, 64), 128, np.uint8) + np.arange(64, dtype=np.uint8)
+    restored = restore([Sure(20), Sure(25)], gray, np.zeros(gray.shape, bool))
+    hue = cv2.cvtColor(restored, cv2.COLOR_RGB2HSV)[..., 0]
+    assert set(np.unique(hue)) <= {20, 25}
+
+
+def test_parameters_of_one_fold():
+    assert sum(p.numel() for p in create_model("restorer").parameters()) < 12e6
