@@ -31,9 +31,7 @@ def unit_vectors(device: torch.device) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()])
 
 
-def transport_prices(
-    fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int
-) -> Tensor:
+def transport_prices(fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int) -> Tensor:
     """Prices that make the cells' hues match a histogram: the dual of entropic optimal transport.
 
     Cell x takes hue h with probability softmax_h((fit[x, h] + price[h]) / temperature). Each round sets

@@ -39,7 +39,7 @@ class RestorationModel(nn.Module):
         raise NotImplementedError
 
     def predict(self, damaged: Tensor, mask: Tensor) -> Estimate:
-        """What an ensemble averages, for images of any size: `damaged` and `mask` (B, 1, H, W) in [0, 1]."""
+        """What an ensemble averages, for any size: `damaged` and `mask` are (B, 1, H, W) in [0, 1]."""
         height, width = damaged.shape[-2:]
         pad = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
         damaged, mask = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
@@ -48,6 +48,7 @@ class RestorationModel(nn.Module):
     def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
         """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds.
 
-        `style` is for models that estimate distributions, see `src.decode`; models that estimate RGB have no choice and ignore it.
+        `style` is for models that estimate distributions, see `src.decode`; those that estimate RGB have
+        no choice and ignore it.
         """
         return (estimate["rgb"].clamp(0, 1) * 255).round().to(torch.uint8)

@@ -7,6 +7,10 @@ from torch.nn import functional as F
 STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 16  # sides of the network's input are multiples of this many pixels
 WIDTHS = (48, 96, 160)  # channels at strides 4, 8 and 16
+# Lines that are continued across the hole, as steps (down, right). The score's M compares neighbours along
+# rows, so the fill along rows is the best one on average and the mix begins near it.
+DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
+FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the directions and `push_pull`
 DILATIONS = (1, 2, 4, 8, 1, 1)  # of the blocks at stride 16; together they see 370 px in each direction
 
 
@@ -26,6 +30,45 @@ def push_pull(gray: Tensor, known: Tensor) -> Tensor:
     coarse = push_pull(mean, (weight > 0).float())
     smooth = F.interpolate(coarse, gray.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(known > 0, gray, smooth)
+
+
+def shift(maps: Tensor, down: int, right: int) -> Tensor:
+    """(B, K, H, W) whose pixel (y, x) is that at (y + down, x + right), 0 beyond the border."""
+    height, width = maps.shape[-2:]
+    maps = F.pad(maps, (max(0, -right), max(0, right), max(0, -down), max(0, down)))
+    return maps[..., max(0, down) :, max(0, right) :][..., :height, :width]
+
+
+def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """The first known pixel that each pixel meets in a direction, itself included, and its nearness.
+
+    Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first. The steps double
+    from round to round, as in parallel prefix sums.
+    """
+    state = torch.cat([gray * known, torch.zeros_like(known), known], dim=1)  # value, steps, found
+    step = 1
+    while step < max(gray.shape[-2:]):
+        there = shift(state, down * step, right * step)
+        there[:, 1] += step
+        state = torch.where(state[:, 2:] > 0, state, there)
+        step *= 2
+    value, steps, found = state.split(1, dim=1)
+    return value, found / steps.clamp(min=1)
+
+
+def line_fills(gray: Tensor, known: Tensor) -> Tensor:
+    """Fill unknown pixels by linear interpolation along each of `DIRECTIONS`.
+
+    Args as for `push_pull`. Returns (B, len(DIRECTIONS), H, W); 0 where a line meets no known pixel.
+    """
+    fills = []
+    for down, right in DIRECTIONS:
+        ahead, near_ahead = nearest_known(gray, known, down, right)
+        behind, near_behind = nearest_known(gray, known, -down, -right)
+        weight = (near_ahead + near_behind).clamp(min=1e-6)
+        fill = (ahead * near_ahead + behind * near_behind) / weight
+        fills.append(torch.where(known > 0, gray, fill))
+    return torch.cat(fills, dim=1)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -50,21 +93,28 @@ class Block(nn.Module):
 
 
 class Inpainter(nn.Module):
-    """U-Net over cells of 4×4 pixels that corrects a smooth fill of the hole, pixel by pixel."""
+    """U-Net over cells of 4×4 pixels that mixes simple fills of the hole and corrects them pixel by pixel.
+
+    The fills continue straight lines in eight directions, or are smooth; the network sees them all. At
+    first the mix is a fixed one and the correction is zero.
+    """
 
     def __init__(self):
         super().__init__()
         fine, middle, coarse = WIDTHS
-        self.fine = nn.Sequential(conv(2 * STRIDE**2, fine), Block(fine))
+        fills = len(DIRECTIONS) + 1
+        self.fine = nn.Sequential(conv((fills + 2) * STRIDE**2, fine), Block(fine))
         self.middle = nn.Sequential(conv(fine, middle, stride=2), Block(middle, 2))
         self.coarse = nn.Sequential(
             conv(middle, coarse, stride=2), *(Block(coarse, dilation) for dilation in DILATIONS)
         )
         self.up_middle = nn.Sequential(conv(coarse + middle, middle), Block(middle))
         self.up_fine = nn.Sequential(conv(middle + fine, fine), Block(fine))
-        self.head = nn.Conv2d(fine, STRIDE**2, 3, 1, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.mix = nn.Conv2d(fine, fills, 3, 1, 1)
+        self.correction = nn.Conv2d(fine, STRIDE**2, 3, 1, 1)
+        for head, bias in ((self.mix, torch.tensor(FIRST_MIX)), (self.correction, torch.zeros(STRIDE**2))):
+            nn.init.zeros_(head.weight)
+            head.bias.data.copy_(bias)
 
     def forward(self, gray: Tensor, mask: Tensor) -> Tensor:
         """Luma (B, 1, H, W), about [0, 1]; equal to `gray` outside the hole.
@@ -73,10 +123,14 @@ class Inpainter(nn.Module):
             gray: (B, 1, H, W) in [0, 1], any values in the hole; sides are multiples of `MULTIPLE`.
             mask: (B, 1, H, W), 1 where lost.
         """
-        smooth = push_pull(gray, 1 - mask)
-        fine = self.fine(F.pixel_unshuffle(torch.cat([smooth * 2 - 1, mask], dim=1), STRIDE))
+        fills = torch.cat([line_fills(gray, 1 - mask), push_pull(gray, 1 - mask)], dim=1)
+        mean = fills.mean(dim=1, keepdim=True)
+        seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, mask], dim=1)
+        fine = self.fine(F.pixel_unshuffle(seen, STRIDE))
         middle = self.middle(fine)
         x = self.coarse(middle)
         x = self.up_middle(torch.cat([F.interpolate(x, scale_factor=2.0), middle], dim=1))
         x = self.up_fine(torch.cat([F.interpolate(x, scale_factor=2.0), fine], dim=1))
-        return smooth + F.pixel_shuffle(self.head(x), STRIDE) * mask
+        weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(dim=1)
+        filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(self.correction(x), STRIDE)
+        return torch.where(mask > 0.5, filled, gray)
