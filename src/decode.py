@@ -102,7 +102,7 @@ def cells_first(maps: Tensor) -> Tensor:
 
 
 def most_likely(fit: Tensor, height: int, width: int) -> Tensor:
-    """The hue that suits each pixel best by bilinear interpolation: (180, h, w) to (height, width) int64."""
+    """The hue that fits each pixel best, interpolated bilinearly: (180, h, w) to (height, width) int64."""
     lines = fit.permute(1, 2, 0).contiguous()
     source = (torch.arange(height, device=fit.device) + 0.5) * len(lines) / height - 0.5
     source = source.clamp(0, len(lines) - 1)
@@ -119,6 +119,37 @@ def most_likely(fit: Tensor, height: int, width: int) -> Tensor:
     return torch.cat(hues)
 
 
+def expected_color(p: Tensor, mass: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean colour of each cell, (2, h, w) in levels; below a temperature of 1 likely hues count more.
+
+    Args as for `decode`. With a temperature of about 0.4 it is the annealed mean of Zhang et al. 2016.
+    """
+    log_p = p.clamp(min=LEAST).log()
+    chroma = mass / p.clamp(min=LEAST)
+    sharpened = (log_p / temperature).softmax(dim=0)
+    return torch.einsum("dk,khw->dhw", unit_vectors(p.device), sharpened * chroma)
+
+
+def render(luma: np.ndarray, hue: Tensor, color: Tensor) -> np.ndarray:
+    """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
+
+    The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random one
+    of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue can have.
+
+    Args:
+        luma: (H, W) uint8.
+        hue: (H, W) int64, 0 to 179.
+        color: (2, h, w) in levels, on a grid of any size.
+
+    Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
+    """
+    x, y = resize(color, *luma.shape)
+    directions = unit_vectors(color.device)
+    chroma = x * directions[0][hue] + y * directions[1][hue]
+    chroma = chroma.round().clamp(0, 255).long()
+    return compose(luma, hue.cpu().numpy(), chroma.cpu().numpy())
+
+
 def decode(luma: np.ndarray, p: Tensor, mass: Tensor, histogram: Tensor, style: Style) -> np.ndarray:
     """RGB of one image from its luma and the distribution of its colours.
 
@@ -127,24 +158,15 @@ def decode(luma: np.ndarray, p: Tensor, mass: Tensor, histogram: Tensor, style: 
         p: (180, h, w) probability of each hue, on a grid of any size.
         mass: (180, h, w) probability times the chroma (0 to 255) expected of that hue.
         histogram: (180, 1, 1) expected hue histogram of the image.
-        style: "score": the hue histogram is the expected one, and the chroma is the best for the chosen hue
-            in the mean square. "visual": Zhang's annealed mean.
+        style: "score": the hue histogram is the expected one. "visual": Zhang's annealed mean.
 
     Returns: (H, W, 3) uint8.
     """
-    height, width = luma.shape
-    directions = unit_vectors(p.device)
     if style == "score":
-        color = torch.einsum("dk,khw->dhw", directions, mass)
-        hue = histogram_hues(plausibility(p, color), histogram.flatten(), height, width)
-        # The colour c·e(hue) with the least expected squared distance has c = <expected colour, e(hue)>.
-        x, y = resize(color, height, width)
-        chroma = x * directions[0][hue] + y * directions[1][hue]
+        color = expected_color(p, mass)
+        hue = histogram_hues(plausibility(p, color), histogram.flatten(), *luma.shape)
     else:
-        sharp = (p.clamp(min=LEAST).log() / VISUAL_TEMPERATURE).softmax(dim=0)
-        colour = sharp * mass / p.clamp(min=LEAST)
-        x, y = resize(torch.einsum("dk,khw->dhw", directions, colour), height, width)
-        chroma = torch.hypot(x, y)
+        color = expected_color(p, mass, VISUAL_TEMPERATURE)
+        x, y = resize(color, *luma.shape)
         hue = (torch.atan2(y, x) * (HUES / (2 * math.pi))).round().long() % HUES
-    chroma = chroma.round().clamp(0, 255).long()
-    return compose(luma, hue.cpu().numpy(), chroma.cpu().numpy())
+    return render(luma, hue, color)

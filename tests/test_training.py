@@ -24,7 +24,7 @@ from src.files import InputError
 from src.models import create_model
 from src.training import Budget, Records, learning_rate
 
-TINY = ("--encoder", "lite0", "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
+TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_run_folder(run_folder):
     data_dir, outputs, name = run_folder
     folder = outputs / name / "fold0"
     config = json.loads((folder / "config.json").read_text())
-    assert config["model"] == "full_pipeline" and config["lr"] == 3e-4 and config["fold"] == 0
+    assert config["model"] == "restorer" and config["lr"] == 1e-3 and config["fold"] == 0
     table = pd.read_csv(data_dir / "folds.csv")
     steps = 2 * ((table["fold"] != 0).sum() // 4)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -84,7 +84,7 @@ def test_folds_of_different_models_are_refused(run_folder, script, tmp_path):
     save_model(tmp_path / "mixed" / "fold1" / "best.safetensors", create_model("gan"), "gan", {})
     arguments = [*flags(run_folder)[:2], "--output-dir", tmp_path, "--name", "mixed", "--ensemble"]
     status, _, stderr = script("infer", *arguments)
-    assert status == 2 and "folds of different models (full_pipeline, gan)" in stderr
+    assert status == 2 and "folds of different models (gan, restorer)" in stderr
 
 
 def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
@@ -128,7 +128,7 @@ def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
 
 def test_other_settings_are_refused(run_folder, script):
     status, _, stderr = script("train", *flags(run_folder), "--fold", 0, "--lr", 0.5, *TINY)
-    assert status == 2 and "lr was 0.0003 and is 0.5" in stderr
+    assert status == 2 and "lr was 0.001 and is 0.5" in stderr
 
 
 def test_submission_of_the_ensemble(run_folder, script, tmp_path):
@@ -273,7 +273,7 @@ def test_bad_settings_are_one_line(run_folder, script, tmp_path):
     data_dir, _, _ = run_folder
     where = ["--data-dir", data_dir, "--output-dir", tmp_path]
     for name, arguments, message in (
-        ("train", [*where, "--model", "unet"], "choose one of full_pipeline, gan"),
+        ("train", [*where, "--model", "unet"], "choose one of restorer, full_pipeline, gan"),
         ("train", [*where, "--fold", 5], "out of range; choose 0 to 4"),
         ("train", [*where, "--fold", -1], "out of range"),
         ("train", [*where, "--model", "gan", "--image-size", 256], "multiple of 512"),
@@ -281,6 +281,9 @@ def test_bad_settings_are_one_line(run_folder, script, tmp_path):
         ("train", [*where, "--lr", -1], "must be above 0"),
         ("train", [*where, "--epochs", 0], "must be above 0"),
         ("train", [*where, "--model", "gan", "--encoder", "lite0"], "gan has none to choose"),
+        ("train", [*where, "--model", "gan", "--color-size", 64], "gan has none to choose"),
+        ("train", [*where, "--color-size", 100], "a multiple of 32"),
+        ("train", [*where, "--loss-weights", "hues", "0"], "the terms of restorer are inpaint_l1"),
         ("train", [*where, *TINY, "--max-minutes", 0.001], "validation alone takes"),
         ("train", [*where, "--name", ".."], "plain folder name"),
         ("infer", [*where, "--fold", 7], "trained folds: none"),
@@ -341,16 +344,16 @@ def test_killed_training_goes_on_as_if_nothing_happened(sample_folder, tmp_path)
 
 
 def test_full_disk_while_saving_a_checkpoint(sample_folder, tmp_path):
-    """A real write fails (files of at most 30 MB): one line, nothing half-written, and it goes on."""
+    """A real write fails (files of at most 20 MB): one line, nothing half-written, and it goes on."""
     settings = [*TINY, "--val-images", 1, "--epochs", 1]
     command = [sys.executable, "train.py", "--data-dir", sample_folder, "--output-dir", tmp_path, *settings]
     command = list(map(str, command))
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000_000, 30_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
 
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
-    folder = tmp_path / "full_pipeline" / "fold0"
+    folder = tmp_path / "restorer" / "fold0"
     last_line = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert str(folder / "best.safetensors") in last_line and "free space" in last_line
@@ -451,5 +454,5 @@ def test_time_budget_is_kept(sample_folder, script, tmp_path):
     )
     assert status == 0, stderr
     assert 10 < time.monotonic() - start < 30
-    lines = (tmp_path / "full_pipeline" / "fold0" / "metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "restorer" / "fold0" / "metrics.jsonl").read_text().splitlines()
     assert "val/score" in json.loads(lines[-1])
