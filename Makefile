@@ -23,8 +23,7 @@ DEMO_MINUTES ?= 4
 
 demo: .venv/runtime data_sample/train.csv
 	rm -rf outputs/demo
-	$(BIN)/python train.py $(DEMO) --fold 0 --encoder lite0 --image-size 128 --batch-size 8 \
-		--max-minutes $(DEMO_MINUTES) --validate-every 100
+	$(BIN)/python train.py $(DEMO) --fold 0 --workers 0 --max-minutes $(DEMO_MINUTES) --validate-every 100
 	$(BIN)/python infer.py $(DEMO) --ensemble --tta 2
 	$(BIN)/python make_submission.py $(DEMO)
 	$(BIN)/python evaluate.py --pred outputs/demo/test --gt data_sample/test_gt --input data_sample/test_input \

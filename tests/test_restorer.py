@@ -10,18 +10,12 @@ from torch.nn import functional as F
 
 from src.color import HUES, luma
 from src.damage import detect, synthesize
-from src.decode import (
-    COOLING,
-    decode,
-    histogram_hues,
-    most_likely,
-    transport_prices,
-)
+from src.decode import COOLING, decode, histogram_hues, most_likely, transport_prices
 from src.inference import restore
 from src.losses import color_loss, histogram_correlation, masked_ssim_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models import create_model
-from src.models.inpainter import push_pull
+from src.models.inpainter import DIRECTIONS, line_fills, push_pull
 from src.models.restorer import CROP, cells, crop_around
 
 PHOTO = data.astronaut()
@@ -114,6 +108,20 @@ def test_fill_is_smooth_and_keeps_what_is_known():
     known[..., 24:40, 24:40] = 0
     assert (push_pull(ramp * known, known) - ramp).abs().max() < 0.1
     assert not push_pull(torch.rand(1, 1, 5, 9), torch.zeros(1, 1, 5, 9)).any()
+
+
+@pytest.mark.parametrize("index", range(len(DIRECTIONS)))
+def test_lines_are_continued(index):
+    """Stripes along a direction come back exactly from that direction's fill, and from no other."""
+    down, right = DIRECTIONS[index]
+    rows, columns = np.mgrid[:96, :96]
+    stripes = torch.from_numpy((rows * right - columns * down) % 7 / 6).float()[None, None]
+    known = torch.ones_like(stripes)
+    known[..., 30:60, 40:70] = 0
+    fills = line_fills(stripes * known, known)[0]
+    assert torch.equal(fills[:, known[0, 0] > 0], stripes[0][:, known[0, 0] > 0].expand(len(fills), -1))
+    error = (fills - stripes[0]).abs().amax(dim=(1, 2))
+    assert error[index] < 1e-5 and (error > 0.2).sum() == len(DIRECTIONS) - 1
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (200, 180), (480, 470)])

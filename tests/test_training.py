@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ from PIL import Image
 from skimage import data
 
 from src.checkpoints import load_model, load_state, save_model
+from src.color import luma
 from src.datasets.folds import load_folds
 from src.datasets.training import EndlessSampler, TrainingImages
 from src.files import InputError
@@ -213,6 +215,37 @@ def test_any_photo(run_folder, script, tmp_path):
         "infer", *flags(run_folder), "--input", photos / "odd.png", "--output", tmp_path / "one"
     )
     assert status == 0 and [p.name for p in (tmp_path / "one").iterdir()] == ["odd.png"], stderr
+    # Another decode: other colours of the same luma, and the old result is not taken for it.
+    pictures = [np.asarray(Image.open(tmp_path / "one" / "odd.png"))]
+    arguments = [*flags(run_folder), "--input", photos / "odd.png", "--output", tmp_path / "one"]
+    assert script("infer", *arguments, "--decode", "visual")[0] == 0
+    pictures.append(np.asarray(Image.open(tmp_path / "one" / "odd.png")))
+    assert not np.array_equal(*pictures)
+    assert all(np.array_equal(luma(rgb), data.camera()[:101, :77]) for rgb in pictures)
+
+
+def test_bench_of_the_parts(run_folder, script, tmp_path):
+    """The variants share one luma or one decode as they should, and the numbers are evaluate.py's."""
+    data_dir, outputs, name = run_folder
+    folds = [outputs / name / f"fold{fold}" / "best.safetensors" for fold in (0, 3)]
+    arguments = ["bench", "parts", "--data-dir", data_dir, "--checkpoints"]
+    picture, scores = tmp_path / "parts.png", tmp_path / "scores.json"
+    extra = ["--images", "test", "--count", 2, "--picture", picture]
+    status, stdout, stderr = script(*arguments, *folds, *extra)
+    assert status == 0, stderr
+    assert Image.open(picture).size == (5 * 512, 2 * 512)
+    assert "average of the models' RGB" in stdout and "oracle: true histogram" in stdout
+    assert re.search(r"luma kept outside the hole +1\n", stdout)
+    status, stdout, stderr = script(*arguments, folds[0], "--count", 0)
+    assert status == 0, stderr
+    assert script("evaluate", *flags(run_folder), "--fold", 0, "--json", scores)[0] == 0
+    mean = json.loads(scores.read_text())["mean"]
+    row = re.search(r"^restored +(.*)$", stdout, re.MULTILINE).group(1).split()
+    assert [float(x) for x in row[:4]] == pytest.approx(
+        [mean[k] for k in ("S", "M", "C", "score")], abs=1e-4
+    )
+    status, _, stderr = script(*arguments, *folds)
+    assert status == 2 and "use --images test" in stderr
 
 
 def test_baselines_need_no_checkpoint(sample_folder, script, tmp_path):
