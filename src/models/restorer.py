@@ -66,17 +66,21 @@ class Restorer(RestorationModel):
         }
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """A step of the inpainter on crops around the holes, then one of the colorizer on its luma."""
+        """A step of the inpainter on crops around the holes, then one of the colorizer on its luma.
+
+        The inpainter sees half of the batch, since it needs fewer images than the colorizer.
+        """
         luma = batch["gray"].clone()
         if self.parts != "colorizer":
-            boxes = [crop_around(mask[0]) for mask in batch["mask"]]
+            half = (len(luma) + 1) // 2
+            boxes = [crop_around(mask[0]) for mask in batch["mask"][:half]]
             damaged, mask, gray = (
-                torch.stack([image[:, *box] for image, box in zip(batch[key], boxes, strict=True)])
+                torch.stack([image[:, *box] for image, box in zip(batch[key][:half], boxes, strict=True)])
                 for key in ("damaged", "mask", "gray")
             )
             filled = self.inpainter(damaged, mask)
             yield "inpainter", inpainting_loss(filled, gray, mask)
-            for image, box, crop in zip(luma, boxes, filled.detach(), strict=True):
+            for image, box, crop in zip(luma[:half], boxes, filled.detach(), strict=True):
                 image[:, *box] = crop
         if self.parts != "inpainter":
             colors = self.colorizer(self.shrink(luma))
