@@ -12,7 +12,7 @@ from src.color import luma
 from src.damage import detect, lost_pixels
 from src.datasets.competition import read_input, read_truth
 from src.decode import LEAST, decode, expected_color, most_likely, render
-from src.inference import restore, telea
+from src.inference import mean_estimate, restore, telea
 from src.metrics import HUE_BINS, hue_histogram, masked_ssim, score_image
 from src.models.restorer import Restorer
 
@@ -54,8 +54,7 @@ def variants(
         constant: (180,), see `best_constant`.
     """
     inputs = [torch.from_numpy(x.astype(np.float32))[None, None] for x in (gray / 255, mask)]
-    estimates = [model.predict(*inputs) for model in models]
-    mean = {key: sum(e[key] for e in estimates) / len(estimates) for key in estimates[0]}
+    mean = mean_estimate(models, *inputs, tta=1)
     p, mass, histogram = (mean[key][0] for key in ("p", "mass", "histogram"))
     restored = models[0].decode(mean, *inputs, "score")[0].permute(1, 2, 0).numpy()
     inpainted, filled = luma(restored), telea(gray, mask)[..., 0]
@@ -80,7 +79,7 @@ def variants(
         "oracle: true luma": decode(luma(true), p, mass, histogram, "score"),
     }
     if len(models) > 1:
-        singles = [model.decode(e, *inputs, "score") for model, e in zip(models, estimates, strict=True)]
+        singles = [model.decode(model.predict(*inputs), *inputs, "score") for model in models]
         average = torch.stack(singles).float().mean(dim=0)[0].permute(1, 2, 0)
         made["first model alone"] = singles[0][0].permute(1, 2, 0).numpy()
         made["average of the models' RGB"] = average.round().to(torch.uint8).numpy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from src.damage import detect
@@ -36,6 +37,20 @@ def unview(images: Tensor, turns: int, flip: bool) -> Tensor:
     return images.flip(-1) if flip else images
 
 
+def mean_estimate(models: Sequence[RestorationModel], damaged: Tensor, lost: Tensor, tta: int) -> Estimate:
+    """Mean of each map over models and views; arguments as for `restore`, tensors as for `predict`."""
+    mean: Estimate = {}
+    count = len(models) * len(VIEWS[tta])
+    for seen in VIEWS[tta]:
+        for model in models:
+            for key, maps in model.predict(view(damaged, *seen), view(lost, *seen)).items():
+                maps = unview(maps, *seen) / count
+                if key in mean and maps.shape != mean[key].shape:  # of a fold with another --color-size
+                    maps = F.interpolate(maps, mean[key].shape[-2:], mode="bilinear", align_corners=False)
+                mean[key] = mean.get(key, 0) + maps
+    return mean
+
+
 @torch.inference_mode()
 def restore(
     models: Sequence[RestorationModel],
@@ -58,13 +73,7 @@ def restore(
     device = next(models[0].parameters()).device
     damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(device)
     lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(device)
-    mean: Estimate = {}
-    count = len(models) * len(VIEWS[tta])
-    for turns, flip in VIEWS[tta]:
-        inputs = view(damaged, turns, flip), view(lost, turns, flip)
-        for model in models:
-            for key, maps in model.predict(*inputs).items():
-                mean[key] = mean.get(key, 0) + unview(maps, turns, flip) / count
+    mean = mean_estimate(models, damaged, lost, tta)
     return models[0].decode(mean, damaged, lost, style)[0].permute(1, 2, 0).cpu().numpy()
 
 
