@@ -16,7 +16,7 @@ from src.losses import color_loss, histogram_correlation, masked_ssim_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models import create_model
 from src.models.inpainter import DIRECTIONS, line_fills, push_pull
-from src.models.restorer import CROP, cells, crop_around
+from src.models.restorer import CROP, LEAST_CROP, cells, crop_around, random_square
 
 PHOTO = data.astronaut()
 
@@ -130,6 +130,20 @@ def test_crops_hold_the_hole(corner):
     mask[corner[0] : corner[0] + 32, corner[1] : corner[1] + 42] = 1
     rows, columns = crop_around(mask)
     assert mask[rows, columns].shape == (CROP, CROP) and mask[rows, columns].sum() == mask.sum()
+
+
+def test_random_squares_lie_alike_in_all_images():
+    place = torch.arange(96 * 96.0).view(1, 1, 96, 96)
+    torch.manual_seed(0)
+    sides, corners = set(), set()
+    for _ in range(60):
+        one, three = random_square(place, place.expand(2, 3, -1, -1))
+        side = one.shape[-1]
+        assert one.shape == (1, 1, side, side) and torch.equal(three, one.expand(2, 3, -1, -1))
+        sides.add(side)
+        corners.add(one[0, 0, 0, 0].item())
+    assert min(sides) >= LEAST_CROP * 96 and max(sides) <= 96
+    assert max(sides) - min(sides) > 40 and len(corners) > 50
 
 
 def test_transport_is_the_best_assignment():

@@ -18,6 +18,7 @@ from src.models.inpainter import MULTIPLE, Inpainter
 
 CROP = 256  # side of the crops that the inpainter is trained on, in pixels
 MARGIN = 64  # pixels of surroundings that it sees on each side of a hole
+LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
 
@@ -68,7 +69,8 @@ class Restorer(RestorationModel):
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """A step of the inpainter on crops around the holes, then one of the colorizer on its luma.
 
-        The inpainter sees half of the batch, since it needs fewer images than the colorizer.
+        The inpainter sees half of the batch, since it needs fewer images than the colorizer. The
+        colorizer sees a random part of each, so that it does not learn the training photos by heart.
         """
         luma = batch["gray"].clone()
         if self.parts != "colorizer":
@@ -83,8 +85,9 @@ class Restorer(RestorationModel):
             for image, box, crop in zip(luma[:half], boxes, filled.detach(), strict=True):
                 image[:, *box] = crop
         if self.parts != "inpainter":
+            luma, rgb = random_square(luma, batch["rgb"])
             colors = self.colorizer(self.shrink(luma))
-            yield "colorizer", color_loss(*colors, *cells(batch["rgb"], colors[0].shape[-2:]))
+            yield "colorizer", color_loss(*colors, *cells(rgb, colors[0].shape[-2:]))
 
     def shrink(self, luma: Tensor) -> Tensor:
         """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio."""
@@ -141,6 +144,14 @@ def crop_around(mask: Tensor) -> tuple[slice, slice]:
         start = min(max(0, middle - CROP // 2), max(0, size - CROP))
         slices.append(slice(start, start + CROP))
     return slices[0], slices[1]
+
+
+def random_square(*images: Tensor) -> list[Tensor]:
+    """The same square of all (…, S, S), anywhere, its side between `LEAST_CROP` · S and S."""
+    size = images[0].shape[-1]
+    side = round(size * float(torch.empty(()).uniform_(LEAST_CROP, 1)))
+    top, left = torch.randint(size - side + 1, (2,)).tolist()
+    return [image[..., top : top + side, left : left + side] for image in images]
 
 
 def cells(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
