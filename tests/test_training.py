@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -21,7 +22,7 @@ from skimage import data
 from src.checkpoints import load_model, load_state, save_model
 from src.color import luma
 from src.datasets.folds import load_folds
-from src.datasets.training import EndlessSampler, TrainingImages
+from src.datasets.training import EndlessSampler, TrainingImages, augmentation
 from src.files import InputError
 from src.models import create_model
 from src.training import Budget, Records, learning_rate
@@ -463,6 +464,15 @@ def test_augmentations_are_independent(sample_folder):
         images[(epoch, 0)]
         seen.add(tuple(applied))
     assert len(seen) == 8
+
+
+def test_whole_images_are_not_resampled():
+    """Tone and mirror move no pixel off the grid: an image of two levels keeps two."""
+    image = np.random.default_rng(0).choice(np.uint8([60, 200]), (512, 512, 1)).repeat(3, axis=2)
+    transform = augmentation(512)
+    for seed in range(20):
+        transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        assert len(np.unique(transform(image=image)["image"])) == 2
 
 
 def test_records_survive_a_cut_off_line(tmp_path):

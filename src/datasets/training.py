@@ -20,13 +20,14 @@ from src.parallel import one_thread
 def augmentation(image_size: int) -> A.Compose:
     """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
 
-    Crops range from native resolution to the whole photo. Tone changes alike in all channels, so that
-    hue, which the score counts, hardly moves.
+    Square crops range from native resolution to the whole photo. None is enlarged, because enlarged luma is
+    smoother than what has to be painted in. Tone changes alike in all channels, so that hue, which the
+    score counts, hardly moves.
     """
-    native = (image_size / min(SIZE)) ** 2
+    native = min(1.0, (image_size / min(SIZE)) ** 2)
     return A.Compose(
         [
-            A.RandomResizedCrop((image_size, image_size), scale=(min(0.5, native), 1.0), ratio=(0.8, 1.25)),
+            A.RandomResizedCrop((image_size, image_size), scale=(native, 1.0), ratio=(1.0, 1.0)),
             A.HorizontalFlip(p=0.5),
             A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=0.5),
             A.RandomGamma(gamma_limit=(85, 118), p=0.3),
