@@ -6,7 +6,7 @@ import pytest
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from src.metrics import Score, hue_correlation, masked_ssim, mean_score, score_image, ssim
+from src.metrics import Score, hue_correlation, masked_ssim, mean_score, published_score, score_image, ssim
 
 
 @pytest.fixture
@@ -33,6 +33,34 @@ def test_equals_the_published_calls(pair):
     assert pytest.approx((s, m, c), abs=1e-12) == (found.S, found.M, found.C)
     assert found.score == pytest.approx(0.2 * s + 0.4 * m + 0.4 * c, abs=1e-12)
     assert 0 < found.S < 1 and 0 < found.M < 1 and -1 < found.C < 0.9
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Random (H, W, 3) uint8 between two random levels."""
+    low = rng.integers(255)
+    return rng.integers(low, rng.integers(low + 1, 256), (*shape, 3), endpoint=True).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_agrees_with_the_published_calls_on_anything(seed):
+    """Random sizes, levels and masks: S and M to 1e-9, C exactly."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(7, 80, 2))
+    true = np.full((*shape, 3), rng.integers(256), np.uint8) if seed % 5 == 0 else noise(rng, shape)
+    near = np.clip(true.astype(int) + rng.integers(-2, 3, true.shape), 0, 255).astype(np.uint8)
+    pred = [near, noise(rng, shape), np.where(true > 0, true, 1).astype(np.uint8)][seed % 3]
+    pred[0, 0] = pred.min(), pred.max(), (int(pred.max()) + 1) % 256  # at least two levels
+    mask = rng.random(shape) < rng.random() ** 2
+    mask.flat[rng.permutation(mask.size)[:7]] = True
+    found, published = score_image(true, pred, mask), published_score(true, pred, mask)
+    assert pytest.approx((published.S, published.M), abs=1e-9) == (found.S, found.M)
+    assert found.C == published.C
+
+
+def test_small_images_are_refused():
+    small = np.zeros((6, 90, 3), np.uint8)
+    with pytest.raises(ValueError, match="smaller than the window"):
+        ssim(small, small)
 
 
 def test_truth_scores_one(pair):
