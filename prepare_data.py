@@ -1,4 +1,4 @@
-"""Check a competition folder, or build one of the same shape from photos."""
+"""Check or pack a competition folder, or build one of the same shape from photos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from src.command_line import parse_settings, run_script
 from src.datasets.build import build, photos_below, sample_photos
 from src.datasets.check import check_folder, hole_table
 from src.datasets.folds import load_folds
+from src.datasets.pack import PACK, pack
 from src.files import InputError
 
 
@@ -79,7 +80,26 @@ class Build:
         return 0
 
 
-Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Build, tyro.conf.subcommand("build")]
+@dataclass(frozen=True)
+class Pack:
+    """Decode the truth images once, into one file that training reads without decoding."""
+
+    data_dir: Path = Path("data")
+    """The competition folder; the pack takes 0.8 MB an image there."""
+
+    def run(self) -> int:
+        """Write the pack and print its size."""
+        count = pack(self.data_dir)
+        path = self.data_dir / PACK
+        print(f"{path}: {count} images, {path.stat().st_size / 1e9:.2f} GB")
+        return 0
+
+
+Command = (
+    Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Pack, tyro.conf.subcommand("pack")]
+)
 
 
 def main() -> int:

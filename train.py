@@ -11,6 +11,7 @@ import torch
 from src.checkpoints import BEST, LAST, save_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
+from src.datasets.pack import truth_reader
 from src.datasets.training import training_batches
 from src.files import InputError
 from src.models import create_model, default, model_class, takes
@@ -137,7 +138,7 @@ def train_fold(settings: Settings, fold: int) -> None:
     """Train on all folds but one and validate on that one; writes into `<run>/fold<k>/`."""
     device, folder = pick_device(settings.device), settings.run_dir / f"fold{fold}"
     train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
-    truths = [truth for _, truth in train]
+    truths, read = [truth for _, truth in train], truth_reader(settings.data_dir)
     fold_id = fingerprint(held_out)
     shown = np.linspace(0, len(held_out) - 1, min(settings.val_images or len(held_out), len(held_out)))
     held_out = [held_out[int(index)] for index in shown]
@@ -159,7 +160,7 @@ def train_fold(settings: Settings, fold: int) -> None:
     records = Records(folder, state.step)
     batch_size, first = settings.batch_size, state.step * settings.batch_size
     batches = training_batches(
-        truths, settings.image_size, batch_size, settings.workers, settings.seed, first
+        truths, settings.image_size, batch_size, settings.workers, settings.seed, first, read
     )
     print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
     bar = progress_bar(f"fold {fold}", budget.done(state.step))

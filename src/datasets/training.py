@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.damage import synthesize
 from src.datasets.competition import SIZE, read_truth
+from src.datasets.pack import ReadTruth
 from src.files import InputError
 from src.parallel import one_thread
 
@@ -43,9 +44,10 @@ class TrainingImages(Dataset):
     `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S).
     """
 
-    def __init__(self, paths: list[Path], image_size: int, seed: int):
+    def __init__(self, paths: list[Path], image_size: int, seed: int, read: ReadTruth = read_truth):
         self.paths = paths
         self.seed = seed
+        self.read = read
         self.transform = augmentation(image_size)
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class TrainingImages(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         # set_random_seed would give every transform the same draws: a flip always with a change of tone
         self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
-        rgb = self.transform(image=read_truth(self.paths[index]))["image"]
+        rgb = self.transform(image=self.read(self.paths[index]))["image"]
         damaged, mask = synthesize(rgb, rng)
         gray = np.array(Image.fromarray(rgb).convert("L"))
         return {
@@ -82,14 +84,20 @@ class EndlessSampler(Sampler):
 
 
 def training_batches(
-    paths: list[Path], image_size: int, batch_size: int, workers: int, seed: int, start: int
+    paths: list[Path],
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    start: int,
+    read: ReadTruth = read_truth,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
 
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
-        TrainingImages(paths, image_size, seed),
+        TrainingImages(paths, image_size, seed, read),
         batch_size=batch_size,
         sampler=EndlessSampler(len(paths), seed, start),
         num_workers=workers,

@@ -1,0 +1,129 @@
+"""The truth images of a competition folder as one memory map: read instead of decoded in each epoch."""
+
+import json
+import os
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from src.datasets.competition import SIZE, read_train, read_truth
+from src.files import InputError, append_text, file_hash, write_text
+from src.parallel import parallel_map
+
+PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
+PART = ".part"
+REMEDY = "run prepare_data.py pack again, or delete it to train from the PNG files"
+
+ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
+Line = tuple[str, int, int, str]  # of the index: path as in train.csv, bytes, time (ns) and SHA-256
+
+
+def pack(data_dir: Path) -> int:
+    """Write `pack.npy`, (N, 512, 512, 3) uint8 in the order of `train.csv`, and its index `pack.jsonl`.
+
+    An interrupted call is taken up where it stopped, and a pack that is up to date is left as it is. Both
+    files have their names only when they are whole. Returns the number of images.
+
+    Raises `InputError` for an unusable folder or image, `OSError` when the disk is too small.
+    """
+    data_dir = Path(data_dir)
+    names = list(read_train(data_dir)["gt_image_path"])
+    try:
+        Pack(data_dir)
+        return len(names)
+    except InputError:
+        (data_dir / PACK).unlink(missing_ok=True)
+    data, index = data_dir / (PACK + PART), data_dir / (INDEX + PART)
+    done = _read_index(index) if index.exists() and _fits(data, len(names)) else []
+    if [name for name, *_ in done] != names[: len(done)]:
+        done = []
+    if not done:
+        np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *SIZE[::-1], 3))
+        with open(data, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, data.stat().st_size)  # a full disk shows here, not later
+    write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
+    waiting = list(enumerate(names))[len(done) :]
+    for line in parallel_map(partial(_pack_one, data_dir, data), waiting, "packing"):
+        append_text(index, f"{json.dumps(line)}\n")
+    index.rename(data_dir / INDEX)
+    data.rename(data_dir / PACK)
+    return len(names)
+
+
+def _pack_one(data_dir: Path, data: Path, job: tuple[int, str]) -> Line:
+    """Decode one truth into its row; returns its line of the index."""
+    row, name = job
+    path = data_dir / name
+    np.load(data, mmap_mode="r+")[row] = read_truth(path)
+    facts = path.stat()
+    return name, facts.st_size, facts.st_mtime_ns, file_hash(path)
+
+
+def _read_index(path: Path) -> list[Line]:
+    """The lines of an index up to the first that an interruption cut off."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            name, size, time, sha256 = json.loads(text)
+        except ValueError:
+            break
+        lines.append((name, size, time, sha256))
+    return lines
+
+
+def _fits(data: Path, count: int) -> bool:
+    """Whether a file holds `count` images."""
+    try:
+        found = np.load(data, mmap_mode="r")
+    except (OSError, ValueError):
+        return False
+    return found.shape == (count, *SIZE[::-1], 3) and found.dtype == np.uint8
+
+
+class Pack:
+    """Truth images of a packed folder, read by their path; may be sent to other processes.
+
+    Raises `InputError` when the pack is broken or stale: `train.csv` or a truth is not what was packed. All
+    sizes and times are compared, and the contents of files whose time differs.
+    """
+
+    def __init__(self, data_dir: Path):
+        data_dir = Path(data_dir)
+        self.path = data_dir / PACK
+        index = data_dir / INDEX
+        try:
+            lines = _read_index(index)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{index}: unreadable ({error}); {REMEDY}") from None
+        if [name for name, *_ in lines] != list(read_train(data_dir)["gt_image_path"]):
+            raise InputError(f"{index}: lists other files than train.csv; {REMEDY}")
+        if not _fits(self.path, len(lines)):
+            raise InputError(f"{self.path}: missing, broken or of another size; {REMEDY}")
+        for name, size, time, sha256 in lines:
+            path = data_dir / name
+            try:
+                facts = path.stat()
+            except OSError:
+                raise InputError(f"{path}: missing, but packed; {REMEDY}") from None
+            if facts.st_size != size or (facts.st_mtime_ns != time and file_hash(path) != sha256):
+                raise InputError(f"{path}: changed since it was packed; {REMEDY}")
+        self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(N, 512, 512, 3) uint8, mapped into memory in each process that reads."""
+        return np.load(self.path, mmap_mode="r")
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "rows": self.rows}  # not the map, which would be sent as a whole
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(512, 512, 3) uint8 RGB, not to be written to."""
+        return np.asarray(self.images[self.rows[path]])
+
+
+def truth_reader(data_dir: Path) -> ReadTruth:
+    """The folder's `Pack` where there is one, otherwise `read_truth`."""
+    return Pack(data_dir) if (Path(data_dir) / PACK).exists() else read_truth

@@ -1,0 +1,112 @@
+"""prepare_data.py pack on a real folder: what training reads, interruption, staleness."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.datasets.competition import read_train, read_truth
+from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
+from src.datasets.training import training_batches
+from src.files import InputError
+
+
+def truths(folder):
+    return [folder / name for name in read_train(folder)["gt_image_path"]]
+
+
+@pytest.fixture(scope="module")
+def packed(sample_folder, tmp_path_factory):
+    """A packed folder whose files are links to the sample's; tests must not change the images."""
+    folder = tmp_path_factory.mktemp("packed")
+    for entry in sample_folder.iterdir():
+        (folder / entry.name).symlink_to(entry)
+    pack(folder)
+    return folder
+
+
+def test_holds_every_truth(packed):
+    images = pickle.loads(pickle.dumps(truth_reader(packed)))
+    assert isinstance(images, Pack) and len(images.rows) == len(truths(packed))
+    assert all(np.array_equal(images(path), read_truth(path)) for path in truths(packed))
+    assert len(pickle.dumps(images)) < 1e5
+    assert not list(packed.glob(f"*{PART}"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_trains_on_the_same_images(packed, workers):
+    paths = truths(packed)[:4]
+    batches = [
+        next(training_batches(paths, 128, 4, workers, 0, 0, read))
+        for read in (read_truth, truth_reader(packed))
+    ]
+    assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+
+
+def test_refuses_what_is_stale(data_dir, script):
+    assert truth_reader(data_dir) is read_truth
+    status, out, _ = script("prepare_data", "pack", "--data-dir", data_dir)
+    assert status == 0 and f"{PACK}: {len(truths(data_dir))} images" in out
+    before = (data_dir / PACK).stat().st_mtime_ns
+    assert script("prepare_data", "pack", "--data-dir", data_dir)[0] == 0
+    assert (data_dir / PACK).stat().st_mtime_ns == before  # nothing to do
+    first, second = truths(data_dir)[:2]
+    os.utime(first)  # touched, not changed
+    Pack(data_dir)
+    other = first.read_bytes()
+    first.write_bytes(other[:-1] + b"\0")  # the same size
+    with pytest.raises(InputError, match=f"{first.name}: changed since"):
+        truth_reader(data_dir)
+    status, _, err = script("train", "--data-dir", data_dir, "--workers", 0, "--folds", 2)
+    assert status == 2 and "prepare_data.py pack again" in err
+    first.write_bytes(other)
+    Pack(data_dir)
+    Image.fromarray(255 - read_truth(second)).save(second)
+    pack(data_dir)
+    assert np.array_equal(Pack(data_dir)(second), read_truth(second))
+    second.unlink()
+    with pytest.raises(InputError, match="missing, but packed"):
+        truth_reader(data_dir)
+
+
+@pytest.mark.parametrize("damage", ["index", "data", "table"])
+def test_refuses_what_is_broken(packed, tmp_path, damage):
+    for entry in packed.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    name = {"index": INDEX, "data": PACK, "table": "train.csv"}[damage]
+    content = (packed / name).read_bytes()
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
+    with pytest.raises(InputError, match="pack again"):
+        Pack(tmp_path)
+
+
+def test_goes_on_after_a_kill(data_dir):
+    """Images packed before SIGKILL are not decoded again: they are broken meanwhile, and nobody minds."""
+    index = data_dir / (INDEX + PART)
+    command = [sys.executable, "prepare_data.py", "pack", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not index.exists() or index.read_text().count("\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (data_dir / PACK).exists() and truth_reader(data_dir) is read_truth
+    count = index.read_text().count("\n")
+    index.write_text(index.read_text() + '["cut o')
+    wanted = [read_truth(path) for path in truths(data_dir)]
+    hidden = {path: path.read_bytes() for path in truths(data_dir)[:3]}
+    for path in hidden:
+        path.write_bytes(b"broken")
+    assert pack(data_dir) == len(wanted) > count
+    for path, content in hidden.items():
+        path.write_bytes(content)
+    images = Pack(data_dir)
+    assert all(np.array_equal(images(p), w) for p, w in zip(truths(data_dir), wanted, strict=True))
