@@ -1,5 +1,7 @@
 """The score against its published calls, and the cases that they leave open."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -152,3 +154,10 @@ def test_a_batch_is_scored_image_by_image(pair):
     for key, values in found.items():
         wanted = (getattr(one, key), getattr(other, key))
         assert tuple(values.tolist()) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_bench_of_the_score(sample_folder, script):
+    status, out, err = script("bench", "score", "--data-dir", sample_folder, "--count", 2, "--files", 2)
+    assert status == 0, err
+    assert float(re.search(r"ratio +([\d.]+)", out)[1]) > 5 and "for 6000 images" in out
+    assert all(float(gap) < 1e-9 for gap in re.findall(r"[SMC] (\d\.\de-\d+)", out))

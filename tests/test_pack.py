@@ -88,6 +88,13 @@ def test_refuses_what_is_broken(packed, tmp_path, damage):
         Pack(tmp_path)
 
 
+def test_bench_of_the_data(packed, script):
+    status, out, err = script("bench", "data", "--data-dir", packed, "--count", 3)
+    assert status == 0, err
+    rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines()[1:]}
+    assert len(rows) == 7 and 0 < rows["read, pack"] < rows["read, PNG"] / 4
+
+
 def test_goes_on_after_a_kill(data_dir):
     """Images packed before SIGKILL are not decoded again: they are broken meanwhile, and nobody minds."""
     index = data_dir / (INDEX + PART)
