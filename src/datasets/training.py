@@ -101,6 +101,7 @@ def training_batches(
         batch_size=batch_size,
         sampler=EndlessSampler(len(paths), seed, start),
         num_workers=workers,
+        generator=torch.Generator(),  # the default one, whose state a resumed run restores, stays untouched
         worker_init_fn=one_thread if workers else None,
         # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
         multiprocessing_context="spawn" if workers else None,
