@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_bench_of_the_data(packed, script):
     assert status == 0, err
     rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines()[1:]}
     assert len(rows) == 7 and 0 < rows["read, pack"] < rows["read, PNG"] / 4
+
+
+def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):
+    usage = shutil.disk_usage(data_dir)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="GB free, the pack needs"):
+        pack(data_dir)
+    assert not list(data_dir.glob("pack*"))
 
 
 def test_goes_on_after_a_kill(data_dir):

@@ -1,7 +1,7 @@
 """The truth images of a competition folder as one memory map: read instead of decoded in each epoch."""
 
 import json
-import os
+import shutil
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ def pack(data_dir: Path) -> int:
     An interrupted call is taken up where it stopped, and a pack that is up to date is left as it is. Both
     files have their names only when they are whole. Returns the number of images.
 
-    Raises `InputError` for an unusable folder or image, `OSError` when the disk is too small.
+    Raises `InputError` for an unusable folder or image, or too small a disk.
     """
     data_dir = Path(data_dir)
     names = list(read_train(data_dir)["gt_image_path"])
@@ -40,9 +40,12 @@ def pack(data_dir: Path) -> int:
     if [name for name, *_ in done] != names[: len(done)]:
         done = []
     if not done:
+        data.unlink(missing_ok=True)
+        free, size = shutil.disk_usage(data_dir).free, len(names) * SIZE[0] * SIZE[1] * 3
+        if free < size:
+            found = f"{free / 1e9:.1f} GB free, the pack needs {size / 1e9:.1f}"
+            raise InputError(f"{data_dir / PACK}: {found}; make room, or train from the PNG files")
         np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *SIZE[::-1], 3))
-        with open(data, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, data.stat().st_size)  # a full disk shows here, not later
     write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
     waiting = list(enumerate(names))[len(done) :]
     for line in parallel_map(partial(_pack_one, data_dir, data), waiting, "packing"):

@@ -21,8 +21,8 @@ from src.parallel import one_thread
 def augmentation(image_size: int) -> A.Compose:
     """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
 
-    Square crops range from native resolution to the whole photo. None is enlarged, because enlarged luma is
-    smoother than what has to be painted in. Tone changes alike in all channels, so that hue, which the
+    Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged, since that
+    is smoother than what has to be painted in. Tone changes alike in all channels, so that hue, which the
     score counts, hardly moves.
     """
     native = min(1.0, (image_size / min(SIZE)) ** 2)
