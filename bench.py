@@ -9,6 +9,7 @@ from src.benchmarks.data import Data
 from src.benchmarks.parts import Parts
 from src.benchmarks.scenes import Scenes
 from src.benchmarks.score import Score
+from src.benchmarks.time_to_score import TimeToScore
 from src.command_line import parse_settings, run_script
 
 Command = (
@@ -17,6 +18,7 @@ Command = (
     | Annotated[Parts, tyro.conf.subcommand("parts")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[TimeToScore, tyro.conf.subcommand("time-to-score")]
 )
 
 

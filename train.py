@@ -23,7 +23,9 @@ from src.training import (
     Budget,
     Records,
     TrainingState,
+    autocast,
     begin_run,
+    forward_passes,
     learning_rate,
     progress_bar,
     validate,
@@ -31,7 +33,7 @@ from src.training import (
 
 # These may change when a run is resumed; all other settings must stay as they were.
 CHANGEABLE = {"data_dir", "output_dir", "device", "epochs", "max_minutes", "workers", "dry_run"}
-CHANGEABLE |= {"validate_every", "val_images", "save_minutes"}
+CHANGEABLE |= {"validate_every", "validate_at", "val_images", "save_minutes", "precision", "compile"}
 POSITIVE = [
     "folds",
     "epochs",
@@ -81,10 +83,16 @@ class Settings(RunSettings):
     """Gradients are scaled down to at most this norm."""
     ema_decay: float = 0.998
     """Decay of the averaged weights, which are what is validated and kept."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32 elsewhere."""
+    compile: bool = False
+    """Compile the networks with torch.compile: minutes at the start, then faster steps on a GPU."""
     workers: int = min(8, cores() - 1)
     """Processes that prepare training images; 0 prepares them between the steps."""
     validate_every: int = 1
     """Epochs between validations; the end of the run is always validated."""
+    validate_at: tuple[float, ...] = ()
+    """Minutes of the run at which to validate, instead of validate-every: 1 2 4 8."""
     val_images: int = 100
     """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all."""
     save_minutes: float = 5.0
@@ -154,14 +162,19 @@ def train_fold(settings: Settings, fold: int) -> None:
         settings.epochs and settings.epochs * epoch_steps,
         settings.max_minutes and settings.max_minutes * 60,
         state.spent,
+        settings.validate_at,
     )
     if settings.max_minutes:
         budget.reserve_validation(state.ema.module, held_out)
-    records = Records(folder, state.step)
+    if settings.compile:
+        for network in state.model.children():
+            network.compile()
+    precision, records = autocast(device, settings.precision), Records(folder, state.step)
     batch_size, first = settings.batch_size, state.step * settings.batch_size
     batches = training_batches(
         truths, settings.image_size, batch_size, settings.workers, settings.seed, first, read
     )
+    batches = records.timed(batches)
     print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
     bar = progress_bar(f"fold {fold}", budget.done(state.step))
 
@@ -169,8 +182,11 @@ def train_fold(settings: Settings, fold: int) -> None:
     while True:
         done = budget.done(state.step)
         bar.update(100 * done - bar.n)
-        epoch_ends = state.step % (settings.validate_every * epoch_steps) == 0
-        validate_now = state.validated < state.step and (done >= 1 or epoch_ends)
+        if settings.validate_at:
+            due = budget.mark_passed()
+        else:
+            due = state.step % (settings.validate_every * epoch_steps) == 0
+        validate_now = state.validated < state.step and (done >= 1 or due)
         save_due = state.step > 0 and budget.spent() - state.spent > settings.save_minutes * 60
         save_now = validate_now or save_due
         if save_now or state.step % LOG_EVERY == 0:
@@ -179,7 +195,8 @@ def train_fold(settings: Settings, fold: int) -> None:
             start = budget.spent()
             score, pictures = validate(state.ema.module, held_out)
             state.validated = state.step
-            records.write(state.step, {f"val/{key}": value for key, value in score.as_dict().items()})
+            found = {f"val/{key}": value for key, value in score.as_dict().items()}
+            records.write(state.step, found | {"minutes": start / 60})
             records.show(state.step, pictures)
             bar.write(f"step {state.step}: validation {score}")
             if score.score > state.best:
@@ -193,7 +210,7 @@ def train_fold(settings: Settings, fold: int) -> None:
             break
         batch = {k: v.to(device, non_blocking=True).float() / 255 for k, v in next(batches).items()}
         lr = learning_rate(settings.lr, done)
-        for name, terms in state.model.losses(batch):
+        for name, terms in forward_passes(state.model, batch, precision):
             optimizer = state.optimizers[name]
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)

@@ -11,8 +11,8 @@ from torch import Tensor
 from src.color import luma
 from src.damage import detect, lost_pixels
 from src.datasets.competition import read_input, read_truth
-from src.decode import LEAST, decode, expected_color, most_likely, render
-from src.inference import mean_estimate, restore, telea
+from src.decode import LEAST, decode, expected_color, render
+from src.inference import restore, telea
 from src.metrics import HUE_BINS, hue_histogram, masked_ssim, score_image
 from src.models.restorer import Restorer
 
@@ -38,7 +38,7 @@ def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
 
 def hue_by_hue(gray: np.ndarray, logits: Tensor, p: Tensor, mass: Tensor) -> np.ndarray:
     """RGB whose hue has the highest of `logits` (180, h, w) at each pixel, whatever histogram comes out."""
-    return render(gray, most_likely(logits, *gray.shape), expected_color(p, mass))
+    return render(gray, expected_color(p, mass), logits)
 
 
 @torch.inference_mode()
@@ -54,7 +54,7 @@ def variants(
         constant: (180,), see `best_constant`.
     """
     inputs = [torch.from_numpy(x.astype(np.float32))[None, None] for x in (gray / 255, mask)]
-    mean = mean_estimate(models, *inputs, tta=1)
+    mean = models[0].predict(models, *inputs, tta=1)
     p, mass, histogram = (mean[key][0] for key in ("p", "mass", "histogram"))
     restored = models[0].decode(mean, *inputs, "score")[0].permute(1, 2, 0).numpy()
     inpainted, filled = luma(restored), telea(gray, mask)[..., 0]
@@ -79,7 +79,9 @@ def variants(
         "oracle: true luma": decode(luma(true), p, mass, histogram, "score"),
     }
     if len(models) > 1:
-        singles = [model.decode(model.predict(*inputs), *inputs, "score") for model in models]
+        singles = [
+            model.decode(model.predict([model], *inputs, tta=1), *inputs, "score") for model in models
+        ]
         average = torch.stack(singles).float().mean(dim=0)[0].permute(1, 2, 0)
         made["first model alone"] = singles[0][0].permute(1, 2, 0).numpy()
         made["average of the models' RGB"] = average.round().to(torch.uint8).numpy()

@@ -44,7 +44,7 @@ def load_model(path: Path, device: torch.device) -> tuple[RestorationModel, dict
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: weights do not fit {description['model']} ({reason})") from None
-    return model.to(device).eval(), description
+    return model.to(device, memory_format=torch.channels_last).eval(), description
 
 
 def save_state(path: Path, state: dict) -> None:

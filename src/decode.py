@@ -7,6 +7,7 @@ not the histogram of each pixel's best guess. docs/restorer.md derives it.
 import math
 from typing import Literal
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ FINE = 2  # the finer grid's cells for each of the estimate's, along a side
 MISFIT = 0.05  # nats for a squared distance of one level
 LEAST = 1e-6  # floor of probabilities
 VISUAL_TEMPERATURE = 0.4  # Zhang et al. 2016 use 0.38
-STRIP = 1 << 16  # pixels assigned at once, which bounds the memory
+STRIP = 1 << 16  # pixels coloured at once, which bounds the memory
 
 
 def unit_vectors(device: torch.device) -> Tensor:
@@ -76,15 +77,15 @@ def plausibility(p: Tensor, color: Tensor) -> Tensor:
     return p.clamp(min=LEAST).log() - MISFIT * distance
 
 
-def histogram_hues(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
-    """One hue a pixel, so that the image's hue histogram is `target` and each hue suits its pixel.
+def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
+    """`fit` with prices added, so that the hues that fit each pixel best have the histogram `target`.
 
     Args:
         fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
         target: (180,) histogram, sums to 1.
         height, width: of the image.
 
-    Returns: (height, width) int64, 0 to 179.
+    Returns: (180, h, w).
     """
     prices = torch.zeros_like(target)
     coarse = cells_first(fit)
@@ -93,7 +94,7 @@ def histogram_hues(fit: Tensor, target: Tensor, height: int, width: int) -> Tens
     sizes = zip(fit.shape[1:], (height, width), strict=True)
     fine = cells_first(resize(fit, *(min(FINE * cells, pixels) for cells, pixels in sizes)))
     prices = transport_prices(fine, target, prices, COOLING[-1], FINE_ROUNDS)
-    return most_likely(fit + prices[:, None, None], height, width)
+    return fit + prices[:, None, None]
 
 
 def cells_first(maps: Tensor) -> Tensor:
@@ -101,22 +102,55 @@ def cells_first(maps: Tensor) -> Tensor:
     return maps.flatten(1).t().contiguous()
 
 
-def most_likely(fit: Tensor, height: int, width: int) -> Tensor:
-    """The hue that fits each pixel best, interpolated bilinearly: (180, h, w) to (height, width) int64."""
-    lines = fit.permute(1, 2, 0).contiguous()
-    source = (torch.arange(height, device=fit.device) + 0.5) * len(lines) / height - 0.5
-    source = source.clamp(0, len(lines) - 1)
-    above = source.floor().long()
-    below = (above + 1).clamp(max=len(lines) - 1)
-    weight = (source - above)[:, None, None]
-    hues = []
-    for strip in torch.arange(height, device=fit.device).split(max(1, STRIP // width)):
-        rows = torch.lerp(lines[above[strip]], lines[below[strip]], weight[strip])
-        rows = rows[None].permute(0, 3, 1, 2)  # channels last in memory
-        size = (len(strip), width)
-        rows = F.interpolate(rows, size, mode="bilinear", align_corners=False)[0]
-        hues.append(rows.permute(1, 2, 0).argmax(dim=2))
-    return torch.cat(hues)
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int) -> np.ndarray:
+    """The hue that fits each pixel of some rows best, interpolated bilinearly.
+
+    Args:
+        lines: (h, w, 180) float32, how well each hue suits each cell.
+        first, last: range of rows, of an image of `height` × `width` pixels.
+
+    Returns: (last - first, width) uint8, the first of equals.
+    """
+    rows, columns, count = lines.shape
+    hues = np.empty((last - first, width), np.uint8)
+    line, values = np.empty((columns, count), np.float32), np.empty(count, np.float32)
+    for y in range(first, last):
+        above, below, weight = _neighbours(y, rows, height)
+        for i in range(columns):
+            for k in range(count):
+                line[i, k] = lines[above, i, k] + weight * (lines[below, i, k] - lines[above, i, k])
+        for x in range(width):
+            left, right, weight = _neighbours(x, columns, width)
+            near, far = line[left], line[right]
+            for k in range(count):
+                values[k] = near[k] + weight * (far[k] - near[k])
+            best = values[0]
+            for k in range(count):
+                best = max(best, values[k])
+            found = 0
+            for k in range(count):  # no early exit: the compiler makes it vector instructions
+                found = max(found, count - k if values[k] == best else 0)
+            hues[y - first, x] = count - found
+    return hues
+
+
+@numba.njit(inline="always")
+def _neighbours(pixel: int, cells: int, pixels: int) -> tuple[int, int, float]:
+    """The two cells nearest to a pixel's middle and the weight of the second, as torch interpolates."""
+    place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0.0), cells - 1.0)
+    cell = int(place)
+    return cell, min(cell + 1, cells - 1), np.float32(place - cell)
+
+
+def rows_of(maps: Tensor, rows: slice, height: int, width: int) -> Tensor:
+    """Some rows of `resize(maps, height, width)`: (K, h, w) to (K, number of rows, width)."""
+    place = (torch.arange(rows.start, rows.stop, device=maps.device) + 0.5) * maps.shape[1] / height - 0.5
+    place = place.clamp(0, maps.shape[1] - 1)
+    above = place.floor().long()
+    below = (above + 1).clamp(max=maps.shape[1] - 1)
+    lines = torch.lerp(maps[:, above], maps[:, below], (place - above)[:, None])
+    return resize(lines, len(place), width)
 
 
 def expected_color(p: Tensor, mass: Tensor, temperature: float = 1.0) -> Tensor:
@@ -130,7 +164,7 @@ def expected_color(p: Tensor, mass: Tensor, temperature: float = 1.0) -> Tensor:
     return torch.einsum("dk,khw->dhw", unit_vectors(p.device), sharpened * chroma)
 
 
-def render(luma: np.ndarray, hue: Tensor, color: Tensor) -> np.ndarray:
+def render(luma: np.ndarray, color: Tensor, fit: Tensor | None = None) -> np.ndarray:
     """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
 
     The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random one
@@ -138,16 +172,27 @@ def render(luma: np.ndarray, hue: Tensor, color: Tensor) -> np.ndarray:
 
     Args:
         luma: (H, W) uint8.
-        hue: (H, W) int64, 0 to 179.
         color: (2, h, w) in levels, on a grid of any size.
+        fit: (180, h, w), how well each hue suits each cell; the best becomes a pixel's hue. Without it
+            a pixel has its colour's own hue.
 
     Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
     """
-    x, y = resize(color, *luma.shape)
-    directions = unit_vectors(color.device)
-    chroma = x * directions[0][hue] + y * directions[1][hue]
-    chroma = chroma.round().clamp(0, 255).long()
-    return compose(luma, hue.cpu().numpy(), chroma.cpu().numpy())
+    height, width = luma.shape
+    color, directions = color.cpu(), unit_vectors(torch.device("cpu"))
+    lines = None if fit is None else fit.cpu().permute(1, 2, 0).contiguous().numpy()
+    rgb = np.empty((height, width, 3), np.uint8)
+    step = max(1, STRIP // width)
+    for first in range(0, height, step):
+        rows = slice(first, min(first + step, height))
+        x, y = rows_of(color, rows, height, width)
+        if lines is None:
+            hue = (torch.atan2(y, x) * (HUES / (2 * math.pi))).round().long() % HUES
+        else:
+            hue = torch.from_numpy(best_hues(lines, rows.start, rows.stop, height, width)).long()
+        chroma = (x * directions[0][hue] + y * directions[1][hue]).round().clamp(0, 255).long()
+        rgb[rows] = compose(luma[rows], hue.numpy(), chroma.numpy())
+    return rgb
 
 
 def decode(luma: np.ndarray, p: Tensor, mass: Tensor, histogram: Tensor, style: Style) -> np.ndarray:
@@ -162,11 +207,7 @@ def decode(luma: np.ndarray, p: Tensor, mass: Tensor, histogram: Tensor, style: 
 
     Returns: (H, W, 3) uint8.
     """
-    if style == "score":
-        color = expected_color(p, mass)
-        hue = histogram_hues(plausibility(p, color), histogram.flatten(), *luma.shape)
-    else:
-        color = expected_color(p, mass, VISUAL_TEMPERATURE)
-        x, y = resize(color, *luma.shape)
-        hue = (torch.atan2(y, x) * (HUES / (2 * math.pi))).round().long() % HUES
-    return render(luma, hue, color)
+    if style == "visual":
+        return render(luma, expected_color(p, mass, VISUAL_TEMPERATURE))
+    color = expected_color(p, mass)
+    return render(luma, color, histogram_fit(plausibility(p, color), histogram.flatten(), *luma.shape))

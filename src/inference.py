@@ -8,47 +8,14 @@ import cv2
 import numpy as np
 import torch
 from PIL import ImageOps
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from src.damage import detect
 from src.decode import Style
 from src.files import InputError, open_image, to_rgb, write_json, write_png
 from src.models import RestorationModel
-from src.models.base import Estimate
 
 Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # gray (H, W), mask (H, W) to RGB (H, W, 3)
-VIEWS = {
-    1: [(0, False)],
-    2: [(0, False), (0, True)],
-    8: [(turns, flip) for turns in range(4) for flip in (False, True)],
-}
-
-
-def view(images: Tensor, turns: int, flip: bool) -> Tensor:
-    """(…, H, W) mirrored left to right if `flip`, then turned by `turns` quarters."""
-    return torch.rot90(images.flip(-1) if flip else images, turns, (-2, -1))
-
-
-def unview(images: Tensor, turns: int, flip: bool) -> Tensor:
-    """The inverse of `view`."""
-    images = torch.rot90(images, -turns, (-2, -1))
-    return images.flip(-1) if flip else images
-
-
-def mean_estimate(models: Sequence[RestorationModel], damaged: Tensor, lost: Tensor, tta: int) -> Estimate:
-    """Mean of each map over models and views; arguments as for `restore`, tensors as for `predict`."""
-    mean: Estimate = {}
-    count = len(models) * len(VIEWS[tta])
-    for seen in VIEWS[tta]:
-        for model in models:
-            for key, maps in model.predict(view(damaged, *seen), view(lost, *seen)).items():
-                maps = unview(maps, *seen) / count
-                if key in mean and maps.shape != mean[key].shape:  # of a fold with another --color-size
-                    maps = F.interpolate(maps, mean[key].shape[-2:], mode="bilinear", align_corners=False)
-                mean[key] = mean.get(key, 0) + maps
-    return mean
 
 
 @torch.inference_mode()
@@ -73,7 +40,7 @@ def restore(
     device = next(models[0].parameters()).device
     damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(device)
     lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(device)
-    mean = mean_estimate(models, damaged, lost, tta)
+    mean = models[0].predict(models, damaged, lost, tta)
     return models[0].decode(mean, damaged, lost, style)[0].permute(1, 2, 0).cpu().numpy()
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,20 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from src.batch_metrics import score_images
 from src.checkpoints import LAST, load_state, save_state
 from src.damage import detect, lost_pixels
 from src.datasets.competition import read_input, read_truth
 from src.files import InputError, append_text, write_json, write_png, write_text
 from src.inference import restore
-from src.metrics import Score, mean_score, score_image
+from src.metrics import Score, mean_score
 from src.models import RestorationModel
+from src.models.base import Batch
 
 WARMUP = 0.03  # share of the run in which the learning rate rises
 LOG_EVERY = 20  # steps between lines of metrics.jsonl
 PICTURES = 4  # validation images that are shown
+SCORED = 16  # validation images that are scored at once
 
 
 def begin_run(folder: Path, config: dict, changeable: set[str]) -> None:
@@ -48,7 +51,7 @@ class TrainingState:
     """A model in training with its averaged weights, optimizers and place in the run."""
 
     def __init__(self, model: RestorationModel, lr: float, weight_decay: float, ema_decay: float):
-        self.model = model
+        self.model = model.to(memory_format=torch.channels_last)  # convolutions take half the time on a CPU
         self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True)
         self.optimizers = model.optimizers(lr, weight_decay)
         self.step = 0  # optimizer steps done
@@ -87,11 +90,15 @@ class Budget:
         steps: optimizer steps of the whole run, or None.
         seconds: wall-clock of the whole run, validation included, or None.
         spent: seconds that earlier sessions of the run took.
+        validate_at: minutes of the run that `mark_passed` tells of.
     """
 
-    def __init__(self, steps: int | None, seconds: float | None, spent: float):
+    def __init__(
+        self, steps: int | None, seconds: float | None, spent: float, validate_at: Sequence[float] = ()
+    ):
         self.steps, self.seconds = steps, seconds
         self.reserve = 0.0  # seconds kept for the last validation
+        self._marks = sorted(60 * minutes for minutes in validate_at if 60 * minutes > spent)
         self._start = time.monotonic() - spent
 
     def spent(self) -> float:
@@ -112,6 +119,12 @@ class Budget:
             raise InputError(
                 f"--max-minutes {self.seconds / 60:g}: {found}; raise it or lower --val-images"
             )
+
+    def mark_passed(self) -> bool:
+        """Whether a minute of `validate_at` has passed since the last call."""
+        waiting = [mark for mark in self._marks if mark > self.spent()]
+        passed, self._marks = len(waiting) < len(self._marks), waiting
+        return passed
 
     def done(self, step: int) -> float:
         """Share of the run that is done, 0 to 1; training ends at 1."""
@@ -135,14 +148,40 @@ def validate(model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> tup
     plain one, as in `infer.py --tta 1`.
     A picture is (512, 1536, 3) uint8: input, result and truth side by side.
     """
-    scores, pictures = [], []
+    device = next(model.parameters()).device
+    scores, pictures, waiting = [], [], []
     for source, target in tqdm(pairs, desc="validating", unit="image", leave=False, dynamic_ncols=True):
         gray, true = read_input(source), read_truth(target)
         pred = restore([model], gray, detect(gray))
-        scores.append(score_image(true, pred, lost_pixels(gray, true)))
+        waiting.append((true, pred, lost_pixels(gray, true)))
+        if len(waiting) == SCORED:
+            scores += score_images(waiting, device)
+            waiting.clear()
         if len(pictures) < PICTURES:
             pictures.append(np.hstack([np.repeat(gray[..., None], 3, axis=2), pred, true]))
+    if waiting:
+        scores += score_images(waiting, device)
     return mean_score(scores), pictures
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context of the forward passes: bfloat16 for "bf16", or for "auto" on a GPU that has it."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = precision == "bf16" or (precision == "auto" and supported)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+
+def forward_passes(
+    model: RestorationModel, batch: Batch, precision: torch.autocast
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """`model.losses(batch)`, the forward passes under `precision` and what the caller does in between not."""
+    losses = model.losses(batch)
+    while True:
+        with precision:
+            found = next(losses, None)
+        if found is None:
+            return
+        yield found
 
 
 def progress_bar(label: str, done: float) -> tqdm:
@@ -165,6 +204,15 @@ class Records:
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._sums: dict[str, Tensor] = {}
         self._flushed, self._since = step, time.monotonic()
+        self._waited = 0.0
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long training waits for them becomes `data_wait`, a share of its time."""
+        while True:
+            start = time.monotonic()
+            batch = next(batches)
+            self._waited += time.monotonic() - start
+            yield batch
 
     def add(self, terms: dict[str, Tensor]) -> None:
         """Gather the loss terms of a step; they stay on their device until `flush`."""
@@ -182,10 +230,10 @@ class Records:
         if bad:
             remedy = f"lower --lr and take another --name, or delete {self.folder}"
             raise InputError(f"{self.path}: {', '.join(bad)} is not finite at step {step}; {remedy}")
-        speed = steps * batch_size / (now - self._since)
-        self._sums, self._flushed, self._since = {}, step, now
+        speed, wait = steps * batch_size / (now - self._since), self._waited / (now - self._since)
+        self._sums, self._flushed, self._since, self._waited = {}, step, now, 0.0
         if steps:
-            self.write(step, losses | {"lr": lr, "images_per_second": speed})
+            self.write(step, losses | {"lr": lr, "images_per_second": speed, "data_wait": wait})
         return f"{speed:.2f} images/s  " + "  ".join(f"{k[5:]} {v:.3f}" for k, v in losses.items())
 
     def write(self, step: int, values: dict[str, float]) -> None:

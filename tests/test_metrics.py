@@ -5,9 +5,11 @@ import re
 import cv2
 import numpy as np
 import pytest
+import torch
 from skimage import data
 from skimage.metrics import structural_similarity
 
+from src.batch_metrics import score_batch
 from src.metrics import Score, hue_correlation, masked_ssim, mean_score, published_score, score_image, ssim
 
 
@@ -124,3 +126,38 @@ def test_bench_of_the_score(sample_folder, script):
     assert status == 0, err
     assert float(re.search(r"ratio +([\d.]+)", out)[1]) > 5 and "for 6000 images" in out
     assert all(float(gap) < 1e-9 for gap in re.findall(r"[SMC] (\d\.\de-\d+)", out))
+
+
+def tensors(*images: np.ndarray) -> list[torch.Tensor]:
+    """Images to (1, 3, H, W), masks to (1, H, W)."""
+    arrays = [image.transpose(2, 0, 1) if image.ndim == 3 else image for image in images]
+    return [torch.from_numpy(np.ascontiguousarray(array))[None] for array in arrays]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_batches_agree(seed):
+    """The tensor form against the reference, masks of 0 to 9 pixels and flat predictions included."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(7, 80, 2))
+    true = noise(rng, shape)
+    pred = [noise(rng, shape), np.full_like(true, 90), true][seed % 3]
+    true = pred if seed % 7 == 0 else true
+    mask = rng.random(shape) < 0.3
+    if seed % 2:
+        mask = np.zeros(shape, bool)
+        mask.flat[rng.permutation(mask.size)[: seed % 10]] = True
+    wanted = score_image(true, pred, mask)
+    found = {key: float(value) for key, value in score_batch(*tensors(true, pred, mask)).items()}
+    assert found == pytest.approx({"S": wanted.S, "M": wanted.M, "C": wanted.C}, abs=1e-5)
+
+
+def test_a_batch_is_scored_image_by_image(pair):
+    true, pred, mask = pair
+    batches = [
+        torch.cat(both) for both in zip(tensors(true, pred, mask), tensors(pred, true, ~mask), strict=True)
+    ]
+    one, other = score_image(true, pred, mask), score_image(pred, true, ~mask)
+    found = score_batch(*batches)
+    for key, values in found.items():
+        wanted = (getattr(one, key), getattr(other, key))
+        assert tuple(values.tolist()) == pytest.approx(wanted, abs=1e-5)

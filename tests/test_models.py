@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 from src.checkpoints import load_model, load_state, save_model, save_state
 from src.files import InputError
-from src.inference import VIEWS, restore, unview, view
+from src.inference import restore
 from src.losses import pipeline_loss
 from src.models import MODELS, create_model
+from src.models.base import RestorationModel
 from src.models.encoders import ENCODERS, unet
+from src.models.views import VIEWS, unview, view
 
 LOWERED = {"restorer": ["hue", "chroma"], "full_pipeline": ["inpaint", "colorize"], "gan": ["l1"]}
 CPU = torch.device("cpu")
@@ -56,7 +58,7 @@ def test_any_size(name, size):
     model = create_model(name, **SMALL).eval()
     damaged = torch.rand(1, 1, *size)
     with torch.inference_mode():
-        estimate = model.predict(damaged, torch.zeros_like(damaged))
+        estimate = model.predict([model], damaged, torch.zeros_like(damaged), 1)
         rgb = model.decode(estimate, damaged, torch.zeros_like(damaged), "score")
     assert rgb.shape == (1, 3, *size) and rgb.dtype == torch.uint8
 
@@ -132,21 +134,25 @@ def test_views_are_undone(tta):
 
 @pytest.mark.parametrize("tta", VIEWS)
 def test_restore_averages_views_and_models(tta):
-    """Models that return a fixed function of their input: the mean is known."""
+    """Models that return a fixed function of their input and of the place: the mean is known."""
 
     class Fixed(torch.nn.Module):
         def __init__(self, level):
             super().__init__()
             self.level = torch.nn.Parameter(torch.tensor(level))
 
-        def predict(self, damaged, mask):
-            return {"rgb": (damaged * self.level).repeat(1, 3, 1, 1)}
+        def estimate(self, damaged, mask):
+            left_to_right = torch.linspace(0, 0.4, damaged.shape[-1])
+            return (damaged * self.level + left_to_right).repeat(1, 3, 1, 1)
 
+        size_multiple = 4
+        predict = staticmethod(RestorationModel.predict)
         decode = create_model("full_pipeline", **SMALL).decode
 
     gray = data.camera()[:40, :60]
     rgb = restore([Fixed(0.2), Fixed(0.6)], gray, np.zeros(gray.shape, bool), tta)
-    assert np.abs(rgb.astype(int) - gray[..., None] * 0.4).max() <= 0.51
+    ramp = 255 * (np.linspace(0, 0.4, 60) if tta == 1 else 0.2)
+    assert np.abs(rgb.astype(int) - (gray * 0.4 + ramp)[..., None]).max() <= 0.51
 
 
 def test_stem_of_grey_inputs_answers_as_to_equal_channels():

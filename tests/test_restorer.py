@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from src.color import HUES, luma
 from src.damage import detect, synthesize
-from src.decode import COOLING, decode, histogram_hues, most_likely, transport_prices
+from src.decode import COOLING, best_hues, decode, histogram_fit, render, rows_of, transport_prices
 from src.inference import restore
 from src.losses import color_loss, histogram_correlation, masked_ssim_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models import create_model
 from src.models.inpainter import DIRECTIONS, line_fills, push_pull
-from src.models.restorer import CROP, LEAST_CROP, cells, crop_around, random_square
+from src.models.restorer import CROP, LEAST_CROP, MAX_CROP, cells, crops_around, inpaint, random_square
 
 PHOTO = data.astronaut()
 
@@ -128,8 +128,10 @@ def test_lines_are_continued(index):
 def test_crops_hold_the_hole(corner):
     mask = torch.zeros(512, 512)
     mask[corner[0] : corner[0] + 32, corner[1] : corner[1] + 42] = 1
-    rows, columns = crop_around(mask)
-    assert mask[rows, columns].shape == (CROP, CROP) and mask[rows, columns].sum() == mask.sum()
+    other = torch.zeros(512, 512)
+    other[:40, 470:] = 1
+    for hole, (rows, columns) in zip((mask, other), crops_around(torch.stack([mask, other])), strict=True):
+        assert hole[rows, columns].shape == (CROP, CROP) and hole[rows, columns].sum() == hole.sum()
 
 
 def test_random_squares_lie_alike_in_all_images():
@@ -174,14 +176,36 @@ def test_hues_follow_the_expected_histogram():
             histogram = torch.bincount(hues.flatten(), minlength=HUES).float()
             return histogram_correlation(histogram[None], target[None]).item()
 
-        assert agreement(histogram_hues(p.log(), target, 200, 136)) > 0.98
-        assert agreement(most_likely(p, 200, 136)) < 0.9
+        assert agreement(hues_of(histogram_fit(p.log(), target, 200, 136), 200, 136)) > 0.98
+        assert agreement(hues_of(p, 200, 136)) < 0.9
 
 
-def test_most_likely_is_interpolated_in_strips():
+def hues_of(fit: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return torch.from_numpy(best_hues(fit.permute(1, 2, 0).numpy(), 0, height, height, width)).long()
+
+
+@pytest.mark.parametrize("size", [(300, 501), (5, 9), (1, 1), (3, 200)])
+def test_strips_are_torchs_interpolation(size):
     fit = torch.randn(HUES, 7, 9, generator=torch.Generator().manual_seed(0))
-    whole = F.interpolate(fit[None], (300, 501), mode="bilinear", align_corners=False)[0].argmax(dim=0)
-    assert (most_likely(fit, 300, 501) == whole).float().mean() > 0.9999
+    whole = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
+    assert (hues_of(fit, *size) == whole.argmax(dim=0)).float().mean() > 0.9999
+    rows = slice(size[0] // 3, size[0])
+    assert torch.allclose(rows_of(fit, rows, *size), whole[:, rows], atol=1e-5)
+    part = best_hues(fit.permute(1, 2, 0).numpy(), rows.start, rows.stop, *size)
+    assert np.array_equal(part, hues_of(fit, *size)[rows].numpy())
+
+
+@pytest.mark.parametrize("with_fit", [True, False])
+def test_large_photos_have_no_seams(with_fit, monkeypatch):
+    """Rendered strip by strip, a photo is what it is when rendered at once."""
+    generator = torch.Generator().manual_seed(0)
+    color = torch.randn(2, 16, 16, generator=generator) * 40
+    fit = torch.randn(HUES, 16, 16, generator=generator) if with_fit else None
+    gray, pictures = luma(data.coffee()), []
+    for strip in (1 << 24, 4000):
+        monkeypatch.setattr("src.decode.STRIP", strip)
+        pictures.append(render(gray, color, fit))
+    assert np.array_equal(*pictures) and np.array_equal(luma(pictures[0]), gray)
 
 
 @pytest.mark.parametrize("style", ["score", "visual"])
@@ -216,10 +240,30 @@ def test_photo_without_damage(model):
 def test_only_the_hole_is_inpainted(model):
     damaged, mask = synthesize(PHOTO, np.random.default_rng(3))
     with torch.inference_mode():
-        filled = model.inpaint(tensor(damaged), torch.from_numpy(mask).float()[None, None])
+        filled = inpaint([model.inpainter], tensor(damaged), torch.from_numpy(mask).float()[None, None], 1)
     changed = (filled != tensor(damaged))[0, 0].numpy()
     assert changed[mask].mean() > 0.9 and not changed[~mask].any()
     assert np.array_equal(detect(damaged), mask)
+
+
+def test_a_large_hole_is_filled_at_a_lower_resolution(model):
+    """Only the hole changes, smoothly from its border on; no more than `MAX_CROP`² pixels are computed."""
+    ramp = torch.linspace(0.2, 0.8, 2600).expand(1, 1, 1800, 2600)
+    mask = torch.zeros_like(ramp)
+    mask[..., 300:1500, 200:2300] = 1
+    seen = []
+
+    def inpainter(gray, hole, fills):
+        seen.append(gray.numel())
+        return model.inpainter(gray, hole, fills)
+
+    with torch.inference_mode():
+        filled = inpaint([inpainter], torch.where(mask > 0, 0, ramp), mask, 1)
+    assert max(seen) < 1.05 * MAX_CROP**2
+    assert torch.equal(filled[mask == 0], ramp[mask == 0])
+    assert (filled - ramp).abs().max() < 0.1  # the border's grey and not the fill's 0
+    steps = filled.diff(dim=-1).abs()
+    assert steps.max() < 0.05
 
 
 def test_ensembles_average_distributions(model):
@@ -229,14 +273,15 @@ def test_ensembles_average_distributions(model):
         def __init__(self, hue):
             super().__init__()
             self.hue = torch.nn.Parameter(torch.tensor(hue), requires_grad=False)
+            self.inpainter = model.inpainter
 
-        def predict(self, damaged, mask):
-            p = torch.zeros(1, HUES, 16, 16)
+        def colors(self, luma):
+            p = torch.zeros(len(luma), HUES, 16, 16)
             p[:, self.hue] = 1
-            histogram = p.mean(dim=(2, 3), keepdim=True)
-            return {"luma": damaged, "p": p, "mass": p * 80, "histogram": histogram}
+            return [p, p * 80, p.mean(dim=(2, 3), keepdim=True)]
 
-        decode = model.decode
+        predict = staticmethod(model.predict)
+        shrink, decode = model.shrink, model.decode
 
     gray = np.full((64, 64), 128, np.uint8) + np.arange(64, dtype=np.uint8)
     restored = restore([Sure(20), Sure(25)], gray, np.zeros(gray.shape, bool))

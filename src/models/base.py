@@ -1,6 +1,6 @@
 """What training and inference ask of every model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.decode import Style
+from src.models.views import mean_over_views
 
 Batch = dict[str, Tensor]
 Estimate = dict[str, Tensor]  # maps (B, K, h, w) of any sizes; an ensemble averages each of them
@@ -28,7 +29,7 @@ class RestorationModel(nn.Module):
 
     def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
         """Optimizers by name; `losses` says which one a loss belongs to."""
-        return {"model": torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)}
+        return {"model": torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay, fused=True)}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the next."""
@@ -38,12 +39,25 @@ class RestorationModel(nn.Module):
         """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of `size_multiple`."""
         raise NotImplementedError
 
-    def predict(self, damaged: Tensor, mask: Tensor) -> Estimate:
-        """What an ensemble averages, for any size: `damaged` and `mask` are (B, 1, H, W) in [0, 1]."""
+    @staticmethod
+    def predict(models: "Sequence[RestorationModel]", damaged: Tensor, mask: Tensor, tta: int) -> Estimate:
+        """The mean estimate of an ensemble over `tta` views, for any size; see `decode`.
+
+        Args:
+            models: in evaluation mode, all of one class and on one device.
+            damaged, mask: (B, 1, H, W) in [0, 1].
+            tta: a key of `src.models.views.VIEWS`.
+        """
         height, width = damaged.shape[-2:]
-        pad = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
-        damaged, mask = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
-        return {"rgb": self.estimate(damaged, mask)[..., :height, :width]}
+        multiple = models[0].size_multiple
+        pad = (0, -width % multiple, 0, -height % multiple)
+
+        def rgb(damaged: Tensor, mask: Tensor) -> list[Tensor]:
+            return [sum(model.estimate(damaged, mask) for model in models) / len(models)]
+
+        padded = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
+        (mean,) = mean_over_views(rgb, tta, *padded)
+        return {"rgb": mean[..., :height, :width]}
 
     def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
         """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds.

@@ -7,6 +7,8 @@ from src.color import HUES
 from src.models.encoders import backbone
 
 HEAD = 128  # hidden units of the head that corrects the histogram
+ALL = slice(None)
+CELL = 4  # side of a cell in pixels of the colorizer's input
 WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
 
 
@@ -44,12 +46,15 @@ class Colorizer(nn.Module):
         nn.init.zeros_(self.correction[-1].weight)
         nn.init.zeros_(self.correction[-1].bias)
 
-    def forward(self, luma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Hue logits (B, 180, H/4, W/4), the chroma of each hue and the image's expected hue histogram.
+    def forward(
+        self, luma: Tensor, rows: slice = ALL, columns: slice = ALL
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hue logits (B, 180, h, w), the chroma of each hue and the image's expected hue histogram.
 
-        `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The chroma is shaped like the
-        logits, at least 0, in units of 255. The histogram is (B, 180) and sums to 1: the mean of the
-        cells' distributions, corrected by a head that sees the whole image.
+        `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4 cells,
+        of which `rows` and `columns` are computed. The chroma is shaped like the logits, at least 0, in
+        units of 255. The histogram is (B, 180) and sums to 1: the mean of the cells' distributions,
+        corrected by a head that sees the whole image.
         """
         features = self.encoder(luma * 2 - 1)[1:]
         x = None
@@ -60,6 +65,7 @@ class Colorizer(nn.Module):
             else:
                 y = y + F.interpolate(self.above[level](x), scale_factor=2.0, mode="bilinear")
             x = self.smooth[level](y)
+        x = x[..., rows, columns]
         hue_logits = self.hue(x)
         mean = hue_logits.softmax(dim=1).mean(dim=(2, 3)).clamp(min=1e-7)
         histogram = (mean.log() + self.correction(features[-1].mean(dim=(2, 3)))).softmax(dim=1)

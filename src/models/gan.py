@@ -61,7 +61,7 @@ class Gan(RestorationModel):
 
     def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
         """One AdamW a network, with the report's momentum of 0.5."""
-        settings = {"lr": lr, "weight_decay": weight_decay, "betas": (0.5, 0.999)}
+        settings = {"lr": lr, "weight_decay": weight_decay, "betas": (0.5, 0.999), "fused": True}
         return {
             name: torch.optim.AdamW(getattr(self, name).parameters(), **settings)
             for name in ("generator", "discriminator")

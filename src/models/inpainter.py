@@ -11,6 +11,7 @@ WIDTHS = (48, 96, 160)  # channels at strides 4, 8 and 16
 # rows, so the fill along rows is the best one on average and the mix begins near it.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the directions and `push_pull`
+REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
 DILATIONS = (1, 2, 4, 8, 1, 1)  # of the blocks at stride 16; together they see 370 px in each direction
 
 
@@ -32,28 +33,46 @@ def push_pull(gray: Tensor, known: Tensor) -> Tensor:
     return torch.where(known > 0, gray, smooth)
 
 
-def shift(maps: Tensor, down: int, right: int) -> Tensor:
-    """(B, K, H, W) whose pixel (y, x) is that at (y + down, x + right), 0 beyond the border."""
-    height, width = maps.shape[-2:]
-    maps = F.pad(maps, (max(0, -right), max(0, right), max(0, -down), max(0, down)))
-    return maps[..., max(0, down) :, max(0, right) :][..., :height, :width]
+def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
+    """Steps in a direction to the first known pixel; 0 for a known pixel, infinite where the border is first.
+
+    `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round to
+    round, as in parallel prefix sums.
+    """
+    height, width = known.shape[-2:]
+    steps = torch.where(known > 0, 0.0, torch.inf)
+    step = 1
+    while (rows := abs(down) * step) < height and (columns := abs(right) * step) < width:
+        here, there = [], []
+        for size, far, sign in ((height, rows, down), (width, columns, right)):
+            low, high = slice(0, size - far), slice(far, size)
+            here.append(high if sign < 0 else low)
+            there.append(low if sign < 0 else high)
+        steps[..., *here] = torch.minimum(steps[..., *here], steps[..., *there] + step)
+        step *= 2
+    return steps
 
 
 def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """The first known pixel that each pixel meets in a direction, itself included, and its nearness.
 
-    Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first. The steps double
-    from round to round, as in parallel prefix sums.
+    Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first.
     """
-    state = torch.cat([gray * known, torch.zeros_like(known), known], dim=1)  # value, steps, found
-    step = 1
-    while step < max(gray.shape[-2:]):
-        there = shift(state, down * step, right * step)
-        there[:, 1] += step
-        state = torch.where(state[:, 2:] > 0, state, there)
-        step *= 2
-    value, steps, found = state.split(1, dim=1)
-    return value, found / steps.clamp(min=1)
+    steps = steps_to_known(known, down, right)
+    width = gray.shape[-1]
+    place = torch.arange(steps[0].numel(), device=gray.device).view(steps.shape[1:])
+    place = place + torch.where(steps < torch.inf, steps, 0).long() * (down * width + right)
+    value = gray.flatten(1).gather(1, place.flatten(1)).view_as(gray)
+    return value, 1 / steps.clamp(min=1)
+
+
+def bounds(lost: Tensor) -> list[list[int]]:
+    """First and last index of True in each line of (N, L) bool; [0, L - 1] for a line without any.
+
+    One transfer from the device for all lines.
+    """
+    ends = torch.stack([lost.int().argmax(dim=1), lost.shape[1] - 1 - lost.flip(1).int().argmax(dim=1)])
+    return ends.t().tolist()
 
 
 def line_fills(gray: Tensor, known: Tensor) -> Tensor:
@@ -61,6 +80,17 @@ def line_fills(gray: Tensor, known: Tensor) -> Tensor:
 
     Args as for `push_pull`. Returns (B, len(DIRECTIONS), H, W); 0 where a line meets no known pixel.
     """
+    lost = (known == 0).any(dim=0)[0]
+    box = []
+    for axis in (1, 0):
+        ((first, last),) = bounds(lost.any(dim=axis)[None])
+        box.append(slice(max(0, first - REACH), last + 1 + REACH))
+    fills = gray.repeat(1, len(DIRECTIONS), 1, 1)
+    fills[..., *box] = _line_fills(gray[..., *box], known[..., *box])
+    return fills
+
+
+def _line_fills(gray: Tensor, known: Tensor) -> Tensor:
     fills = []
     for down, right in DIRECTIONS:
         ahead, near_ahead = nearest_known(gray, known, down, right)
@@ -69,6 +99,11 @@ def line_fills(gray: Tensor, known: Tensor) -> Tensor:
         fill = (ahead * near_ahead + behind * near_behind) / weight
         fills.append(torch.where(known > 0, gray, fill))
     return torch.cat(fills, dim=1)
+
+
+def simple_fills(gray: Tensor, mask: Tensor) -> Tensor:
+    """What needs no training: (B, len(DIRECTIONS) + 1, H, W) fills of `gray` where `mask` is 1."""
+    return torch.cat([line_fills(gray, 1 - mask), push_pull(gray, 1 - mask)], dim=1)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -116,14 +151,14 @@ class Inpainter(nn.Module):
             nn.init.zeros_(head.weight)
             head.bias.data.copy_(bias)
 
-    def forward(self, gray: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, gray: Tensor, mask: Tensor, fills: Tensor) -> Tensor:
         """Luma (B, 1, H, W), about [0, 1]; equal to `gray` outside the hole.
 
         Args:
             gray: (B, 1, H, W) in [0, 1], any values in the hole; sides are multiples of `MULTIPLE`.
             mask: (B, 1, H, W), 1 where lost.
+            fills: `simple_fills` of both, which an ensemble computes once.
         """
-        fills = torch.cat([line_fills(gray, 1 - mask), push_pull(gray, 1 - mask)], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
         seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, mask], dim=1)
         fine = self.fine(F.pixel_unshuffle(seen, STRIDE))

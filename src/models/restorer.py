@@ -1,7 +1,7 @@
 """Ours: luma kept or inpainted, colour as a distribution, one decode at the end."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.color import HUES, hue_chroma
+from src.color import HUES, LEVELS, hue_chroma
 from src.decode import Style, decode
 from src.losses import color_loss, inpainting_loss
 from src.models.base import Batch, Estimate, RestorationModel
-from src.models.colorizer import Colorizer
-from src.models.inpainter import MULTIPLE, Inpainter
+from src.models.colorizer import CELL, Colorizer
+from src.models.inpainter import MULTIPLE, Inpainter, bounds, simple_fills
+from src.models.views import mean_over_views
 
 CROP = 256  # side of the crops that the inpainter is trained on, in pixels
 MARGIN = 64  # pixels of surroundings that it sees on each side of a hole
+MAX_CROP = 1024  # root of the number of pixels that are inpainted; of larger surroundings a reduced copy
+LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
+SPACING = 2  # a training step colours one cell and counts one pixel in so many, along each side; neighbours are alike
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
@@ -54,7 +58,6 @@ class Restorer(RestorationModel):
         self.parts = parts
         self.inpainter = Inpainter()
         self.colorizer = Colorizer(encoder, encoder_weights)
-        self.to(memory_format=torch.channels_last)  # a training step on a CPU takes half as long
 
     def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each network; the pretrained encoder learns more slowly."""
@@ -62,8 +65,10 @@ class Restorer(RestorationModel):
         rest = [p for name, p in self.colorizer.named_parameters() if not name.startswith("encoder.")]
         groups = [{"params": encoder, "lr_scale": ENCODER_LR}, {"params": rest}]
         return {
-            "inpainter": torch.optim.AdamW(self.inpainter.parameters(), lr=lr, weight_decay=weight_decay),
-            "colorizer": torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay),
+            "inpainter": torch.optim.AdamW(
+                self.inpainter.parameters(), lr=lr, weight_decay=weight_decay, fused=True
+            ),
+            "colorizer": torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True),
         }
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -75,49 +80,53 @@ class Restorer(RestorationModel):
         luma = batch["gray"].clone()
         if self.parts != "colorizer":
             half = (len(luma) + 1) // 2
-            boxes = [crop_around(mask[0]) for mask in batch["mask"][:half]]
+            boxes = crops_around(batch["mask"][:half, 0])
             damaged, mask, gray = (
                 torch.stack([image[:, *box] for image, box in zip(batch[key][:half], boxes, strict=True)])
                 for key in ("damaged", "mask", "gray")
             )
-            filled = self.inpainter(damaged, mask)
+            filled = self.inpainter(damaged, mask, simple_fills(damaged, mask))
             yield "inpainter", inpainting_loss(filled, gray, mask)
             for image, box, crop in zip(luma[:half], boxes, filled.detach(), strict=True):
                 image[:, *box] = crop
         if self.parts != "inpainter":
             luma, rgb = random_square(luma, batch["rgb"])
-            colors = self.colorizer(self.shrink(luma))
-            yield "colorizer", color_loss(*colors, *cells(rgb, colors[0].shape[-2:]))
+            small = self.shrink(luma)
+            some = [slice(first, None, SPACING) for first in torch.randint(SPACING, (2,)).tolist()]
+            grid = [side // CELL for side in small.shape[-2:]]
+            truth = (sums[..., *some] for sums in cells(rgb[..., ::SPACING, ::SPACING], grid))
+            yield "colorizer", color_loss(*self.colorizer(small, *some), *truth)
 
     def shrink(self, luma: Tensor) -> Tensor:
         """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio."""
         height, width = luma.shape[-2:]
         scale = self.color_size / math.sqrt(height * width) / self.size_multiple
         size = [max(1, round(side * scale)) * self.size_multiple for side in (height, width)]
-        return F.interpolate(luma, size, mode="bilinear", align_corners=False, antialias=True)
+        return F.interpolate(luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
 
-    def predict(self, damaged: Tensor, mask: Tensor) -> Estimate:
-        """`luma` (B, 1, H, W) in [0, 1], and what `src.decode.decode` takes.
+    @staticmethod
+    def predict(models: "Sequence[Restorer]", damaged: Tensor, mask: Tensor, tta: int) -> Estimate:
+        """`luma` (B, 1, H, W) in [0, 1], and what `src.decode.decode` takes; arguments as for the base.
 
-        On a coarse grid `p` and `mass` (B, 180, h, w); `histogram` is (B, 180, 1, 1).
+        On a coarse grid `p` and `mass` (B, 180, h, w); `histogram` is (B, 180, 1, 1). All colorizers see
+        the mean luma of all inpainters.
         """
-        luma = self.inpaint(damaged, mask)
-        hue_logits, chroma, histogram = self.colorizer(self.shrink(luma))
-        p = hue_logits.softmax(dim=1)
-        return {"luma": luma, "p": p, "mass": p * chroma * 255, "histogram": histogram[..., None, None]}
+        luma = inpaint([model.inpainter for model in models], damaged, mask, tta)
+        mean: Estimate = {}
+        for model in models:
+            maps = mean_over_views(model.colors, tta, model.shrink(luma))
+            for key, values in zip(("p", "mass", "histogram"), maps, strict=True):
+                if key in mean and values.shape != mean[key].shape:  # of a fold with another --color-size
+                    size = mean[key].shape[-2:]
+                    values = F.interpolate(values, size, mode="bilinear", align_corners=False)
+                mean[key] = mean.get(key, 0) + values / len(models)
+        return {"luma": luma, **mean}
 
-    def inpaint(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """`damaged` (B, 1, H, W) with the holes filled; only their surroundings are computed."""
-        if not mask.any():
-            return damaged
-        lost = mask.amax(dim=(0, 1)) > 0.5
-        rows, columns = (surroundings(lost.any(dim=axis)) for axis in (1, 0))
-        crop, hole = damaged[..., rows, columns], mask[..., rows, columns]
-        pad = (0, -crop.shape[-1] % MULTIPLE, 0, -crop.shape[-2] % MULTIPLE)
-        filled = self.inpainter(F.pad(crop, pad, mode="replicate"), F.pad(hole, pad, mode="replicate"))
-        luma = damaged.clone()
-        luma[..., rows, columns] = filled[..., : crop.shape[-2], : crop.shape[-1]].clamp(0, 1)
-        return luma
+    def colors(self, luma: Tensor) -> list[Tensor]:
+        """Probability of each hue, this times its chroma in levels, and the histogram, of shrunk luma."""
+        hue_logits, chroma, histogram = self.colorizer(luma)
+        p = hue_logits.softmax(dim=1)
+        return [p, p * chroma * (LEVELS - 1), histogram[..., None, None]]
 
     def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
         """RGB (B, 3, H, W) uint8; outside the hole its PIL luma is that of `damaged`, exactly."""
@@ -128,22 +137,55 @@ class Restorer(RestorationModel):
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
+def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta: int) -> Tensor:
+    """`damaged` (B, 1, H, W) with the holes filled by an ensemble, in [0, 1].
+
+    Only the holes' surroundings are computed, with at most `MAX_CROP`² pixels: what is larger is filled at
+    a lower resolution, which bounds memory and time and leaves no seams.
+    """
+    if not mask.any():
+        return damaged
+    lost = mask.amax(dim=(0, 1)) > 0.5
+    box = [surroundings(lost.any(dim=axis)) for axis in (1, 0)]
+    crop, hole = damaged[..., *box], mask[..., *box]
+    size = crop.shape[-2:]
+    scale = MAX_CROP / math.sqrt(size[0] * size[1])
+    if scale < 1:
+        small = [max(1, round(side * scale)) for side in size]
+        known = F.interpolate(1 - hole, small, mode="area")
+        crop = F.interpolate(crop * (1 - hole), small, mode="area") / known.clamp(min=LEAST_KNOWN)
+        hole = (known < LEAST_KNOWN).float()
+    pad = (0, -crop.shape[-1] % MULTIPLE, 0, -crop.shape[-2] % MULTIPLE)
+
+    def fill(crop: Tensor, hole: Tensor) -> list[Tensor]:
+        fills = simple_fills(crop, hole)
+        return [sum(inpainter(crop, hole, fills) for inpainter in inpainters) / len(inpainters)]
+
+    padded = (F.pad(maps, pad, mode="replicate") for maps in (crop, hole))
+    (filled,) = mean_over_views(fill, tta, *padded)
+    filled = filled[..., : crop.shape[-2], : crop.shape[-1]]
+    if scale < 1:
+        filled = F.interpolate(filled, size, mode="bilinear", align_corners=False)
+    luma = damaged.clone()
+    luma[..., *box] = torch.where(mask[..., *box] > 0.5, filled.clamp(0, 1), damaged[..., *box])
+    return luma
+
+
 def surroundings(lost: Tensor) -> slice:
     """From (N,) bool, the range from the first to the last True with `MARGIN` more on both sides."""
-    found = lost.nonzero()
-    return slice(max(0, int(found[0]) - MARGIN), int(found[-1]) + 1 + MARGIN)
+    ((first, last),) = bounds(lost[None])
+    return slice(max(0, first - MARGIN), last + 1 + MARGIN)
 
 
-def crop_around(mask: Tensor) -> tuple[slice, slice]:
-    """Rows and columns of a crop of `CROP` px with the hole of `mask` (H, W) in its middle."""
-    slices = []
-    for axis in (1, 0):
-        size = mask.shape[1 - axis]
-        found = (mask > 0.5).any(dim=axis).nonzero()
-        middle = int(found[0] + found[-1]) // 2 if len(found) else size // 2
-        start = min(max(0, middle - CROP // 2), max(0, size - CROP))
-        slices.append(slice(start, start + CROP))
-    return slices[0], slices[1]
+def crops_around(masks: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and columns of a crop of `CROP` px with the hole of each of `masks` (B, H, W) in its middle."""
+    crops = []
+    for axis in (2, 1):
+        size = masks.shape[3 - axis]
+        starts = [(first + last) // 2 - CROP // 2 for first, last in bounds((masks > 0.5).any(dim=axis))]
+        starts = [min(max(0, start), max(0, size - CROP)) for start in starts]
+        crops.append([slice(start, start + CROP) for start in starts])
+    return list(zip(*crops, strict=True))
 
 
 def random_square(*images: Tensor) -> list[Tensor]:
