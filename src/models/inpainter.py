@@ -34,7 +34,7 @@ def push_pull(gray: Tensor, known: Tensor) -> Tensor:
 
 
 def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first known pixel; 0 for a known pixel, infinite where the border is first.
+    """Steps in a direction to the first known pixel; 0 for a known one, infinite where the border is first.
 
     `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round to
     round, as in parallel prefix sums.

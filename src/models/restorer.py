@@ -21,7 +21,7 @@ CROP = 256  # side of the crops that the inpainter is trained on, in pixels
 MARGIN = 64  # pixels of surroundings that it sees on each side of a hole
 MAX_CROP = 1024  # root of the number of pixels that are inpainted; of larger surroundings a reduced copy
 LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
-SPACING = 2  # a training step colours one cell and counts one pixel in so many, along each side; neighbours are alike
+SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
