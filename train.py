@@ -25,9 +25,9 @@ from src.training import (
     TrainingState,
     autocast,
     begin_run,
-    forward_passes,
     learning_rate,
     progress_bar,
+    training_step,
     validate,
 )
 
@@ -167,6 +167,7 @@ def train_fold(settings: Settings, fold: int) -> None:
     if settings.max_minutes:
         budget.reserve_validation(state.ema.module, held_out)
     if settings.compile:
+        torch.compiler.reset()  # the networks of an earlier fold
         for network in state.model.children():
             network.compile()
     precision, records = autocast(device, settings.precision), Records(folder, state.step)
@@ -183,7 +184,7 @@ def train_fold(settings: Settings, fold: int) -> None:
         done = budget.done(state.step)
         bar.update(100 * done - bar.n)
         if settings.validate_at:
-            due = budget.mark_passed()
+            due = state.validated < state.step and budget.mark_passed()
         else:
             due = state.step % (settings.validate_every * epoch_steps) == 0
         validate_now = state.validated < state.step and (done >= 1 or due)
@@ -208,20 +209,9 @@ def train_fold(settings: Settings, fold: int) -> None:
             state.save(folder / LAST, budget.spent())
         if done >= 1:
             break
-        batch = {k: v.to(device, non_blocking=True).float() / 255 for k, v in next(batches).items()}
         lr = learning_rate(settings.lr, done)
-        for name, terms in forward_passes(state.model, batch, precision):
-            optimizer = state.optimizers[name]
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
-            optimizer.zero_grad()
-            sum(settings.loss_weights[key] * term for key, term in terms.items()).backward()
-            parameters = (p for group in optimizer.param_groups for p in group["params"])
-            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            optimizer.step()
-            records.add(terms)
-        state.step += 1
-        state.ema.update(state.model, step=state.step)
+        how = settings.loss_weights, settings.clip_norm, lr, precision
+        records.add(training_step(state, next(batches), *how))
     bar.close()
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
 

@@ -10,13 +10,16 @@ from torch.nn import functional as F
 from src.color import HUES, hue_chroma
 from src.metrics import SSIM_WINDOW, Score, score_image
 
+Images = Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]  # true, pred, mask, as for `score_image`
 
-def score_images(
-    images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], device: torch.device
-) -> list[Score]:
-    """Score (true, pred, mask) arrays of one size, as for `score_image`: on a GPU in one batch, to 1e-5."""
-    if device.type != "cuda":
-        return [score_image(*image) for image in images]
+
+def score_images(images: Images, device: torch.device) -> list[Score]:
+    """Score images of one size: on a GPU in one batch there, to 1e-5; on the CPU one by one, to 1e-9."""
+    return score_stacked(images, device) if device.type == "cuda" else [score_image(*i) for i in images]
+
+
+def score_stacked(images: Images, device: torch.device) -> list[Score]:
+    """`score_batch` of arrays."""
     true, pred, mask = (torch.from_numpy(np.stack(a)).to(device) for a in zip(*images, strict=True))
     found = score_batch(true.permute(0, 3, 1, 2), pred.permute(0, 3, 1, 2), mask)
     return [Score(*row) for row in torch.stack([found[key] for key in ("S", "M", "C")], dim=1).tolist()]

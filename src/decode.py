@@ -107,7 +107,7 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
     """The hue that fits each pixel of some rows best, interpolated bilinearly.
 
     Args:
-        lines: (h, w, 180) float32, how well each hue suits each cell.
+        lines: (h, w, 180) float32, finite, how well each hue suits each cell.
         first, last: range of rows, of an image of `height` × `width` pixels.
 
     Returns: (last - first, width) uint8, the first of equals.

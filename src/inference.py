@@ -1,7 +1,9 @@
 """From damaged grey to restored colour: views, folds, files."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,10 @@ from src.damage import detect
 from src.decode import Style
 from src.files import InputError, open_image, to_rgb, write_json, write_png
 from src.models import RestorationModel
+from src.parallel import begun_ahead
+
+THREADS = 2  # that read and write files while photos are restored
+AHEAD = 2  # photos that are read before, and that are written after, the one at hand
 
 Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # gray (H, W), mask (H, W) to RGB (H, W, 3)
 
@@ -65,10 +71,16 @@ def read_gray(path: Path) -> np.ndarray:
     return np.asarray(upright)
 
 
+def read_damaged(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`read_gray` of a photo and its hole, see `src.damage.detect`."""
+    gray = read_gray(path)
+    return gray, detect(gray)
+
+
 def restore_files(
     restore_one: Restore, jobs: Sequence[tuple[Path, Path]], recipe: dict, manifest: Path
 ) -> list[str]:
-    """Restore files, going on where an earlier call stopped.
+    """Restore files, going on where an earlier call stopped; threads read ahead and write behind.
 
     Args:
         jobs: (photo, PNG to write) pairs.
@@ -94,14 +106,23 @@ def restore_files(
     waiting = [(source, target) for source, target in jobs if not target.exists()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
-    failures = []
-    for source, target in tqdm(waiting, desc="restoring", unit="image", dynamic_ncols=True):
-        try:
-            gray = read_gray(source)
-        except InputError as error:
-            failures.append(str(error))
-            continue
-        write_png(target, restore_one(gray, detect(gray)))
+    failures, writing = [], deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        reading = begun_ahead(pool, read_damaged, [source for source, _ in waiting], AHEAD)
+        read = zip(waiting, reading, strict=True)
+        for (_, target), damaged in tqdm(
+            read, desc="restoring", total=len(waiting), unit="image", dynamic_ncols=True
+        ):
+            try:
+                gray, mask = damaged.result()
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            writing.append(pool.submit(write_png, target, restore_one(gray, mask)))
+            if len(writing) > AHEAD:
+                writing.popleft().result()
+        for written in writing:
+            written.result()
     return failures
 
 

@@ -1,8 +1,9 @@
 """One way to spread work over the cores, with a progress bar."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 import cv2
 import joblib
@@ -29,3 +30,13 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     with ProcessPoolExecutor(cores(), mp_context=context, initializer=one_thread) as pool:
         results = pool.map(function, items, chunksize=chunk)
         yield from tqdm(results, total=len(items), desc=label, unit="image", dynamic_ncols=True)
+
+
+def begun_ahead(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Future]:
+    """Futures of `function` over `items` in their order; at most `ahead` run besides the next."""
+    begun: deque[Future] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > ahead:
+            yield begun.popleft()
+    yield from begun

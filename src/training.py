@@ -174,7 +174,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def forward_passes(
     model: RestorationModel, batch: Batch, precision: torch.autocast
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """`model.losses(batch)`, the forward passes under `precision` and what the caller does in between not."""
+    """`model.losses(batch)` with the forward passes under `precision`; backward, in between, is not."""
     losses = model.losses(batch)
     while True:
         with precision:
@@ -182,6 +182,33 @@ def forward_passes(
         if found is None:
             return
         yield found
+
+
+def training_step(
+    state: TrainingState,
+    batch: Batch,
+    loss_weights: dict[str, float],
+    clip_norm: float,
+    lr: float,
+    precision: torch.autocast,
+) -> dict[str, Tensor]:
+    """One optimizer step of each network on a batch of uint8 tensors; returns the unweighted loss terms."""
+    device = next(state.model.parameters()).device
+    batch = {key: value.to(device, non_blocking=True).float() / 255 for key, value in batch.items()}
+    found = {}
+    for name, terms in forward_passes(state.model, batch, precision):
+        optimizer = state.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        optimizer.zero_grad()
+        sum(loss_weights[key] * term for key, term in terms.items()).backward()
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        optimizer.step()
+        found |= terms
+    state.step += 1
+    state.ema.update(state.model, step=state.step)
+    return found
 
 
 def progress_bar(label: str, done: float) -> tqdm:

@@ -124,6 +124,77 @@ def test_lines_are_continued(index):
     assert error[index] < 1e-5 and (error > 0.2).sum() == len(DIRECTIONS) - 1
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_lines_meet_the_first_known_pixel(seed):
+    """Against a walk pixel by pixel: several images, holes of any form, also at the border."""
+    rng = np.random.default_rng(seed)
+    gray, known = torch.rand(2, 1, 14, 17), torch.from_numpy(rng.random((2, 1, 14, 17)) < 0.4).float()
+    known[:, :, :3], known[0, :, :, 9:] = 1, 1
+    fills = line_fills(gray * known, known)
+    ways = [(sign * down, sign * right) for down, right in DIRECTIONS for sign in (1, -1)]
+    for image in range(2):
+        for y, x in np.argwhere(known[image, 0].numpy() == 0):
+            for index in range(len(DIRECTIONS)):
+                values, weights = [], []
+                for down, right in ways[2 * index : 2 * index + 2]:
+                    for step in range(1, 20):
+                        row, column = y + step * down, x + step * right
+                        if not (0 <= row < 14 and 0 <= column < 17):
+                            break
+                        if known[image, 0, row, column]:
+                            values.append(gray[image, 0, row, column].item())
+                            weights.append(1 / step)
+                            break
+                wanted = np.average(values, weights=weights) if values else 0.0
+                assert fills[image, index, y, x].item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_colored_cells_are_those_of_the_truth(model):
+    """In a training step every cell is compared with the pixels that lie in it."""
+    seen = {}
+
+    class Spy(torch.nn.Module):
+        def forward(self, luma, spacing):
+            seen["spacing"] = spacing
+            hue, *_ = model.colorizer(luma, 1)
+            assert torch.equal(model.colorizer(luma, spacing)[0], hue[..., ::spacing, ::spacing])
+            return model.colorizer(luma, spacing)
+
+    rgb = torch.zeros(2, 3, 512, 512)
+    rgb[0, 0, :, 256:], rgb[1, 2, :, :] = 1, 1  # hue 0 right of the middle, black is hue 0 too; hue 120
+    rgb[0, 1, 256:, :256] = 1  # hue 60 below on the left
+    counts, _ = cells(rgb[..., ::2, ::2], [64, 64])
+    picked = counts[..., ::2, ::2]
+    assert picked.shape == (2, HUES, 32, 32) and (picked.sum(dim=1) == 16).all()
+    assert (picked[0, 60, 16:, :16] == 16).all() and not picked[0, 60, :16].any()
+    assert (picked[1, 120] == 16).all()
+    trained = create_model("restorer", parts="colorizer").eval()
+    trained.colorizer = Spy()
+    batch = {"gray": torch.rand(2, 1, 512, 512), "rgb": rgb}
+    ((name, terms),) = trained.losses(batch)
+    assert name == "colorizer" and seen["spacing"] > 1 and all(v.isfinite() for v in terms.values())
+
+
+@pytest.mark.parametrize("tta", [1, 2, 8])
+def test_views_of_a_hole_are_turned_back(tta):
+    """An inpainter that paints its own rows: mirrored and turned views average as they should."""
+    rows, columns = (
+        torch.linspace(0, 1, 90)[:, None].expand(90, 140),
+        torch.linspace(0, 1, 140).expand(90, 140),
+    )
+    gray, mask = torch.zeros(1, 1, 90, 140), torch.zeros(1, 1, 90, 140)
+    mask[..., 30:50, 40:90] = 1
+    gray[0, 0] = (rows + columns) / 2
+
+    def inpainter(crop, hole, fills):
+        assert crop.shape == hole.shape and fills.shape[1] == len(DIRECTIONS) + 1
+        return torch.where(hole > 0, fills[:, :1], crop)  # the fill along the rows of the view
+
+    filled = inpaint([inpainter], gray * (1 - mask), mask, tta)
+    assert torch.allclose(filled, gray, atol=1e-4)  # a ramp is linear along every line
+    assert torch.equal(filled[mask == 0], gray[mask == 0])
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (200, 180), (480, 470)])
 def test_crops_hold_the_hole(corner):
     mask = torch.zeros(512, 512)

@@ -110,6 +110,47 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
     assert (out / "a.png").read_bytes() != results[2]
 
 
+def losses_of(folder) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "fold0" / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss/hue" in line]
+
+
+def test_precision_and_compile(run_folder, script, monkeypatch, tmp_path):
+    """The same steps in bfloat16 and through the compiler's tracing: nearly and exactly the same losses."""
+    original = torch.nn.Module.compile
+    compiled = []
+
+    def compile_eagerly(self):
+        compiled.append(type(self).__name__)
+        original(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    found = {}
+    for name, flag in (("plain", ()), ("bf16", ("--precision", "bf16")), ("compiled", ("--compile",))):
+        arguments = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--name", name, "--epochs", 1]
+        status, _, stderr = script("train", *arguments, *TINY, *flag)
+        assert status == 0, stderr
+        found[name] = losses_of(tmp_path / name)[-1]
+        model, _ = load_model(tmp_path / name / "fold0" / "best.safetensors", torch.device("cpu"))
+        assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
+    keys = [key for key in found["plain"] if key.startswith("loss/")]
+    for key in keys:
+        assert found["compiled"][key] == pytest.approx(found["plain"][key], rel=1e-4)
+        assert found["bf16"][key] == pytest.approx(found["plain"][key], rel=0.1)
+    assert any(found["bf16"][key] != found["plain"][key] for key in keys)
+    assert compiled == ["Inpainter", "Colorizer"]
+    assert 0 < found["plain"]["data_wait"] < 1
+
+
+def test_validation_at_minutes(run_folder, script, tmp_path):
+    arguments = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--max-minutes", 0.2, *TINY]
+    status, _, stderr = script("train", *arguments, "--validate-at", 0.02, 0.08)
+    assert status == 0, stderr
+    text = (tmp_path / "restorer" / "fold0" / "metrics.jsonl").read_text()
+    minutes = [line["minutes"] for line in map(json.loads, text.splitlines()) if "val/score" in line]
+    assert len(minutes) == 3 and 0.02 <= minutes[0] < 0.08 <= minutes[1] < minutes[2] <= 0.22
+
+
 def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
     table = pd.read_csv(sample_folder / "train.csv")
     (tmp_path / "data").mkdir()
@@ -499,3 +540,13 @@ def test_time_budget_is_kept(sample_folder, script, tmp_path):
     assert 10 < time.monotonic() - start < 30
     lines = (tmp_path / "restorer" / "fold0" / "metrics.jsonl").read_text().splitlines()
     assert "val/score" in json.loads(lines[-1])
+
+
+def test_marks_pass_once(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("src.training.time.monotonic", lambda: clock[0])
+    budget = Budget(None, 600.0, spent=90.0, validate_at=(1, 2, 3, 4))  # the first passed before
+    passed = []
+    for clock[0] in (100.0, 129.0, 131.0, 132.0, 260.0, 261.0):
+        passed.append(budget.mark_passed())
+    assert passed == [False, False, True, False, True, False]  # two at once count once

@@ -51,7 +51,8 @@ def plot(curves: dict[str, pd.DataFrame], path: Path) -> None:
 class TimeToScore:
     """Train full_pipeline, then the restorer, for the same wall-clock; how much sooner ours is as good.
 
-    Called again, it goes on where it was interrupted, and prints the finished runs again.
+    The schedule of each is fitted to the budget, and both times are known no finer than the minutes at
+    which both are validated. Called again, it goes on where it was interrupted.
     """
 
     data_dir: Path

@@ -43,6 +43,9 @@ class RestorationModel(nn.Module):
     def predict(models: "Sequence[RestorationModel]", damaged: Tensor, mask: Tensor, tta: int) -> Estimate:
         """The mean estimate of an ensemble over `tta` views, for any size; see `decode`.
 
+        Photos are padded at the right and at the bottom to the model's multiple, and the views of one shape
+        are one batch, which takes as many times the memory.
+
         Args:
             models: in evaluation mode, all of one class and on one device.
             damaged, mask: (B, 1, H, W) in [0, 1].

@@ -7,7 +7,6 @@ from src.color import HUES
 from src.models.encoders import backbone
 
 HEAD = 128  # hidden units of the head that corrects the histogram
-ALL = slice(None)
 CELL = 4  # side of a cell in pixels of the colorizer's input
 WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
 
@@ -46,15 +45,13 @@ class Colorizer(nn.Module):
         nn.init.zeros_(self.correction[-1].weight)
         nn.init.zeros_(self.correction[-1].bias)
 
-    def forward(
-        self, luma: Tensor, rows: slice = ALL, columns: slice = ALL
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, luma: Tensor, spacing: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """Hue logits (B, 180, h, w), the chroma of each hue and the image's expected hue histogram.
 
         `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4 cells,
-        of which `rows` and `columns` are computed. The chroma is shaped like the logits, at least 0, in
-        units of 255. The histogram is (B, 180) and sums to 1: the mean of the cells' distributions,
-        corrected by a head that sees the whole image.
+        of which every `spacing`-th along each side is computed. The chroma is shaped like the logits, at
+        least 0, in units of 255. The histogram is (B, 180) and sums to 1: the mean of the cells'
+        distributions, corrected by a head that sees the whole image.
         """
         features = self.encoder(luma * 2 - 1)[1:]
         x = None
@@ -65,8 +62,8 @@ class Colorizer(nn.Module):
             else:
                 y = y + F.interpolate(self.above[level](x), scale_factor=2.0, mode="bilinear")
             x = self.smooth[level](y)
-        x = x[..., rows, columns]
-        hue_logits = self.hue(x)
+        x = x[..., ::spacing, ::spacing]
+        hue_logits, chroma = self.hue(x).float(), self.chroma(x).float()  # from bf16 under autocast
         mean = hue_logits.softmax(dim=1).mean(dim=(2, 3)).clamp(min=1e-7)
         histogram = (mean.log() + self.correction(features[-1].mean(dim=(2, 3)))).softmax(dim=1)
-        return hue_logits, F.softplus(self.chroma(x) - 2), histogram
+        return hue_logits, F.softplus(chroma - 2), histogram

@@ -11,6 +11,7 @@ WIDTHS = (48, 96, 160)  # channels at strides 4, 8 and 16
 # rows, so the fill along rows is the best one on average and the mix begins near it.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the directions and `push_pull`
+FAR = 1e6  # steps; more than any photo has
 REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
 DILATIONS = (1, 2, 4, 8, 1, 1)  # of the blocks at stride 16; together they see 370 px in each direction
 
@@ -34,13 +35,13 @@ def push_pull(gray: Tensor, known: Tensor) -> Tensor:
 
 
 def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first known pixel; 0 for a known one, infinite where the border is first.
+    """Steps in a direction to the first known pixel; 0 if known itself, at least `FAR` if there is none.
 
     `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round to
     round, as in parallel prefix sums.
     """
     height, width = known.shape[-2:]
-    steps = torch.where(known > 0, 0.0, torch.inf)
+    steps = (1 - known) * FAR
     step = 1
     while (rows := abs(down) * step) < height and (columns := abs(right) * step) < width:
         here, there = [], []
@@ -59,11 +60,11 @@ def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[T
     Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first.
     """
     steps = steps_to_known(known, down, right)
-    width = gray.shape[-1]
-    place = torch.arange(steps[0].numel(), device=gray.device).view(steps.shape[1:])
-    place = place + torch.where(steps < torch.inf, steps, 0).long() * (down * width + right)
-    value = gray.flatten(1).gather(1, place.flatten(1)).view_as(gray)
-    return value, 1 / steps.clamp(min=1)
+    found = steps < FAR
+    pixels = torch.arange(gray[0].numel(), device=gray.device)
+    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
+    value = gray.flatten(1).gather(1, place).view_as(gray)
+    return value, found / steps.clamp(min=1)
 
 
 def bounds(lost: Tensor) -> list[list[int]]:

@@ -92,10 +92,10 @@ class Restorer(RestorationModel):
         if self.parts != "inpainter":
             luma, rgb = random_square(luma, batch["rgb"])
             small = self.shrink(luma)
-            some = [slice(first, None, SPACING) for first in torch.randint(SPACING, (2,)).tolist()]
             grid = [side // CELL for side in small.shape[-2:]]
-            truth = (sums[..., *some] for sums in cells(rgb[..., ::SPACING, ::SPACING], grid))
-            yield "colorizer", color_loss(*self.colorizer(small, *some), *truth)
+            step = max(1, min(SPACING, rgb.shape[-1] // grid[-1]))  # no cell is left without a pixel
+            truth = (sums[..., ::SPACING, ::SPACING] for sums in cells(rgb[..., ::step, ::step], grid))
+            yield "colorizer", color_loss(*self.colorizer(small, SPACING), *truth)
 
     def shrink(self, luma: Tensor) -> Tensor:
         """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio."""

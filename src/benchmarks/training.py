@@ -1,0 +1,99 @@
+"""How fast a training step is, and how long it waits for its images."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.benchmarks.machine import RUNS, describe_machine
+from src.datasets.competition import read_train, read_truth
+from src.datasets.pack import Pack, ReadTruth, truth_reader
+from src.datasets.training import training_batches
+from src.models import create_model, model_class
+from src.models.base import Batch
+from src.parallel import cores
+from src.training import TrainingState, autocast, training_step
+
+BATCH_SIZE = 8  # train.py's default
+
+
+def read_batches(
+    data_dir: Path, image_size: int, workers: int, read: ReadTruth | None = None
+) -> Iterator[Batch]:
+    """Endless training batches of a competition folder, from its pack where there is one."""
+    paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
+    read = read or truth_reader(data_dir)
+    return training_batches(paths, image_size, BATCH_SIZE, workers, seed=0, start=0, read=read)
+
+
+def loader_speed(batches: Iterator[Batch], count: int) -> float:
+    """Images a second of a loader on its own; the first batches, for which workers start, do not count."""
+    for _ in range(cores() * 4):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * BATCH_SIZE / (time.perf_counter() - start)
+
+
+def step_seconds(
+    name: str, batches: Iterator[Batch], steps: int, **arguments: object
+) -> tuple[float, float]:
+    """Median seconds of a model's training step on the CPU, and the share of the whole spent on waiting.
+
+    The seconds are those of the step alone, without the waiting for its images.
+    """
+    torch.manual_seed(0)
+    model = create_model(name, **arguments)
+    state = TrainingState(model, lr=1e-4, weight_decay=0.01, ema_decay=0.998)
+    precision = autocast(torch.device("cpu"), "fp32")
+    times, waits = [], []
+    for _ in range(steps + 1):  # the first is not counted
+        start = time.perf_counter()
+        batch = next(batches)
+        waits.append(time.perf_counter() - start)
+        training_step(state, batch, model.loss_weights, 1.0, 1e-4, precision)
+        times.append(time.perf_counter() - start)
+    alone = np.subtract(times, waits)[1:]
+    return float(np.median(alone)), float(sum(waits[1:]) / sum(times[1:]))
+
+
+@dataclass(frozen=True)
+class Training:
+    """Images a second of a training step and of the loader alone, and how long steps wait for images."""
+
+    data_dir: Path
+    """A competition folder, packed: prepare_data.py pack."""
+    steps: int = 10
+    """Steps of each model; the median counts."""
+    batches: int = 100
+    """Batches of each loader."""
+
+    def run(self) -> None:
+        """Print the tables."""
+        print(describe_machine())
+        torch.set_num_threads(cores())
+        Pack(self.data_dir)  # refused when there is none
+        speeds = {}
+        print(f"{'training step':44}{'images/s':>10}{'waiting':>10}")
+        for name, arguments in {
+            "restorer": {"encoder_weights": "pip"},
+            "full_pipeline": {},
+            "gan": {},
+        }.items():
+            for workers in (0, 1) if name == "restorer" else (0,):
+                batches = read_batches(self.data_dir, model_class(name).image_size, workers)
+                steps = max(RUNS, self.steps if name == "restorer" else self.steps // 2)
+                seconds, waiting = step_seconds(name, batches, steps, **arguments)
+                label = f"{name}, {model_class(name).image_size} px, {workers} workers"
+                print(f"{label:44}{BATCH_SIZE / seconds:10.2f}{waiting:10.1%}")
+                speeds.setdefault(name, BATCH_SIZE / seconds)  # with the fewest workers
+        print(f"{'loader alone':44}{'images/s':>10}{'of the restorer':>17}")
+        for size, workers, kind in ((512, 2, "pack"), (512, 2, "PNG"), (256, 1, "pack"), (256, 1, "PNG")):
+            read = read_truth if kind == "PNG" else None
+            speed = loader_speed(read_batches(self.data_dir, size, workers, read), self.batches)
+            label = f"{size} px, {workers} workers, {kind}"
+            print(f"{label:44}{speed:10.0f}{speed / speeds['restorer']:17.1f}")
