@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 
 import pandas as pd
@@ -75,13 +76,17 @@ def test_size(script):
 
 
 def test_preparation(script, tmp_path):
-    folder = sample_photos()[0].parent
-    arguments = ["--photos", folder, "--pairs", 20, "--work-dir", tmp_path]
+    folder, work_dir = tmp_path / "photos", tmp_path / "work"
+    for place in (folder, work_dir):
+        place.mkdir()
+    for photo in sample_photos():
+        shutil.copy(photo, folder)
+    arguments = ["--photos", folder, "--pairs", 60, "--work-dir", work_dir]
     status, out, err = script("bench", "preparation", *arguments)
     assert status == 0, err
     row = out.splitlines()[-1].split()
-    assert row[0] == "20" and len(row) == 5 and all(float(value) > 0 for value in row[1:])
-    assert not list(tmp_path.iterdir())
+    assert row[0] == "60" and len(row) == 5 and all(float(value) > 0 for value in row[1:])
+    assert not list(work_dir.iterdir())
     status, _, err = script("bench", "preparation", "--photos", folder, "--pairs", 10**6)
     assert status == 2 and "photos needed" in err
 

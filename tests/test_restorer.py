@@ -330,7 +330,7 @@ def test_a_large_hole_is_filled_at_a_lower_resolution(model):
 
     with torch.inference_mode():
         filled = inpaint([inpainter], torch.where(mask > 0, 0, ramp), mask, 1)
-    assert max(seen) < 1.05 * MAX_CROP**2
+    assert max(seen) < 1.1 * MAX_CROP**2  # padding included
     assert torch.equal(filled[mask == 0], ramp[mask == 0])
     assert (filled - ramp).abs().max() < 0.1  # the border's grey and not the fill's 0
     steps = filled.diff(dim=-1).abs()

@@ -18,8 +18,8 @@ from src.models.inpainter import MULTIPLE, Inpainter, bounds, simple_fills
 from src.models.views import mean_over_views
 
 CROP = 256  # side of the crops that the inpainter is trained on, in pixels
-MARGIN = 64  # pixels of surroundings that it sees on each side of a hole
-MAX_CROP = 1024  # root of the number of pixels that are inpainted; of larger surroundings a reduced copy
+MARGIN = 48  # pixels of surroundings that it sees on each side of a hole
+MAX_CROP = 400  # root of the number of pixels that are inpainted; of larger surroundings a reduced copy is
 LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
