@@ -87,6 +87,8 @@ def test_preparation(script, tmp_path):
     row = out.splitlines()[-1].split()
     assert row[0] == "60" and len(row) == 5 and all(float(value) > 0 for value in row[1:])
     assert not list(work_dir.iterdir())
+    status, out, err = script("bench", "preparation", *arguments, "--skip", "check", "pack")
+    assert status == 0 and len(out.splitlines()[-1].split()) == 3, err
     status, _, err = script("bench", "preparation", "--photos", folder, "--pairs", 10**6)
     assert status == 2 and "photos needed" in err
 

@@ -5,6 +5,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from src.datasets.folds import load_folds
 from src.datasets.pack import pack
 from src.files import InputError, write_text
 
+STAGES = {
+    "check": check_folder,
+    "pack": pack,
+    "folds": load_folds,
+}  # after building; folds include the scenes
 CROPS = 12  # of each photo: about as many as the competition's 29,603 pairs of 2,400 scenes
 
 
@@ -27,14 +33,16 @@ class Preparation:
     """Folder of colour photos; twelve crops of each are used, so 29,603 pairs need 2,667 photos."""
     pairs: tuple[int, ...] = (1000, 5000, 29603)
     """Training pairs of the folders to make."""
+    skip: tuple[Literal["check", "pack"], ...] = ()
+    """Stages to leave out; neither is needed by another."""
     work_dir: Path = Path(tempfile.gettempdir())
     """Where the folders are made, and removed again; 29,603 pairs take 40 GB."""
 
     def run(self) -> None:
         """Print the table."""
         print(describe_machine())
-        stages = ("build", "check", "pack", "scenes and folds")
-        print(f"{'pairs':>8}" + "".join(f"{name:>18}" for name in stages) + "  seconds", flush=True)
+        names = ("build", *(name for name in STAGES if name not in self.skip))
+        print(f"{'pairs':>8}" + "".join(f"{name:>10}" for name in names) + "  seconds", flush=True)
         for pairs in sorted(self.pairs):
             print(self.stages(pairs), flush=True)
 
@@ -47,18 +55,17 @@ class Preparation:
         chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, needed).astype(int)]
         folder = Path(tempfile.mkdtemp(dir=self.work_dir))
         try:
-            times = [time.perf_counter()]
+            start = time.perf_counter()
             build(chosen, self.photos, folder, CROPS, 0.01, seed=0)
-            times.append(time.perf_counter())
-            table = read_train(folder)
-            made = len(table)
-            write_text(folder / "train.csv", table.head(pairs).to_csv(index=False))
-            times[0] += (times[1] - times[0]) * (
-                1 - min(pairs, made) / made
-            )  # only the pairs that are kept
-            for stage in (check_folder, pack, load_folds):
-                stage(folder)
-                times.append(time.perf_counter())
+            made = read_train(folder)
+            kept = made.head(pairs)
+            seconds = [(time.perf_counter() - start) * len(kept) / len(made)]
+            write_text(folder / "train.csv", kept.to_csv(index=False))
+            for name, stage in STAGES.items():
+                if name not in self.skip:
+                    start = time.perf_counter()
+                    stage(folder)
+                    seconds.append(time.perf_counter() - start)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return f"{min(pairs, made):8}" + "".join(f"{seconds:18.1f}" for seconds in np.diff(times))
+        return f"{len(kept):8}" + "".join(f"{value:10.1f}" for value in seconds)
