@@ -117,9 +117,9 @@ def test_curves_are_read_and_drawn(tmp_path):
     assert Image.open(tmp_path / "curves.png").size[0] > 300
 
 
-def test_time_to_score(sample_folder, script, tmp_path):
+def test_time_to_score(data_dir, script, tmp_path):
     """Both are really trained, for seconds; a second call prints the same without training again."""
-    arguments = ["time-to-score", "--data-dir", sample_folder, "--output-dir", tmp_path, "--minutes", 0.1]
+    arguments = ["time-to-score", "--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 0.1]
     arguments += [
         "--validate-at",
         0.03,

@@ -92,7 +92,8 @@ def test_refuses_what_is_broken(packed, tmp_path, damage):
 def test_bench_of_the_data(packed, script):
     status, out, err = script("bench", "data", "--data-dir", packed, "--count", 3)
     assert status == 0, err
-    rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines()[1:]}
+    rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines() if " ms " in line}
+    assert "16 workers, 256 px, pack, projected" in out
     assert len(rows) == 7 and 0 < rows["read, pack"] < rows["read, PNG"] / 4
 
 

@@ -37,7 +37,7 @@ def measure_ratios(data_dir: Path) -> Ratios:
         steps[name], waiting = step_seconds(name, read_batches(data_dir, size, 0), RUNS)
         if name == "restorer":
             waited = waiting
-    loader = loader_speed(read_batches(data_dir, 512, cores()), 30)
+    loader = loader_speed(read_batches(data_dir, 512, cores()), 120)
     with torch.inference_mode():
         work = inference_work(read_input(pairs[0][0]))
         inference = median_seconds({name: work[name] for name in (PEER, OURS)})
