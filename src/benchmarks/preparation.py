@@ -17,11 +17,8 @@ from src.datasets.folds import load_folds
 from src.datasets.pack import pack
 from src.files import InputError, write_text
 
-STAGES = {
-    "check": check_folder,
-    "pack": pack,
-    "folds": load_folds,
-}  # after building; folds include the scenes
+# after building; the folds need the scenes, which are found there
+STAGES = {"check": check_folder, "pack": pack, "folds": load_folds}
 CROPS = 12  # of each photo: about as many as the competition's 29,603 pairs of 2,400 scenes
 
 

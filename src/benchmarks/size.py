@@ -14,7 +14,6 @@ from skimage import data
 
 from src.benchmarks.inference import untrained
 from src.benchmarks.machine import describe_machine, median_seconds
-from src.checkpoints import load_model
 from src.damage import synthesize
 from src.files import InputError, write_png
 from src.inference import restore, restore_files
@@ -53,15 +52,12 @@ class Size:
 
     megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)
     """Sizes to restore, in ascending order."""
-    checkpoint: Path | None = None
-    """A trained fold; random weights, which take as long, when left out."""
 
     def run(self) -> None:
         """Print the table."""
         print(describe_machine())
         torch.set_num_threads(cores())
-        model = load_model(self.checkpoint, torch.device("cpu"))[0] if self.checkpoint else None
-        models = [model or untrained("restorer")]
+        models = [untrained("restorer")]
         print(f"{'megapixels':>10}{'seconds':>10}{'s/megapixel':>13}{'peak GiB':>10}")
         with tempfile.TemporaryDirectory() as folder:
             for megapixels in sorted(self.megapixels):

@@ -77,7 +77,7 @@ class Training:
         print(describe_machine())
         torch.set_num_threads(cores())
         Pack(self.data_dir)  # refused when there is none
-        speeds = {}
+        alone = 0.0  # images a second of the restorer without a worker
         print(f"{'training step':44}{'images/s':>10}{'waiting':>10}")
         for name, arguments in {
             "restorer": {"encoder_weights": "pip"},
@@ -90,10 +90,10 @@ class Training:
                 seconds, waiting = step_seconds(name, batches, steps, **arguments)
                 label = f"{name}, {model_class(name).image_size} px, {workers} workers"
                 print(f"{label:44}{BATCH_SIZE / seconds:10.2f}{waiting:10.1%}")
-                speeds.setdefault(name, BATCH_SIZE / seconds)  # with the fewest workers
+                alone = alone or BATCH_SIZE / seconds
         print(f"{'loader alone':44}{'images/s':>10}{'of the restorer':>17}")
         for size, workers, kind in ((512, 2, "pack"), (512, 2, "PNG"), (256, 1, "pack"), (256, 1, "PNG")):
             read = read_truth if kind == "PNG" else None
             speed = loader_speed(read_batches(self.data_dir, size, workers, read), self.batches)
             label = f"{size} px, {workers} workers, {kind}"
-            print(f"{label:44}{speed:10.0f}{speed / speeds['restorer']:17.1f}")
+            print(f"{label:44}{speed:10.0f}{speed / alone:17.1f}")
