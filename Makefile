@@ -2,17 +2,36 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := --data-dir data_sample --name demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lock licenses audit fuzz clean
 
-# Each target sets itself up on a fresh machine: a virtual environment and the pinned packages.
-.venv/runtime: requirements.txt
+# Each target sets itself up on a fresh machine: a virtual environment and exactly the locked packages. With the
+# hashes a file that was exchanged in the package index, or on the way, is refused.
+.venv/runtime: requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
 	touch $@
 
-.venv/development: .venv/runtime requirements-dev.txt
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+.venv/development: .venv/runtime requirements-dev.lock
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
 	touch $@
+
+# After a change of requirements*.txt. Locked versions stay unless they must move; `make lock LOCK=--upgrade` moves
+# all. The locks serve every platform and Python from 3.11 on (--universal, one version each). pip is left
+# out: it does the installing, and pip-audit takes any.
+COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--fork-strategy fewest --no-emit-package pip --custom-compile-command "make lock" $(LOCK)
+
+lock: .venv/development
+	$(COMPILE) requirements.txt --output-file requirements.lock
+	$(COMPILE) --constraints requirements.lock requirements-dev.txt --output-file requirements-dev.lock
+
+licenses: .venv/development
+	$(BIN)/python -m src.supply_chain
+
+# Asks a public service about known vulnerabilities, so it needs the network and is no part of `make test`. Without
+# --strict, packages that the service does not answer for are only listed, and the audit passes.
+audit: .venv/development
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock
 
 data_sample/train.csv: | .venv/runtime
 	rm -rf data_sample
@@ -35,6 +54,10 @@ lint: .venv/development
 
 test: .venv/development lint
 	$(BIN)/python -m pytest
+
+# Nightly: real files, mutated, through every reader of the scripts. `make test` runs 500 of these mutations.
+fuzz: .venv/development
+	$(BIN)/python -m tests.fuzz --mutations 10000
 
 clean:
 	rm -rf .venv data_sample outputs

@@ -1,30 +1,32 @@
 """The competition's score of restored images: python evaluate.py --pred DIR --gt DIR --input DIR"""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
+from lightning_fabric import Fabric
 
 from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.decode import Style
+from src.distributed import launch
 from src.files import InputError, file_hash, write_json, write_png
-from src.inference import manifest_of, restore, restore_files
-from src.parallel import cores
+from src.inference import restore, restore_files
 from src.scoring import Triple, matching_files, picture, score_table
-from src.settings import RunSettings, pick_device
+from src.settings import ComputeSettings
+from src.submission import unpacked
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class Settings(ComputeSettings):
     """Score a folder of restored PNGs, or with --fold a run's folds on the images they never saw."""
 
     pred: Path | None = None
-    """Folder of restored PNGs; needs gt and input as well."""
+    """Folder or zip of restored PNGs; needs gt and input as well."""
     gt: Path | None = None
     """Folder of the truth, the same names."""
     input: Path | None = None
@@ -33,6 +35,8 @@ class Settings(RunSettings):
     """Restore and score the held-out images of this fold, or of all trained folds."""
     folds: int = 5
     """Number of folds that the scenes were split into."""
+    seed: int = 0
+    """Seed of that split."""
     tta: Literal[1, 2, 8] = 1
     """With fold: views averaged for each image."""
     decode: Style = "score"
@@ -43,11 +47,14 @@ class Settings(RunSettings):
     """Write input, result and truth of four images, from the worst to the best score, to this PNG."""
 
 
-def out_of_fold(settings: Settings, checkpoint: Path) -> list[Triple]:
+def out_of_fold(settings: Settings, checkpoint: Path, fabric: Fabric) -> list[Triple]:
     """Restore the images that one fold's model was not trained on, into `<run>/fold<k>/oof/`."""
-    model, description = load_model(checkpoint, pick_device(settings.device))
-    _, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, description["fold"])
-    if fingerprint(held_out) != description["held_out"]:
+    model, description = load_model(checkpoint, fabric.device)
+    fold = description.get("fold")
+    if fold not in range(settings.folds):
+        raise InputError(f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}; see --folds")
+    _, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
+    if fingerprint(held_out) != description.get("held_out"):
         raise InputError(
             f"{settings.data_dir / 'folds.csv'}: not the split that {checkpoint} was trained on"
         )
@@ -55,7 +62,7 @@ def out_of_fold(settings: Settings, checkpoint: Path) -> list[Triple]:
     jobs = [(source, output / f"{source.stem}.png") for source, _ in held_out]
     choices = {"tta": settings.tta, "style": settings.decode}
     recipe = {"checkpoint": file_hash(checkpoint), **choices}
-    failures = restore_files(partial(restore, [model], **choices), jobs, recipe, manifest_of(output))
+    failures = restore_files(partial(restore, [model], **choices), jobs, recipe, output, fabric)
     if failures:
         raise InputError(failures[0])
     return [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]
@@ -79,19 +86,21 @@ def report(triples: list[Triple], settings: Settings) -> None:
 def main() -> None:
     """Score what the command line asks for."""
     settings = parse_settings(Settings)
-    torch.set_num_threads(cores())
     folders = (settings.pred, settings.gt, settings.input)
     if settings.fold is None:
         if None in folders:
             raise InputError("name --pred, --gt and --input, or --fold for the out-of-fold score of a run")
-        triples = matching_files(*folders)
+        with nullcontext(settings.pred) if settings.pred.is_dir() else unpacked(settings.pred) as pred:
+            report(matching_files(pred, settings.gt, settings.input), settings)
     else:
         if folders != (None, None, None):
             raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")
         fold = None if settings.fold == "all" else settings.fold
         checkpoints = fold_checkpoints(settings.run_dir, fold)
-        triples = [triple for path in checkpoints for triple in out_of_fold(settings, path)]
-    report(triples, settings)
+        fabric = launch(settings.device, settings.devices)
+        triples = [triple for path in checkpoints for triple in out_of_fold(settings, path, fabric)]
+        if fabric.is_global_zero:
+            report(triples, settings)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ from src.checkpoints import fold_checkpoints, load_model
 from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
 from src.decode import Style
-from src.files import InputError, file_hash, list_images
-from src.inference import BASELINES, Restore, manifest_of, restore, restore_files
+from src.distributed import launch
+from src.files import InputError, exclusive, file_hash, list_images
+from src.inference import BASELINES, Restore, restore, restore_files, unrestored
 from src.parallel import cores
-from src.settings import RunSettings, pick_device
+from src.ray_engine import restore_with_ray
+from src.settings import ComputeSettings
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class Settings(ComputeSettings):
     """Restore the images of test.csv, or any photo with --input. The same command again goes on."""
 
     ensemble: bool = False
@@ -37,9 +39,11 @@ class Settings(RunSettings):
     """A photo or a folder of photos to restore instead of the test images."""
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+    engine: Literal["fabric", "ray"] = "fabric"
+    """What spreads the work over devices: this program's own processes, or a Ray cluster."""
 
 
-def make_restorer(settings: Settings) -> tuple[Restore, dict]:
+def make_restorer(settings: Settings, device: torch.device) -> tuple[Restore, dict]:
     """The function from (gray, mask) to RGB that the settings ask for, and what it depends on."""
     if settings.baseline:
         if settings.baseline not in BASELINES:
@@ -47,14 +51,16 @@ def make_restorer(settings: Settings) -> tuple[Restore, dict]:
             raise InputError(f"--baseline {settings.baseline}: unknown; choose one of {known}")
         return BASELINES[settings.baseline], {"baseline": settings.baseline}
     paths = fold_checkpoints(settings.run_dir, None if settings.ensemble else settings.fold)
-    device = pick_device(settings.device)
     loaded = [load_model(path, device) for path in paths]
     names = {description["model"] for _, description in loaded}
     if len(names) > 1:
         raise InputError(f"{settings.run_dir}: folds of different models ({', '.join(sorted(names))})")
-    print(f"{names.pop()}: {len(paths)} fold(s), {settings.tta} view(s), {device}")
     choices = {"tta": settings.tta, "style": settings.decode}
-    recipe = {"checkpoints": {str(path): file_hash(path) for path in paths}, **choices}
+    recipe = {
+        "model": names.pop(),
+        "checkpoints": {str(path): file_hash(path) for path in paths},
+        **choices,
+    }
     return partial(restore, [model for model, _ in loaded], **choices), recipe
 
 
@@ -87,10 +93,22 @@ def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
 def main() -> int:
     """Restore what the command line asks for; 2 when some photo could not be read."""
     settings = parse_settings(Settings)
-    torch.set_num_threads(cores())
     jobs, output = make_jobs(settings)
-    restorer, recipe = make_restorer(settings)
-    failures = restore_files(restorer, jobs, recipe, manifest_of(output))
+    fabric = launch(settings.device, settings.devices if settings.engine == "fabric" else 1)
+    restorer, recipe = make_restorer(settings, fabric.device)
+    if fabric.is_global_zero:
+        what = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "checkpoints")
+        print(f"{len(recipe.get('checkpoints', ()))} fold(s), {what}, {fabric.device.type}")
+    if settings.engine == "fabric":
+        failures = restore_files(restorer, jobs, recipe, output, fabric)
+    else:
+        make = partial(make_restorer, settings, torch.device(fabric.device.type))
+        gpus, threads = int(fabric.device.type == "cuda"), max(1, cores() // settings.devices)
+        with exclusive(output):
+            waiting = unrestored(jobs, recipe, output)
+            failures = restore_with_ray(make, waiting, settings.devices, gpus, threads)
+    if not fabric.is_global_zero:
+        return 0
     print(f"{len(jobs) - len(failures)} images in {output}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

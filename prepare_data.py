@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Build:
-    """Make a competition folder from a folder of colour photos."""
+    """Make a competition folder from a folder of colour photos. The same command again goes on."""
 
     data_dir: Path = Path("data")
     """The folder to make."""
@@ -65,7 +65,7 @@ class Build:
         """Build the folder and print what was skipped."""
         if (self.photos is None) == (not self.sample):
             raise InputError("build: name either --photos DIR or --sample")
-        photos = sample_photos() if self.sample else photos_below(self.photos)
+        photos = sample_photos() if self.sample else photos_below(self.photos, self.data_dir)
         root = photos[0].parent if self.sample else self.photos
         table, skipped = build(
             photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed
@@ -82,7 +82,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truth images once, into one file that training reads without decoding."""
+    """Decode the truth images once, into one file that training reads. The same command again goes on."""
 
     data_dir: Path = Path("data")
     """The competition folder; the pack takes 0.8 MB an image there."""

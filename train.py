@@ -2,28 +2,32 @@
 
 import dataclasses
 import json
+import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from src.checkpoints import BEST, LAST, save_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.pack import truth_reader
 from src.datasets.training import training_batches
-from src.files import InputError
+from src.distributed import agree, launch
+from src.files import InputError, exclusive
 from src.models import create_model, default, model_class, takes
 from src.models.encoders import check_encoder
 from src.parallel import cores
-from src.settings import DEFAULT_MODEL, RunSettings, as_json, pick_device
+from src.settings import DEFAULT_MODEL, ComputeSettings, as_json
+from src.stopping import Stopped, StopSignals
 from src.training import (
     LOG_EVERY,
     Budget,
     Records,
     TrainingState,
-    autocast,
     begin_run,
     learning_rate,
     progress_bar,
@@ -32,7 +36,7 @@ from src.training import (
 )
 
 # These may change when a run is resumed; all other settings must stay as they were.
-CHANGEABLE = {"data_dir", "output_dir", "device", "epochs", "max_minutes", "workers", "dry_run"}
+CHANGEABLE = {"data_dir", "output_dir", "device", "devices", "epochs", "max_minutes", "workers", "dry_run"}
 CHANGEABLE |= {"validate_every", "validate_at", "val_images", "save_minutes", "precision", "compile"}
 POSITIVE = [
     "folds",
@@ -48,13 +52,15 @@ NOT_NEGATIVE = ["seed", "weight_decay", "ema_decay", "workers", "val_images", "s
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class Settings(ComputeSettings):
     """Train one fold of a model, or all. The same command again resumes an interrupted run."""
 
     fold: int | Literal["all"] = 0
     """Fold to validate on, counted from 0; the others are trained on. "all" trains one after another."""
     folds: int = 5
     """Number of folds that the scenes are split into."""
+    seed: int = 0
+    """Seed of all randomness."""
     model: str = DEFAULT_MODEL
     """restorer (ours), full_pipeline (three U-Nets) or gan."""
     encoder: str | None = None
@@ -74,7 +80,7 @@ class Settings(RunSettings):
     image_size: int | None = None
     """Side of the training images in pixels; the model's own when left out (256, gan 512)."""
     batch_size: int = 8
-    """Images a step."""
+    """Images a step, of all devices together."""
     lr: float | None = None
     """Peak learning rate; the model's own when left out."""
     weight_decay: float = 0.01
@@ -88,7 +94,7 @@ class Settings(RunSettings):
     compile: bool = False
     """Compile the networks with torch.compile: minutes at the start, then faster steps on a GPU."""
     workers: int = min(8, cores() - 1)
-    """Processes that prepare training images; 0 prepares them between the steps."""
+    """Processes, for each device, that prepare training images; 0 prepares them between the steps."""
     validate_every: int = 1
     """Epochs between validations; the end of the run is always validated."""
     validate_at: tuple[float, ...] = ()
@@ -142,19 +148,24 @@ def resolve(settings: Settings) -> Settings:
     return settings
 
 
-def train_fold(settings: Settings, fold: int) -> None:
-    """Train on all folds but one and validate on that one; writes into `<run>/fold<k>/`."""
-    device, folder = pick_device(settings.device), settings.run_dir / f"fold{fold}"
-    train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
+def train_fold(settings: Settings, fold: int, fabric: Fabric) -> None:
+    """Train on all folds but one and validate on that one; writes into `<run>/fold<k>/`.
+
+    Raises `Stopped` after Ctrl-C or SIGTERM, when everything is saved.
+    """
+    folder = settings.run_dir / f"fold{fold}"
+    with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
+        train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
+        fold_id = fingerprint(held_out)
+        config = as_json(settings) | {"fold": fold, "held_out": fold_id}
+        begin_run(folder, config, CHANGEABLE)
     truths, read = [truth for _, truth in train], truth_reader(settings.data_dir)
-    fold_id = fingerprint(held_out)
     shown = np.linspace(0, len(held_out) - 1, min(settings.val_images or len(held_out), len(held_out)))
     held_out = [held_out[int(index)] for index in shown]
 
-    begin_run(folder, as_json(settings) | {"fold": fold, "held_out": fold_id}, CHANGEABLE)
     torch.manual_seed(settings.seed + fold)
-    model = create_model(settings.model, **dataclasses.asdict(settings))
-    state = TrainingState(model.to(device), settings.lr, settings.weight_decay, settings.ema_decay)
+    model = create_model(settings.model, **dataclasses.asdict(settings)).to(fabric.device)
+    state = TrainingState(model, settings.lr, settings.weight_decay, settings.ema_decay)
     if (folder / LAST).exists():
         state.load(folder / LAST)
     epoch_steps = max(1, len(truths) // settings.batch_size)
@@ -165,54 +176,75 @@ def train_fold(settings: Settings, fold: int) -> None:
         settings.validate_at,
     )
     if settings.max_minutes:
-        budget.reserve_validation(state.ema.module, held_out)
+        budget.reserve_validation(state.ema.module, held_out, fabric)
     if settings.compile:
         torch.compiler.reset()  # the networks of an earlier fold
         for network in state.model.children():
             network.compile()
-    precision, records = autocast(device, settings.precision), Records(folder, state.step)
+    records = Records(folder, state.step, fabric)
     batch_size, first = settings.batch_size, state.step * settings.batch_size
+    place = fabric.global_rank, fabric.world_size
     batches = training_batches(
-        truths, settings.image_size, batch_size, settings.workers, settings.seed, first, read
+        truths, settings.image_size, batch_size, settings.workers, settings.seed, first, read, *place
     )
     batches = records.timed(batches)
-    print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {device}")
-    bar = progress_bar(f"fold {fold}", budget.done(state.step))
+    if fabric.is_global_zero:
+        where = f"{fabric.world_size} x {fabric.device.type}"
+        print(f"fold {fold}: {len(truths)} training and {len(held_out)} validation images, {where}")
+    bar = progress_bar(f"fold {fold}", budget.done(state.step, state.spent), fabric.is_global_zero)
 
     lr = 0.0
-    while True:
-        done = budget.done(state.step)
-        bar.update(100 * done - bar.n)
-        if settings.validate_at:
-            due = state.validated < state.step and budget.mark_passed()
-        else:
-            due = state.step % (settings.validate_every * epoch_steps) == 0
-        validate_now = state.validated < state.step and (done >= 1 or due)
-        save_due = state.step > 0 and budget.spent() - state.spent > settings.save_minutes * 60
-        save_now = validate_now or save_due
-        if save_now or state.step % LOG_EVERY == 0:
-            bar.set_postfix_str(records.flush(state.step, lr, batch_size))
-        if validate_now:
-            start = budget.spent()
-            score, pictures = validate(state.ema.module, held_out)
-            state.validated = state.step
-            found = {f"val/{key}": value for key, value in score.as_dict().items()}
-            records.write(state.step, found | {"minutes": start / 60})
-            records.show(state.step, pictures)
-            bar.write(f"step {state.step}: validation {score}")
-            if score.score > state.best:
-                state.best = score.score
-                facts = {"fold": fold, "held_out": fold_id, "step": state.step, "score": score.as_dict()}
-                save_model(folder / BEST, state.ema.module, settings.model, facts)
-            records.pause(budget.spent() - start)
-        if save_now:
-            state.save(folder / LAST, budget.spent())
-        if done >= 1:
-            break
-        lr = learning_rate(settings.lr, done)
-        how = settings.loss_weights, settings.clip_norm, lr, precision
-        records.add(training_step(state, next(batches), *how))
+    with StopSignals() as stop:
+        while True:
+            spent, signal_number = agree(fabric, budget.spent(), stop.number)
+            done = budget.done(state.step, spent)
+            bar.update(100 * done - bar.n)
+            if settings.validate_at:
+                due = state.validated < state.step and budget.mark_passed(spent)
+            else:
+                due = state.step % (settings.validate_every * epoch_steps) == 0
+            validate_now = state.validated < state.step and (done >= 1 or due) and not signal_number
+            save_due = state.step > 0 and spent - state.spent > settings.save_minutes * 60
+            save_now = validate_now or save_due or bool(signal_number)
+            if save_now or state.step % LOG_EVERY == 0:
+                bar.set_postfix_str(records.flush(state.step, lr, batch_size))
+            if validate_now:
+                validated = validate(state.ema.module, held_out, fabric, stop)
+                if not validated:
+                    continue  # a signal came
+                score, pictures = validated
+                state.validated = state.step
+                found = {f"val/{key}": value for key, value in score.as_dict().items()}
+                records.write(state.step, found | {"minutes": spent / 60})
+                records.show(state.step, pictures)
+                bar.write(f"step {state.step}: validation {score}")
+                if score.score > state.best:
+                    state.best = score.score
+                    facts = {
+                        "fold": fold,
+                        "held_out": fold_id,
+                        "step": state.step,
+                        "score": score.as_dict(),
+                    }
+                    if fabric.is_global_zero:
+                        save_model(folder / BEST, state.ema.module, settings.model, facts)
+                records.pause(budget.spent() - spent)
+            if save_now:
+                (state.spent,) = agree(fabric, budget.spent())
+                if fabric.is_global_zero:
+                    state.save(folder / LAST)
+            if signal_number or done >= 1:
+                break
+            lr = learning_rate(settings.lr, done)
+            how = settings.loss_weights, settings.clip_norm, lr, fabric
+            records.add(training_step(state, next(batches), *how))
     bar.close()
+    if not fabric.is_global_zero:
+        return
+    if signal_number:
+        number = int(signal_number)
+        found = f"{signal.Signals(number).name} at step {state.step}, all is saved in {folder / LAST}"
+        raise Stopped(f"fold {fold}: {found}; the same command goes on", number)
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
 
 
@@ -222,9 +254,13 @@ def main() -> None:
     if settings.dry_run:
         print(json.dumps(as_json(settings), indent=2))
         return
-    torch.set_num_threads(cores())
+    fabric = launch(settings.device, settings.devices, settings.precision)
+    if settings.batch_size % fabric.world_size:
+        found = f"not a multiple of the {fabric.world_size} processes"
+        raise InputError(f"--batch-size {settings.batch_size}: {found}, which each take their part of it")
     for fold in range(settings.folds) if settings.fold == "all" else [settings.fold]:
-        train_fold(settings, fold)
+        with exclusive(settings.run_dir / f"fold{fold}") if fabric.is_global_zero else nullcontext():
+            train_fold(settings, fold, fabric)
 
 
 if __name__ == "__main__":

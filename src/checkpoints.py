@@ -2,27 +2,31 @@
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from src.files import InputError, replacing, write_bytes
 from src.models import MODELS, RestorationModel, create_model
 
 BEST, LAST = "best.safetensors", "last.pt"
+FOREIGN = "name a checkpoint of train.py"
 
 
 def save_model(path: Path, model: RestorationModel, name: str, facts: dict) -> None:
     """Write a model's weights with its name, its arguments and `facts` (JSON) as metadata."""
     description = {"model": name, "arguments": model.arguments, **facts}
     tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
-    write_bytes(path, save(tensors, metadata={"restoration": json.dumps(description)}))
+    write_bytes(path, save(tensors, metadata={"restoration": json.dumps(description)}), durable=True)
 
 
 def load_model(path: Path, device: torch.device) -> tuple[RestorationModel, dict]:
     """Rebuild a model in evaluation mode, and its description (`model`, `arguments`, facts).
+
+    The file may come from anyone: it cannot execute code, download anything or choose a model of any size.
 
     Raises `InputError` for a missing or broken file and for one that another program or version wrote.
     """
@@ -32,19 +36,45 @@ def load_model(path: Path, device: torch.device) -> tuple[RestorationModel, dict
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("restoration", "{}"))
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error}); train it again") from None
-    if description.get("model") not in MODELS:
-        found, known = description.get("model", "no model name"), ", ".join(MODELS)
-        raise InputError(f"{path}: holds {found}, expected one of {known}; name a checkpoint of train.py")
-    model = create_model(description["model"], **description["arguments"])
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: weights do not fit {description['model']} ({reason})") from None
+        raise InputError(f"{path}: not a readable checkpoint ({reason}); train it again") from None
+    model, name = _rebuild(path, description), description["model"]
+    own = model.state_dict()
+    for key in sorted(set(own) ^ set(state)):
+        what = "missing" if key in own else "unknown"
+        raise InputError(f"{path}: weights do not fit {name} ({key!r:.80} is {what}); {FOREIGN}")
+    for key, wanted in own.items():
+        found, expected = (f"{tuple(x.shape)} {x.dtype}" for x in (state[key], wanted))
+        if found != expected:
+            raise InputError(f"{path}: {key} is {found}, expected {expected}; {FOREIGN}")
+        if not state[key].isfinite().all():
+            raise InputError(f"{path}: {key} holds values that are not finite; train it again")
+        wanted.copy_(state[key])
     return model.to(device, memory_format=torch.channels_last).eval(), description
+
+
+def _rebuild(path: Path, description: object) -> RestorationModel:
+    """The model that a checkpoint describes, with random weights."""
+    if not isinstance(description, dict) or description.get("model") not in list(MODELS):
+        found = description.get("model") if isinstance(description, dict) else description
+        known = ", ".join(MODELS)
+        raise InputError(f"{path}: holds {found!r:.80}, expected one of {known}; {FOREIGN}")
+    name, arguments = description["model"], description.get("arguments")
+    if not isinstance(arguments, dict) or not all(
+        isinstance(value, int) or (isinstance(value, str) and value.isprintable())
+        for value in arguments.values()
+    ):
+        raise InputError(f"{path}: arguments {arguments!r:.80}, expected a text or number each; {FOREIGN}")
+    try:
+        # "imagenet" would download
+        model = create_model(name, **{**arguments, "encoder_weights": "none"})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if model.arguments != arguments:
+        raise InputError(f"{path}: arguments {arguments!r:.80}, expected {model.arguments}; {FOREIGN}")
+    return model
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -53,17 +83,26 @@ def save_state(path: Path, state: dict) -> None:
     # our own writer, which raises OSError.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with replacing(path) as file:
+    with replacing(path, durable=True) as file:
         file.write(buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict:
-    """Read a training state without executing code; raises `InputError` for a broken file."""
+    """Read a training state without executing code; raises `InputError` for a broken file.
+
+    Only the uncompressed zip that `save_state` writes is read: it cannot grow beyond its own size.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.file_size != entry.compress_size for entry in archive.infolist()):
+                raise zipfile.BadZipFile("compressed, as no state of train.py is")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"holds a {type(state).__name__}, expected a dict")
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: broken training state ({reason}); delete it to begin anew") from None
+    return state
 
 
 def fold_checkpoints(run_dir: Path, fold: int | None) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import tyro
 
 from src.files import InputError
+from src.stopping import Stopped
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
 
     An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
-    traceback; Ctrl-C leaves with 130 as shells expect.
+    traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
     """
     try:
         sys.exit(main() or 0)
@@ -33,8 +34,22 @@ def run_script(main: Callable[[], int | None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "check the path, its permissions and the free space of the disk"
         message = f"{where}{error.strerror or error}; {remedy}"
+    except RuntimeError as error:
+        if not _lost_peer(error):
+            raise
+        message = "another process of this run ended; after its cause is mended, the same command goes on"
+    except Stopped as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        sys.exit(128 + stop.number)
     except KeyboardInterrupt:
         print("\ninterrupted; what was saved or written before is kept", file=sys.stderr)
         sys.exit(130)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _lost_peer(error: RuntimeError) -> bool:
+    """Whether an error says that another process of a distributed run is gone."""
+    # by name, since scripts that need no torch should not wait for its import
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "DistError" in names or "by peer" in str(error)

@@ -3,43 +3,141 @@
 import hashlib
 import json
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from filelock import FileLock, Timeout
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
 
 PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
+PARTIAL = ".partial"  # ends the names of files that are being written
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # by content; PIL would hand others to Ghostscript
+MAX_PIXELS = 178_956_970  # of an image; PIL's own bound for an error, 512 MiB of RGB
+MAX_TEXT = 64 << 20  # bytes of a CSV, JSON or JSONL file; the competition's largest has 2 MB
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.MAX_IMAGE_PIXELS = None  # `open_image` checks MAX_PIXELS: PIL would warn at half of it as well
 
 
 class InputError(Exception):
     """Something the user can mend: the message names the file, what was found and the remedy."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """Decode an image file whole, so that a truncated one is found here and not later.
+def inside(folder: Path, relative: str | Path) -> Path:
+    """`folder / relative`, which may be missing; `folder` itself may be a link.
 
-    Raises `InputError` for a missing, unreadable, truncated or oversized file.
+    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link.
     """
-    path = Path(path)
+    path = Path(folder) / relative
+    root, found = os.path.realpath(folder), os.path.realpath(path)
+    if not Path(found).is_relative_to(root):
+        remedy = "put the file itself there, or name the folder that holds it"
+        raise InputError(f"{path}: leads to {found}, outside of {root}; {remedy}")
+    return path
+
+
+def require_file(path: Path) -> None:
+    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` where there is nothing."""
+    # Opening a pipe would wait for ever, and a device such as /dev/zero never ends.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise InputError(f"{path}: not a regular file; put a file in its place")
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """A UTF-8 text file of at most `MAX_TEXT` bytes, without a byte order mark.
+
+    Raises `InputError`, which ends with `remedy`, for anything else and `FileNotFoundError` where there is
+    no file.
+    """
+    require_file(path)
+    with open(path, "rb") as file:
+        data = file.read(MAX_TEXT + 1)
+    if len(data) > MAX_TEXT:
+        raise InputError(f"{path}: larger than {MAX_TEXT >> 20} MiB; {remedy}")
     try:
-        image = Image.open(path)
-        image.load()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}); {remedy}") from None
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """The object that a JSON file holds; errors as for `read_text`, and `InputError` for other content."""
+    try:
+        found = json.loads(read_text(path, remedy))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, expected an object; {remedy}")
+    return found
+
+
+@contextmanager
+def _decoding(path: Path, formats: Sequence[str]) -> Iterator[None]:
+    """Name the file in whatever PIL raises; only calls of PIL belong inside."""
+    try:
+        yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image; replace it or remove it from the folder") from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; make the image smaller") from None
+        kinds = ", ".join(formats)
+        raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: broken image ({error}); fetch the file again") from None
+    except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: broken image ({reason}); fetch the file again") from None
+
+
+def open_image(
+    path: Path,
+    mode: str | None = None,
+    size: tuple[int, int] | None = None,
+    formats: Sequence[str] = IMAGE_FORMATS,
+    content: BinaryIO | None = None,
+) -> Image.Image:
+    """Decode an image file whole, so that a truncated one is found here and not later.
+
+    Args:
+        mode: expected PIL mode, or None for any.
+        size: expected (width, height) in pixels, or None for any of at most `MAX_PIXELS`.
+        formats: PIL's names of the accepted formats; the content decides, not the name.
+        content: the file's bytes where they do not lie at `path`, which then only names them.
+
+    Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded for
+    another format, mode or size.
+    """
+    with _decoding(path, formats):
+        if content is None:
+            require_file(path)
+        image = Image.open(content or path, formats=formats)
+    if mode is not None and image.mode != mode:
+        raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
+    found, pixels = f"{image.width}x{image.height}", image.width * image.height
+    if size is not None and image.size != size:
+        raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
+    if pixels > MAX_PIXELS:
+        limit = f"{pixels / 1e6:.0f} megapixels, at most {MAX_PIXELS / 1e6:.0f} are read"
+        raise InputError(f"{path}: size is {found}, {limit}; make the image smaller")
+    with _decoding(path, formats):
+        image.load()
     return image
 
 
@@ -52,18 +150,22 @@ def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
 
     Raises `InputError` when the file is unreadable, of another mode or of another size.
     """
-    image = open_image(path)
-    if image.mode != mode:
-        raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
-    if size is not None and image.size != size:
-        found, wanted = (f"{w}x{h}" for w, h in (image.size, size))
-        raise InputError(f"{path}: size is {found}, expected {wanted}; use the original file")
-    return np.asarray(image)
+    return np.asarray(open_image(path, mode, size))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says; EXIF that cannot be read counts as none."""
+    try:
+        orientation = image.getexif().get(ExifTag.Orientation)
+    except Exception:  # PIL raises what its parsing of the tags meets, and viewers show such photos too
+        return image
+    # an orientation may be of any type that EXIF knows, lists and fractions among them
+    return image.transpose(TURNS[orientation]) if orientation in list(TURNS) else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """An 8-bit RGB image from any PIL mode: EXIF rotation applied, 16 bits scaled, alpha on white."""
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
         top = 65535.0 if values.max(initial=0) > 255 else 255.0
@@ -77,25 +179,62 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def list_images(folder: Path) -> list[Path]:
     """Every image file below `folder`, sorted by path; hidden files and folders are left out.
 
-    Raises `InputError` when the folder is missing.
+    Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(p for p in found if not any(s.startswith(".") for s in p.relative_to(folder).parts))
+    images = []
+    for path in folder.rglob("*"):
+        relative, is_image = path.relative_to(folder), path.suffix.lower() in IMAGE_SUFFIXES
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_symlink() and (is_image or path.is_dir()):
+            inside(folder, relative)
+        if is_image:
+            images.append(path)
+    return sorted(images)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file written beside `path`, renamed over it at the end; on any error nothing is left."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Work alone in a folder, made where it is missing, and remove what a killed process left half-written.
+
+    The lock is a hidden file beside the folder and ends with the process, however that ends.
+
+    Raises `InputError` when another process works in the folder.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another process works there; wait for its end, or stop it") from None
+    try:
+        for left in folder.rglob(f".*{PARTIAL}"):
+            left.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
+    """A binary file written beside `path`, renamed over it at the end; on any error nothing is left.
+
+    `durable` waits until the disk has it, so that not even a loss of power leaves an empty file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = None
     try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, beside = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(beside, 0o644)
         os.replace(beside, path)
     except BaseException as error:
@@ -106,9 +245,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, durable: bool = False) -> None:
     """Write a whole file or nothing; see `replacing`."""
-    with replacing(path) as file:
+    with replacing(path, durable) as file:
         file.write(data)
 
 
@@ -129,7 +268,8 @@ def append_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """`write_bytes` for JSON, indented, with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    # ASCII alone: a file name that is not UTF-8 can be escaped, but not encoded
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_png(path: Path, array: np.ndarray) -> None:

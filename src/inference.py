@@ -1,26 +1,28 @@
 """From damaged grey to restored colour: views, folds, files."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import ImageOps
+from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from src.damage import detect
 from src.decode import Style
-from src.files import InputError, open_image, to_rgb, write_json, write_png
+from src.distributed import gather, share
+from src.files import InputError, exclusive, open_image, read_json, to_rgb, upright, write_json, write_png
 from src.models import RestorationModel
 from src.parallel import begun_ahead
 
 THREADS = 2  # that read and write files while photos are restored
 AHEAD = 2  # photos that are read before, and that are written after, the one at hand
 
+Job = tuple[Path, Path]  # photo, PNG to write
 Restore = Callable[[np.ndarray, np.ndarray], np.ndarray]  # gray (H, W), mask (H, W) to RGB (H, W, 3)
 
 
@@ -67,8 +69,7 @@ BASELINES: dict[str, Restore] = {"input": as_it_is, "telea": telea}
 def read_gray(path: Path) -> np.ndarray:
     """Any photo as (H, W) uint8: colour through PIL's luma, 16 bits scaled; raises `InputError`."""
     image = open_image(path)
-    upright = ImageOps.exif_transpose(image) if image.mode == "L" else to_rgb(image).convert("L")
-    return np.asarray(upright)
+    return np.asarray(upright(image) if image.mode == "L" else to_rgb(image).convert("L"))
 
 
 def read_damaged(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -78,19 +79,33 @@ def read_damaged(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def restore_files(
-    restore_one: Restore, jobs: Sequence[tuple[Path, Path]], recipe: dict, manifest: Path
+    restore_one: Restore, jobs: Sequence[Job], recipe: dict, output: Path, fabric: Fabric
 ) -> list[str]:
-    """Restore files, going on where an earlier call stopped; threads read ahead and write behind.
+    """Restore files, going on where an earlier call stopped; the processes share them.
 
     Args:
         jobs: (photo, PNG to write) pairs.
-        recipe: what the results depend on besides the photos. It is kept in the file `manifest` with name,
-            size and time of each photo; a result of another recipe or photo is made anew.
+        recipe: what the results depend on besides the photos, see `unrestored`.
+        output: the folder of the PNGs.
 
     Returns: an error line for each photo that could not be read; the others are restored.
 
-    Raises `InputError` when a PNG to write exists but the manifest does not tell that it is ours.
+    Raises `InputError` as `unrestored` does, and when another program works in the folder.
     """
+    with exclusive(output) if fabric.is_global_zero else nullcontext():
+        waiting = fabric.broadcast(unrestored(jobs, recipe, output) if fabric.is_global_zero else None)
+        return gather(fabric, restore_all(restore_one, share(fabric, waiting), fabric.is_global_zero))
+
+
+def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
+    """Those of `jobs` that an earlier call has not finished.
+
+    `recipe` is kept in a file beside the folder with name, size and time of each photo; a result of another
+    recipe or photo is deleted, to be made anew.
+
+    Raises `InputError` when a PNG to write exists but that file does not tell that it is ours.
+    """
+    manifest = manifest_of(output)
     earlier = _read_manifest(manifest)
     photos = earlier["photos"]
     if earlier["recipe"] != recipe:
@@ -106,12 +121,17 @@ def restore_files(
     waiting = [(source, target) for source, target in jobs if not target.exists()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
+    return waiting
+
+
+def restore_all(restore_one: Restore, jobs: Sequence[Job], shown: bool = True) -> list[str]:
+    """Restore files one after another; threads read ahead and write behind. Returns as `restore_files`."""
     failures, writing = [], deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        reading = begun_ahead(pool, read_damaged, [source for source, _ in waiting], AHEAD)
-        read = zip(waiting, reading, strict=True)
+        reading = begun_ahead(pool, read_damaged, [source for source, _ in jobs], AHEAD)
+        read = zip(jobs, reading, strict=True)
         for (_, target), damaged in tqdm(
-            read, desc="restoring", total=len(waiting), unit="image", dynamic_ncols=True
+            read, "restoring", len(jobs), unit="image", dynamic_ncols=True, disable=not shown
         ):
             try:
                 gray, mask = damaged.result()
@@ -142,8 +162,8 @@ def _identity(photo: Path) -> list | None:
 
 def _read_manifest(manifest: Path) -> dict:
     try:
-        found = json.loads(manifest.read_text())
-    except (FileNotFoundError, ValueError):
-        found = None
-    whole = isinstance(found, dict) and {"recipe", "photos"} <= set(found)
+        found = read_json(manifest, "")
+    except (FileNotFoundError, InputError):
+        found = {}
+    whole = isinstance(found.get("photos"), dict) and "recipe" in found
     return found if whole else {"recipe": None, "photos": {}}

@@ -1,13 +1,21 @@
 """One way to spread work over the cores, with a progress bar."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 import joblib
 from tqdm import tqdm
+
+from src.files import InputError
+
+MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
 
 
 def cores() -> int:
@@ -23,13 +31,37 @@ def one_thread(*_: int) -> None:
 def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """Results of `function` over `items` in their order, computed by one process a core.
 
-    An exception of a worker is raised here. `label` names the progress bar on stderr.
+    The processes end with this one, even if it is killed. `label` names the progress bar on stderr.
+
+    Raises what `function` raises, and `InputError` when a process was ended from outside.
     """
-    chunk = max(1, min(32, len(items) // (8 * cores())))
+    chunk = max(1, min(MAX_CHUNK, len(items) // (8 * cores())))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cores(), mp_context=context, initializer=one_thread) as pool:
-        results = pool.map(function, items, chunksize=chunk)
-        yield from tqdm(results, total=len(items), desc=label, unit="image", dynamic_ncols=True)
+    try:
+        with ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker) as pool:
+            # Ctrl-C reaches all processes, and this one alone answers; those begun now inherit the mask
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            try:
+                results = pool.map(function, items, chunksize=chunk)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            yield from tqdm(
+                results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
+            )
+    except BrokenProcessPool:
+        found = "a process was ended from outside, as happens when memory runs out"
+        raise InputError(f"{label}: {found}; free memory and run the same command again") from None
+
+
+def _begin_worker() -> None:
+    one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker of a killed process would wait for work for ever, and meanwhile write what it had begun.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def begun_ahead(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Future]:

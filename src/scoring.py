@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from src.damage import lost_pixels
-from src.files import InputError, open_image, read_image
+from src.files import InputError, inside, open_image, read_image
 from src.metrics import SSIM_WINDOW, Score, mean_score, score_image
 from src.parallel import parallel_map
 
@@ -51,7 +51,8 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
     """(restored, truth, input) files of the same name for every PNG in `pred`.
 
     Raises `InputError` when a folder is missing, `pred` holds no PNG, a partner is missing, or `gt` holds
-    an image that `pred` lacks, since a mean over some images is not the score.
+    an image that `pred` lacks, since a mean over some images is not the score; and for a link out of a
+    folder.
     """
     for folder in (pred, gt, inputs):
         if not folder.is_dir():
@@ -59,9 +60,9 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
     names = sorted(path.name for path in pred.glob("*.png"))
     if not names:
         raise InputError(f"{pred}: holds no PNG; restore some images first: python infer.py --ensemble")
-    for folder in (gt, inputs):
+    for folder in (pred, gt, inputs):
         for name in names:
-            if not (folder / name).is_file():
+            if not inside(folder, name).is_file():
                 raise InputError(f"{folder / name}: no such file, but {pred / name} is there")
     lacking = sorted({path.name for path in gt.glob("*.png")} - set(names))
     if lacking:

@@ -5,8 +5,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from src.files import InputError
 from src.models import MODELS
 
@@ -15,7 +13,7 @@ DEFAULT_MODEL = next(iter(MODELS))
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where the data is, where results go, and what computes them."""
+    """Where the data is and where results go."""
 
     data_dir: Path = Path("data")
     """The competition folder: train.csv, test.csv, train_input/, train_gt/, test_input/."""
@@ -23,10 +21,6 @@ class RunSettings:
     """Where every run writes; a run is one folder in it."""
     name: str = ""
     """The run's folder below output-dir; the model's name when left out."""
-    device: str = "auto"
-    """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
-    seed: int = 0
-    """Seed of all randomness."""
 
     @property
     def run_dir(self) -> Path:
@@ -37,24 +31,16 @@ class RunSettings:
         return self.output_dir / name
 
 
+@dataclass(frozen=True)
+class ComputeSettings(RunSettings):
+    """What computes a run besides."""
+
+    device: str = "auto"
+    """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    devices: int = 1
+    """Processes that share the work on this machine, a device each; torchrun's number under torchrun."""
+
+
 def as_json(settings: object) -> dict:
     """A settings dataclass as values that JSON can hold."""
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises `InputError` for an unknown or absent device.
-    """
-    if name == "auto":
-        name = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: {reason}; use --device auto or --device cpu") from None
-    return device

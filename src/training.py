@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -17,11 +18,13 @@ from src.batch_metrics import score_images
 from src.checkpoints import LAST, load_state, save_state
 from src.damage import detect, lost_pixels
 from src.datasets.competition import read_input, read_truth
-from src.files import InputError, append_text, write_json, write_png, write_text
+from src.distributed import agree, average, gather, share
+from src.files import InputError, append_text, read_json, read_text, write_json, write_png, write_text
 from src.inference import restore
 from src.metrics import Score, mean_score
 from src.models import RestorationModel
 from src.models.base import Batch
+from src.stopping import StopSignals
 
 WARMUP = 0.03  # share of the run in which the learning rate rises
 LOG_EVERY = 20  # steps between lines of metrics.jsonl
@@ -36,10 +39,11 @@ def begin_run(folder: Path, config: dict, changeable: set[str]) -> None:
     """
     path = folder / "config.json"
     if (folder / LAST).exists():
+        remedy = f"delete {folder} to begin anew"
         try:
-            earlier = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            raise InputError(f"{path}: missing or broken; delete {folder} to begin anew") from None
+            earlier = read_json(path, remedy)
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; {remedy}") from None
         differing = [k for k in config if k not in changeable and config[k] != earlier.get(k)]
         if differing:
             found = ", ".join(f"{k} was {earlier.get(k)} and is {config[k]}" for k in differing)
@@ -59,9 +63,8 @@ class TrainingState:
         self.best = -math.inf  # best validation score
         self.spent = 0.0  # wall-clock seconds of the run at the last save
 
-    def save(self, path: Path, spent: float) -> None:
+    def save(self, path: Path) -> None:
         """Write everything that a resumed run needs."""
-        self.spent = spent
         numbers = {key: getattr(self, key) for key in ("step", "validated", "best", "spent")}
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         weights = {"model": self.model.state_dict(), "ema": self.ema.module.state_dict()}
@@ -71,6 +74,7 @@ class TrainingState:
         """Take up what `save` wrote; raises `InputError` when the file is broken or of another model."""
         state = load_state(path)
         try:
+            self._check_optimizers(state["optimizers"])
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
             for name, optimizer in self.optimizers.items():
@@ -78,9 +82,18 @@ class TrainingState:
             torch.set_rng_state(state["rng"])
             for key in ("step", "validated", "best", "spent"):
                 setattr(self, key, state[key])
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: of another model ({reason}); delete it to begin anew") from None
+
+    def _check_optimizers(self, states: dict) -> None:
+        """Raise `ValueError` for moments of other shapes than the weights', which torch does not notice."""
+        for name, optimizer in self.optimizers.items():
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for index, moments in states[name]["state"].items():
+                for key, value in moments.items():
+                    if value.shape not in (parameters[index].shape, torch.Size()):
+                        raise ValueError(f"{key} {index} of {name} is {tuple(value.shape)}")
 
 
 class Budget:
@@ -102,37 +115,40 @@ class Budget:
         self._start = time.monotonic() - spent
 
     def spent(self) -> float:
-        """Seconds since the run began, over all its sessions."""
+        """Seconds since the run began, over all its sessions, by this process' clock."""
         return time.monotonic() - self._start
 
-    def reserve_validation(self, model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> None:
-        """Keep the time that a validation of `pairs` takes, judged by its first two images.
+    def reserve_validation(
+        self, model: RestorationModel, pairs: Sequence[tuple[Path, Path]], fabric: Fabric
+    ) -> None:
+        """Keep the time that a validation of `pairs` takes, judged by two images a process.
 
         Raises `InputError` when nothing would be left for training.
         """
-        validate(model, pairs[:1])
+        few = pairs[: 2 * fabric.world_size]
+        validate(model, few[: fabric.world_size], fabric)
         start = time.monotonic()
-        validate(model, pairs[:2])
-        self.reserve = (time.monotonic() - start) / len(pairs[:2]) * len(pairs)
+        validate(model, few, fabric)
+        (self.reserve,) = agree(fabric, (time.monotonic() - start) / len(few) * len(pairs))
         if self.reserve >= self.seconds:
             found = f"validation alone takes {self.reserve / 60:.2g}"
             raise InputError(
                 f"--max-minutes {self.seconds / 60:g}: {found}; raise it or lower --val-images"
             )
 
-    def mark_passed(self) -> bool:
-        """Whether a minute of `validate_at` has passed since the last call."""
-        waiting = [mark for mark in self._marks if mark > self.spent()]
+    def mark_passed(self, spent: float) -> bool:
+        """Whether a minute of `validate_at` lies between the last call's `spent` seconds and this one's."""
+        waiting = [mark for mark in self._marks if mark > spent]
         passed, self._marks = len(waiting) < len(self._marks), waiting
         return passed
 
-    def done(self, step: int) -> float:
-        """Share of the run that is done, 0 to 1; training ends at 1."""
+    def done(self, step: int, spent: float) -> float:
+        """Share of the run that is done after `step` steps and `spent` seconds, 0 to 1; it ends at 1."""
         shares = [0.0]
         if self.steps is not None:
             shares.append(step / self.steps)
         if self.seconds is not None:
-            shares.append(self.spent() / max(1e-9, self.seconds - self.reserve))
+            shares.append(spent / max(1e-9, self.seconds - self.reserve))
         return min(1.0, max(shares))
 
 
@@ -141,43 +157,52 @@ def learning_rate(peak: float, done: float) -> float:
     return peak * min(1.0, done / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def validate(model: RestorationModel, pairs: Sequence[tuple[Path, Path]]) -> tuple[Score, list[np.ndarray]]:
-    """The competition's score over (input, truth) files, and pictures of the first four.
+def validate(
+    model: RestorationModel,
+    pairs: Sequence[tuple[Path, Path]],
+    fabric: Fabric,
+    stop: StopSignals | None = None,
+) -> tuple[Score, list[np.ndarray]] | None:
+    """The competition's score over (input, truth) files, and pictures of the first four; None when stopped.
 
     The damage is the one that lies in the input files, so it is the same in every run; the view is the
     plain one, as in `infer.py --tta 1`.
-    A picture is (512, 1536, 3) uint8: input, result and truth side by side.
+    A picture is (512, 1536, 3) uint8: input, result and truth side by side. The processes share the files;
+    each returns the whole.
     """
-    device = next(model.parameters()).device
     scores, pictures, waiting = [], [], []
-    for source, target in tqdm(pairs, desc="validating", unit="image", leave=False, dynamic_ncols=True):
+    shared = share(fabric, list(enumerate(pairs)))
+    for index, (source, target) in tqdm(
+        shared,
+        "validating",
+        unit="image",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not fabric.is_global_zero,
+    ):
         gray, true = read_input(source), read_truth(target)
         pred = restore([model], gray, detect(gray))
         waiting.append((true, pred, lost_pixels(gray, true)))
         if len(waiting) == SCORED:
-            scores += score_images(waiting, device)
+            scores += score_images(waiting, fabric.device)
             waiting.clear()
-        if len(pictures) < PICTURES:
+        if index < PICTURES:
             pictures.append(np.hstack([np.repeat(gray[..., None], 3, axis=2), pred, true]))
+        if stop and stop.number:
+            break
     if waiting:
-        scores += score_images(waiting, device)
-    return mean_score(scores), pictures
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context of the forward passes: bfloat16 for "bf16", or for "auto" on a GPU that has it."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = precision == "bf16" or (precision == "auto" and supported)
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+        scores += score_images(waiting, fabric.device)
+    scores, pictures = gather(fabric, scores), gather(fabric, pictures)
+    return (mean_score(scores), pictures) if len(scores) == len(pairs) else None
 
 
 def forward_passes(
-    model: RestorationModel, batch: Batch, precision: torch.autocast
+    model: RestorationModel, batch: Batch, fabric: Fabric
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """`model.losses(batch)` with the forward passes under `precision`; backward, in between, is not."""
+    """`model.losses(batch)` with the forward passes autocast; backward, in between, is not."""
     losses = model.losses(batch)
     while True:
-        with precision:
+        with fabric.autocast():
             found = next(losses, None)
         if found is None:
             return
@@ -190,45 +215,53 @@ def training_step(
     loss_weights: dict[str, float],
     clip_norm: float,
     lr: float,
-    precision: torch.autocast,
+    fabric: Fabric,
 ) -> dict[str, Tensor]:
-    """One optimizer step of each network on a batch of uint8 tensors; returns the unweighted loss terms."""
-    device = next(state.model.parameters()).device
-    batch = {key: value.to(device, non_blocking=True).float() / 255 for key, value in batch.items()}
+    """One optimizer step of each network; returns the unweighted loss terms.
+
+    `batch` holds uint8 tensors, of each process its own share. Gradients are averaged over the processes,
+    and what batch normalization remembers as well, so that all keep the same weights.
+    """
+    batch = {key: value.to(fabric.device, non_blocking=True).float() / 255 for key, value in batch.items()}
     found = {}
-    for name, terms in forward_passes(state.model, batch, precision):
+    for name, terms in forward_passes(state.model, batch, fabric):
         optimizer = state.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad()
         sum(loss_weights[key] * term for key, term in terms.items()).backward()
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        average(fabric, [p.grad for p in parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
         found |= terms
+    average(fabric, [buffer for buffer in state.model.buffers() if buffer.is_floating_point()])
     state.step += 1
     state.ema.update(state.model, step=state.step)
     return found
 
 
-def progress_bar(label: str, done: float) -> tqdm:
+def progress_bar(label: str, done: float, shown: bool) -> tqdm:
     """A bar in per cent of the run, with the time left."""
     style = "{desc}: {percentage:5.1f}%|{bar}| {elapsed} < {remaining}{postfix}"
-    return tqdm(desc=label, total=100.0, initial=100 * done, bar_format=style, dynamic_ncols=True)
+    return tqdm(
+        desc=label, total=100.0, initial=100 * done, bar_format=style, dynamic_ncols=True, disable=not shown
+    )
 
 
 class Records:
-    """`metrics.jsonl`, TensorBoard curves and validation pictures of one fold.
+    """`metrics.jsonl`, TensorBoard curves and validation pictures of a fold, which the first process writes.
 
     Lines beyond `step` are dropped: an interrupted session wrote them after its last checkpoint.
     """
 
-    def __init__(self, folder: Path, step: int):
-        self.folder = folder
+    def __init__(self, folder: Path, step: int, fabric: Fabric):
+        self.folder, self.fabric = folder, fabric
         self.path = folder / "metrics.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
-        self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        if fabric.is_global_zero:
+            lines = read_text(self.path, f"delete {folder}").splitlines() if self.path.exists() else []
+            write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+            self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._sums: dict[str, Tensor] = {}
         self._flushed, self._since = step, time.monotonic()
         self._waited = 0.0
@@ -252,6 +285,8 @@ class Records:
         Raises `InputError` when a loss is not finite.
         """
         steps, now = step - self._flushed, time.monotonic()
+        if self._sums:
+            average(self.fabric, list(self._sums.values()))
         losses = {f"loss/{key}": float(value) / steps for key, value in self._sums.items()}
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
@@ -265,6 +300,8 @@ class Records:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one line to `metrics.jsonl` and one point to each curve."""
+        if not self.fabric.is_global_zero:
+            return
         append_text(self.path, json.dumps({"step": step, **values}) + "\n")
         for key, value in values.items():
             self.writer.add_scalar(key, value, step)
@@ -272,6 +309,8 @@ class Records:
 
     def show(self, step: int, pictures: Sequence[np.ndarray]) -> None:
         """Write validation pictures as one PNG of the step, and to TensorBoard."""
+        if not self.fabric.is_global_zero:
+            return
         picture = np.vstack(pictures)
         write_png(self.folder / "validation" / f"step{step:07d}.png", picture)
         self.writer.add_image("input, result, truth", picture, step, dataformats="HWC")

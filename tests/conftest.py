@@ -2,13 +2,20 @@
 
 import importlib
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from skimage import data
 
+from src.checkpoints import save_model
 from src.command_line import run_script
 from src.datasets.build import build, sample_photos
+from src.models import create_model
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +25,56 @@ def sample_folder(tmp_path_factory) -> Path:
     photos = sample_photos()
     build(photos, photos[0].parent, folder, crops_per_photo=3, test_photos=0.1, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Four colour photographs, a grey one and a broken one; tests must not change them."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sample_photos():
+        if path.stem in ("astronaut", "chelsea", "coffee", "rocket"):
+            shutil.copy(path, folder)
+    Image.fromarray(data.camera()).save(folder / "grey.png")
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_folder(photos, tmp_path_factory) -> Path:
+    """Folder built from `photos` with 3 crops each, 9 pairs and 3 test images; tests must not change it."""
+    folder = tmp_path_factory.mktemp("small") / "data"
+    build(sorted(photos.iterdir()), photos, folder, crops_per_photo=3, test_photos=0.3, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_run(tmp_path_factory) -> Path:
+    """Output folder with the run `random`: one fold of a restorer of random weights."""
+    outputs = tmp_path_factory.mktemp("random")
+    torch.manual_seed(0)
+    model = create_model("restorer", color_size=64)
+    save_model(outputs / "random" / "fold0" / "best.safetensors", model, "restorer", {"fold": 0})
+    return outputs
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory) -> Iterator[Callable[[int], Path]]:
+    """`small_disk(size)` is a folder on a disk of `size` bytes; skips where mounting is not permitted."""
+    mounted = []
+
+    def mount(size: int) -> Path:
+        folder = tmp_path_factory.mktemp("disk")
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        done = shutil.which("mount") and subprocess.run(command, capture_output=True, text=True)
+        if not done or done.returncode:
+            reason = done.stderr.strip() if done else "no mount command"
+            pytest.skip(f"a small disk cannot be mounted here: {reason}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture

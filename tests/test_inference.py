@@ -9,6 +9,7 @@ from PIL import Image
 from skimage import data
 
 from src.damage import detect, synthesize
+from src.distributed import launch
 from src.inference import AHEAD, restore_files, telea
 from src.parallel import begun_ahead
 
@@ -33,7 +34,7 @@ def test_every_photo_gets_its_own_result(tmp_path):
         seen.append(threading.current_thread())
         return telea(gray, mask)
 
-    failures = restore_files(restore_one, jobs, {}, tmp_path / "manifest.json")
+    failures = restore_files(restore_one, jobs, {}, tmp_path / "out", launch("cpu"))
     assert len(failures) == 1 and "2.png" in failures[0]
     assert set(seen) == {threading.main_thread()}
     for number, (source, target) in enumerate(jobs):
@@ -50,7 +51,7 @@ def test_a_failed_write_ends_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("src.inference.write_png", full)
     with pytest.raises(OSError, match="No space left"):
-        restore_files(telea, damaged_photos(tmp_path, 5), {}, tmp_path / "manifest.json")
+        restore_files(telea, damaged_photos(tmp_path, 5), {}, tmp_path / "out", launch("cpu"))
 
 
 def test_photos_are_not_all_read_at_once():

@@ -212,10 +212,10 @@ def test_broken_checkpoints_are_refused(tmp_path):
     with pytest.raises(InputError, match="not a readable checkpoint"):
         load_model(path, CPU)
     save_model(path, create_model("full_pipeline", **SMALL), "gan", {})
-    with pytest.raises(InputError, match="weights do not fit gan"):
+    with pytest.raises(InputError, match=r"arguments .*lite0.*, expected {}"):
         load_model(path, CPU)
     save_model(path, create_model("full_pipeline", **SMALL), "another", {})
-    with pytest.raises(InputError, match="another, expected one of restorer"):
+    with pytest.raises(InputError, match="'another', expected one of restorer"):
         load_model(path, CPU)
 
 

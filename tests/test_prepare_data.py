@@ -52,7 +52,7 @@ def test_same_seed_same_bytes(tmp_path):
         build(photos, photos[0].parent, tmp_path / name, 2, 0.3, seed)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     same = filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)
-    assert len(files) == 15 and len(same[0]) == 15
+    assert len(files) == 16 and len(same[0]) == 16
     assert len(filecmp.cmpfiles(tmp_path / "a", tmp_path / "c", files, shallow=False)[1]) > 5
 
 
@@ -113,7 +113,8 @@ def test_build_refuses(data_dir, tmp_path, script):
     empty.mkdir()
     new = tmp_path / "new"
     for arguments, message in (
-        (("--sample", "--data-dir", data_dir), "not empty"),
+        (("--sample", "--data-dir", data_dir), "crops_per_photo was 3 and is 4"),
+        (("--sample", "--data-dir", tmp_path), "not empty"),
         (("--photos", tmp_path / "none", "--data-dir", new), "no such folder"),
         (("--photos", empty, "--data-dir", new), "no image file found"),
         (("--data-dir", new), "either --photos DIR or --sample"),

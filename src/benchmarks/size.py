@@ -16,7 +16,7 @@ from src.benchmarks.inference import untrained
 from src.benchmarks.machine import describe_machine, median_seconds
 from src.damage import synthesize
 from src.files import InputError, write_png
-from src.inference import restore, restore_files
+from src.inference import restore, restore_all
 from src.models import RestorationModel
 from src.parallel import cores
 
@@ -40,7 +40,7 @@ def size_work(models: list[RestorationModel], megapixels: float, folder: Path) -
 
     def work() -> None:
         target.unlink(missing_ok=True)
-        if restore_files(partial(restore, models), [(source, target)], {}, folder / "manifest.json"):
+        if restore_all(partial(restore, models), [(source, target)], shown=False):
             raise InputError(f"{source}: not restored; make room in {folder}")
 
     return work

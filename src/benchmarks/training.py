@@ -12,10 +12,11 @@ from src.benchmarks.machine import RUNS, describe_machine
 from src.datasets.competition import read_train, read_truth
 from src.datasets.pack import Pack, ReadTruth, truth_reader
 from src.datasets.training import training_batches
+from src.distributed import launch
 from src.models import create_model, model_class
 from src.models.base import Batch
 from src.parallel import cores
-from src.training import TrainingState, autocast, training_step
+from src.training import TrainingState, training_step
 
 BATCH_SIZE = 8  # train.py's default
 
@@ -49,13 +50,13 @@ def step_seconds(
     torch.manual_seed(0)
     model = create_model(name, **arguments)
     state = TrainingState(model, lr=1e-4, weight_decay=0.01, ema_decay=0.998)
-    precision = autocast(torch.device("cpu"), "fp32")
+    fabric = launch("cpu")
     times, waits = [], []
     for _ in range(steps + 1):  # the first is not counted
         start = time.perf_counter()
         batch = next(batches)
         waits.append(time.perf_counter() - start)
-        training_step(state, batch, model.loss_weights, 1.0, 1e-4, precision)
+        training_step(state, batch, model.loss_weights, 1.0, 1e-4, fabric)
         times.append(time.perf_counter() - start)
     alone = np.subtract(times, waits)[1:]
     return float(np.median(alone)), float(sum(waits[1:]) / sum(times[1:]))

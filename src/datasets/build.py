@@ -1,5 +1,6 @@
 """Make a folder of exactly the competition's shape from any folder of colour photos."""
 
+import json
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,20 @@ from skimage import data as skimage_data
 
 from src.damage import synthesize
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
-from src.files import InputError, list_images, open_image, to_rgb, write_png, write_text
+from src.files import (
+    InputError,
+    append_text,
+    exclusive,
+    list_images,
+    open_image,
+    read_text,
+    to_rgb,
+    write_png,
+    write_text,
+)
 from src.parallel import parallel_map
 
+RECORD = ".build.jsonl"  # in the folder: what it is built from, then each photo's inspection
 SIDE = SIZE[0]
 SHORT_SIDE = (640, 1024)  # wanted short side in pixels; at least 512, so that crops of it can differ
 MAX_ENLARGEMENT = 2.0
@@ -48,6 +60,11 @@ class Crop:
     name: str  # TRAIN_00000 or TEST_000
     left: int
     top: int
+
+    def files(self, data_dir: Path) -> tuple[Path, Path]:
+        """Its truth and its damaged input in a competition folder."""
+        part = self.name.split("_")[0].lower()
+        return data_dir / f"{part}_gt" / f"{self.name}.png", data_dir / f"{part}_input" / f"{self.name}.png"
 
 
 def sample_photos() -> list[Path]:
@@ -96,22 +113,28 @@ def place_crops(photo: Photo, count: int, seed: int) -> list[tuple[int, int]]:
 
 
 def write_crops(job: tuple[Photo, list[Crop]], data_dir: Path, seed: int) -> None:
-    """Write truth and damaged input of every crop of one photo; damage is seeded by the file's name."""
+    """Write truth and damaged input of every crop of one photo, those that exist excepted.
+
+    The damage is seeded by the file's name.
+    """
     photo, crops = job
     image = to_rgb(open_image(photo.path)).resize(photo.size, Image.Resampling.LANCZOS)
     for crop in crops:
-        part = crop.name.split("_")[0].lower()
         box = (crop.left, crop.top, crop.left + SIDE, crop.top + SIDE)
         rgb = np.asarray(image.crop(box))
         gray, _ = synthesize(rgb, np.random.default_rng([seed, zlib.crc32(crop.name.encode())]))
-        write_png(data_dir / f"{part}_gt" / f"{crop.name}.png", rgb)
-        write_png(data_dir / f"{part}_input" / f"{crop.name}.png", gray)
+        for path, array in zip(crop.files(data_dir), (rgb, gray), strict=True):
+            if not path.exists():
+                write_png(path, array)
 
 
 def build(
     photos: list[Path], root: Path, data_dir: Path, crops_per_photo: int, test_photos: float, seed: int
 ) -> tuple[pd.DataFrame, list[str]]:
     """Write a competition folder; test photos share no photo with training.
+
+    An interrupted call is taken up where it stopped, and a finished folder is left as it is. The hidden
+    `RECORD` tells what the folder is built from; it stays, since by it the same call is known from another.
 
     Args:
         photos: image files below `root`.
@@ -123,18 +146,28 @@ def build(
         The table written to `crops.csv` (one row a crop: name, photo, left, top, width, height of the
         resized photo), and the reason for each photo that was skipped.
 
-    Raises `InputError` when the folder is not empty or too few photos are usable.
+    Raises `InputError` when too few photos are usable, when the folder holds anything else than what the
+    same call began, a photo was added, removed or changed since, or another process works in the folder.
     """
-    if data_dir.is_dir() and any(data_dir.iterdir()):
-        raise InputError(f"{data_dir}: not empty; name a new folder, or remove what an earlier build left")
     if crops_per_photo < 1 or not 0 < test_photos < 1:
         raise InputError("--crops-per-photo must be at least 1 and --test-photos between 0 and 1")
     if seed < 0:
         raise InputError(f"--seed {seed}: must be 0 or more")
-    found = list(parallel_map(partial(inspect, root=root), photos, "reading photos"))
+    settings = {"crops_per_photo": crops_per_photo, "test_photos": test_photos, "seed": seed}
+    with exclusive(data_dir):
+        return _build(photos, root, data_dir, settings)
+
+
+def _build(
+    photos: list[Path], root: Path, data_dir: Path, settings: dict
+) -> tuple[pd.DataFrame, list[str]]:
+    crops_per_photo, test_photos, seed = settings.values()
+    identities = _identities(photos, root)
+    found = _inspected(photos, root, data_dir, {**settings, "photos": identities})
     usable = [photo for photo in found if isinstance(photo, Photo)]
     skipped = [reason for reason in found if isinstance(reason, str)]
     if len(usable) < 2:
+        (data_dir / RECORD).unlink()  # the folder is empty again, and other photos may be tried
         reasons = "; ".join(skipped[:3]) or "no image file found"
         raise InputError(f"{root}: {len(usable)} usable colour photos, at least 2 needed ({reasons})")
     usable = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
@@ -149,23 +182,102 @@ def build(
                 rows.append((crops[-1].name, photo.name, left, top, *photo.size))
                 number += 1
             jobs.append((photo, crops))
-    for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), jobs, "writing crops"):
+    waiting = [
+        job for job in jobs if not all(path.exists() for crop in job[1] for path in crop.files(data_dir))
+    ]
+    for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"):
         pass
+    if _identities(photos, root) != identities:
+        raise InputError(f"{root}: a photo changed meanwhile; remove {data_dir} and build again")
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos were cropped before")
     table = pd.DataFrame(rows, columns=["name", "photo", "left", "top", "width", "height"])
-    write_text(data_dir / "crops.csv", table.to_csv(index=False))
+    tables = {"crops.csv": table}
     for part, columns in (("test", TEST_COLUMNS), ("train", TRAIN_COLUMNS)):
         names = table["name"][table["name"].str.startswith(part.upper())]
         folders = [column.split("_")[0] for column in columns]
-        paths = pd.DataFrame(
+        tables[f"{part}.csv"] = pd.DataFrame(
             {c: f"./{part}_{f}/" + names + ".png" for c, f in zip(columns, folders, strict=True)}
         )
-        write_text(data_dir / f"{part}.csv", paths.to_csv(index=False))
+    unwritten = [name for name in tables if not (data_dir / name).exists()]
+    if not waiting and not unwritten:
+        print(f"{data_dir}: finished before and left as it is")
+    for name in unwritten:
+        write_text(data_dir / name, tables[name].to_csv(index=False))
     return table, skipped
 
 
-def photos_below(folder: Path) -> list[Path]:
-    """Image files of a photo folder; raises `InputError` when there is none."""
+def _identities(photos: list[Path], root: Path) -> dict[str, list[int] | None]:
+    """Size in bytes and time (ns) of each photo by its name; None for one that cannot be looked at."""
+    identities = {}
+    for path in photos:
+        try:
+            facts = path.stat()
+            identity = [facts.st_size, facts.st_mtime_ns]
+        except OSError:
+            identity = None  # reading it will tell why
+        identities[path.relative_to(root).as_posix()] = identity
+    return identities
+
+
+def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> list[Photo | str]:
+    """`inspect` of every photo, taken up where the folder's record ends; errors as for `build`."""
+    record, done = data_dir / RECORD, []
+    names = list(recipe["photos"])
+    if record.exists():
+        begun, *lines = read_text(record, f"remove {data_dir} and build again").split("\n")
+        _compare(data_dir, begun, recipe)
+        for path, name, line in zip(photos, names, lines, strict=False):
+            try:
+                found = json.loads(line)
+            except ValueError:
+                break  # an interruption cut it off
+            done.append(found if isinstance(found, str) else Photo(path, name, tuple(found)))
+    elif any(data_dir.iterdir()):
+        raise InputError(f"{data_dir}: not empty; name a new folder, or remove what an earlier build left")
+    if len(done) == len(photos):
+        return done
+    write_text(record, "".join(map(_line, [recipe, *done])))
+    for result in parallel_map(partial(inspect, root=root), photos[len(done) :], "reading photos"):
+        append_text(record, _line(result))
+        done.append(result)
+    return done
+
+
+def _line(value: dict | Photo | str) -> str:
+    return json.dumps(value.size if isinstance(value, Photo) else value) + "\n"
+
+
+def _compare(data_dir: Path, line: str, recipe: dict) -> None:
+    """Raise `InputError` unless the record's first line holds the recipe."""
+    remedy = "repeat the settings, name a new folder, or remove this one to build it again"
+    try:
+        begun = json.loads(line)
+        earlier, photos = dict(begun.pop("photos")), recipe["photos"]
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        raise InputError(f"{data_dir / RECORD}: broken; remove {data_dir} and build again") from None
+    other = [
+        f"{key} was {begun.get(key)} and is {value}"
+        for key, value in recipe.items()
+        if key != "photos" and begun.get(key) != value
+    ]
+    for name in sorted(earlier.keys() | photos.keys()):
+        if earlier.get(name, "none") != photos.get(name, "none"):
+            other.append(f"{name} was added, removed or changed")
+    if other:
+        raise InputError(
+            f"{data_dir}: begun with other settings or photos ({'; '.join(other[:3])}); {remedy}"
+        )
+
+
+def photos_below(folder: Path, data_dir: Path | None = None) -> list[Path]:
+    """Image files of a photo folder, without those that a build wrote into `data_dir` inside of it.
+
+    Raises `InputError` when there is none.
+    """
     photos = list_images(folder)
+    if data_dir and data_dir.absolute() != folder.absolute():
+        photos = [path for path in photos if not path.absolute().is_relative_to(data_dir.absolute())]
     if not photos:
         raise InputError(f"{folder}: no image file found; name a folder of JPEG, PNG or WebP photos")
     return photos

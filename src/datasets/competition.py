@@ -1,15 +1,19 @@
 """The competition folder: where its files lie and how its tables are read."""
 
+import os
+import re
+from io import StringIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from src.files import InputError, read_image
+from src.files import InputError, inside, read_image, read_text
 
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
 TEST_COLUMNS = ["input_image_path"]
+CONTROL = r"[\0-\x1f\x7f-\x9f]"  # characters that no system call takes or that steer a terminal
 
 
 def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
@@ -18,40 +22,45 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
     Windows line ends, a byte order mark and backslashes are accepted.
 
     Raises `InputError` for a missing folder, file or column, an empty table, an empty, repeated or
-    absolute path, or one that leaves the folder.
+    absolute path, or one that leaves the folder, be it by a symbolic link.
     """
     data_dir = Path(data_dir)
-    path = data_dir / name
+    path, remedy = inside(data_dir, name), "use the competition's own file"
     if not data_dir.is_dir():
         raise InputError(
             f"{data_dir}: no such folder; name the competition folder with --data-dir, "
             "or make one: python prepare_data.py build --sample --data-dir data"
         )
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+        table = pd.read_csv(StringIO(read_text(path, remedy)), dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {data_dir} is not a competition folder") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error}); use the competition's own file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        found = ", ".join(table.columns)
-        raise InputError(f"{path}: no column {', '.join(missing)} (found: {found}); use the original file")
+        found = list(table.columns)
+        raise InputError(f"{path}: no column {', '.join(missing)} (found: {found!r:.200}); {remedy}")
     if table.empty:
-        raise InputError(f"{path}: no rows; use the competition's own file")
+        raise InputError(f"{path}: no rows; {remedy}")
     table = table[columns].copy()
     for column in columns:
         table[column] = [_relative(path, line, value) for line, value in enumerate(table[column], start=2)]
         repeated = table[column][table[column].duplicated()]
         if len(repeated):
             raise InputError(f"{path}: {repeated.iloc[0]} is listed twice in {column}; remove one row")
+        # A path whose folder lies inside and which is no link lies inside: a quarter of the time.
+        links = {value for value in table[column] if os.path.islink(data_dir / value)}
+        for value in links | {os.path.dirname(value) for value in table[column]}:
+            inside(data_dir, value)
     return table
 
 
 def _relative(path: Path, line: int, value: str) -> str:
     plain = PurePosixPath(value.strip().replace("\\", "/"))
-    if not plain.name:
-        raise InputError(f"{path}, line {line}: empty path; name a file such as ./train_input/X.png")
+    if not plain.name or re.search(CONTROL, value):
+        found = f"control characters in {value!r}" if plain.name else "empty path"
+        raise InputError(f"{path}, line {line}: {found}; name a file such as ./train_input/X.png")
     if plain.is_absolute() or ".." in plain.parts or ":" in plain.parts[0]:
         raise InputError(
             f"{path}, line {line}: {value} points outside the data folder; "

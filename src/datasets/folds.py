@@ -1,6 +1,7 @@
 """Folds for validation: crops of one photo never lie on both sides of a split."""
 
 import hashlib
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from src.datasets.competition import TRAIN_COLUMNS, read_train
 from src.datasets.scenes import find_scenes
-from src.files import InputError, write_text
+from src.files import InputError, inside, read_text, write_text
 
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
 
@@ -52,7 +53,7 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
     broken, lists other files than `train.csv`, splits a scene or holds another number of folds.
     """
-    path = Path(data_dir) / "folds.csv"
+    path = inside(data_dir, "folds.csv")
     train = read_train(data_dir)
     if path.exists():
         return _read_folds(path, train, folds)
@@ -65,9 +66,10 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     remedy = "delete it to split anew"
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error}); {remedy}") from None
+        text = StringIO(read_text(path, remedy))
+        table = pd.read_csv(text, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; {remedy}")

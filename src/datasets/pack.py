@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from src.datasets.competition import SIZE, read_train, read_truth
-from src.files import InputError, append_text, file_hash, write_text
+from src.files import InputError, append_text, exclusive, file_hash, inside, read_text, write_text
 from src.parallel import parallel_map
 
 PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
 PART = ".part"
+IMAGE_BYTES = SIZE[0] * SIZE[1] * 3
 REMEDY = "run prepare_data.py pack again, or delete it to train from the PNG files"
 
 ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
@@ -26,22 +27,32 @@ def pack(data_dir: Path) -> int:
     An interrupted call is taken up where it stopped, and a pack that is up to date is left as it is. Both
     files have their names only when they are whole. Returns the number of images.
 
-    Raises `InputError` for an unusable folder or image, or too small a disk.
+    Raises `InputError` for an unusable folder or image, too small a disk, or when another process works in
+    the folder.
     """
     data_dir = Path(data_dir)
     names = list(read_train(data_dir)["gt_image_path"])
+    with exclusive(data_dir):
+        _pack(data_dir, names)
+    return len(names)
+
+
+def _pack(data_dir: Path, names: list[str]) -> None:
+    data, index = data_dir / (PACK + PART), data_dir / (INDEX + PART)
+    if (data_dir / INDEX).exists() and data.exists():
+        data.rename(data_dir / PACK)  # a kill between the two last renames of an earlier call
     try:
         Pack(data_dir)
-        return len(names)
+        return
     except InputError:
+        (data_dir / INDEX).unlink(missing_ok=True)
         (data_dir / PACK).unlink(missing_ok=True)
-    data, index = data_dir / (PACK + PART), data_dir / (INDEX + PART)
     done = _read_index(index) if index.exists() and _fits(data, len(names)) else []
     if [name for name, *_ in done] != names[: len(done)]:
         done = []
     if not done:
         data.unlink(missing_ok=True)
-        free, size = shutil.disk_usage(data_dir).free, len(names) * SIZE[0] * SIZE[1] * 3
+        free, size = shutil.disk_usage(data_dir).free, len(names) * IMAGE_BYTES
         if free < size:
             found = f"{free / 1e9:.1f} GB free, the pack needs {size / 1e9:.1f}"
             raise InputError(f"{data_dir / PACK}: {found}; make room, or train from the PNG files")
@@ -52,25 +63,32 @@ def pack(data_dir: Path) -> int:
         append_text(index, f"{json.dumps(line)}\n")
     index.rename(data_dir / INDEX)
     data.rename(data_dir / PACK)
-    return len(names)
 
 
 def _pack_one(data_dir: Path, data: Path, job: tuple[int, str]) -> Line:
     """Decode one truth into its row; returns its line of the index."""
     row, name = job
     path = data_dir / name
-    np.load(data, mmap_mode="r+")[row] = read_truth(path)
+    pixels = read_truth(path)
+    try:
+        # written, not mapped: on a full disk a map ends the process, without an error that could be told
+        with open(data, "r+b") as file:
+            file.seek(np.load(data, mmap_mode="r").offset + row * IMAGE_BYTES)
+            file.write(pixels.tobytes())
+    except OSError as error:
+        error.filename = str(data)
+        raise
     facts = path.stat()
     return name, facts.st_size, facts.st_mtime_ns, file_hash(path)
 
 
 def _read_index(path: Path) -> list[Line]:
-    """The lines of an index up to the first that an interruption cut off."""
+    """The lines of an index up to the first that an interruption cut off; errors as for `read_text`."""
     lines = []
-    for text in path.read_text().splitlines():
+    for text in read_text(path, REMEDY).splitlines():
         try:
             name, size, time, sha256 = json.loads(text)
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             break
         lines.append((name, size, time, sha256))
     return lines
@@ -79,8 +97,8 @@ def _read_index(path: Path) -> list[Line]:
 def _fits(data: Path, count: int) -> bool:
     """Whether a file holds `count` images."""
     try:
-        found = np.load(data, mmap_mode="r")
-    except (OSError, ValueError):
+        found = np.lib.format.open_memmap(data, mode="r")  # np.load would open a zip as well
+    except Exception:  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
         return False
     return found.shape == (count, *SIZE[::-1], 3) and found.dtype == np.uint8
 
@@ -94,11 +112,10 @@ class Pack:
 
     def __init__(self, data_dir: Path):
         data_dir = Path(data_dir)
-        self.path = data_dir / PACK
-        index = data_dir / INDEX
+        self.path, index = inside(data_dir, PACK), inside(data_dir, INDEX)
         try:
             lines = _read_index(index)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise InputError(f"{index}: unreadable ({error}); {REMEDY}") from None
         if [name for name, *_ in lines] != list(read_train(data_dir)["gt_image_path"]):
             raise InputError(f"{index}: lists other files than train.csv; {REMEDY}")
@@ -117,7 +134,7 @@ class Pack:
     @cached_property
     def images(self) -> np.ndarray:
         """(N, 512, 512, 3) uint8, mapped into memory in each process that reads."""
-        return np.load(self.path, mmap_mode="r")
+        return np.lib.format.open_memmap(self.path, mode="r")
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "rows": self.rows}  # not the map, which would be sent as a whole

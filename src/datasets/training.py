@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import albumentations as A
@@ -16,6 +17,7 @@ from src.datasets.competition import SIZE, read_truth
 from src.datasets.pack import ReadTruth
 from src.files import InputError
 from src.parallel import one_thread
+from src.stopping import held_back
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -70,12 +72,19 @@ class TrainingImages(Dataset):
 
 
 class EndlessSampler(Sampler):
-    """(epoch, index) pairs, shuffled anew each epoch, from sample number `start` on, without an end."""
+    """(epoch, index) pairs, shuffled anew each epoch, from sample number `start` on, without an end.
 
-    def __init__(self, size: int, seed: int, start: int = 0):
+    Of several processes each takes every n-th, so that together they see the batches of a single one.
+    """
+
+    def __init__(self, size: int, seed: int, start: int = 0, process: int = 0, processes: int = 1):
         self.size, self.seed, self.start = size, seed, start
+        self.process, self.processes = process, processes
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        return islice(self._all(), self.process, None, self.processes)
+
+    def _all(self) -> Iterator[tuple[int, int]]:
         epoch, skip = divmod(self.start, self.size)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
@@ -91,15 +100,19 @@ def training_batches(
     seed: int,
     start: int,
     read: ReadTruth = read_truth,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
+
+    Of `processes` that train together this is number `process`; it gets its part of each batch.
 
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
         TrainingImages(paths, image_size, seed, read),
-        batch_size=batch_size,
-        sampler=EndlessSampler(len(paths), seed, start),
+        batch_size=batch_size // processes,
+        sampler=EndlessSampler(len(paths), seed, start, process, processes),
         num_workers=workers,
         generator=torch.Generator(),  # the default one, whose state a resumed run restores, stays untouched
         worker_init_fn=one_thread if workers else None,
@@ -108,7 +121,9 @@ def training_batches(
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        yield from loader
+        with held_back():  # the training process decides when to stop, and needs its workers until then
+            batches = iter(loader)
+        yield from batches
     except InputError as error:
         # A worker's error arrives with its traceback as text, whose last line is the message.
         message = str(error).splitlines()[-1].removeprefix("src.files.InputError: ")

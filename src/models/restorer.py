@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from src.color import HUES, LEVELS, hue_chroma
 from src.decode import Style, decode
+from src.files import InputError
 from src.losses import color_loss, inpainting_loss
 from src.models.base import Batch, Estimate, RestorationModel
 from src.models.colorizer import CELL, Colorizer
@@ -24,6 +25,14 @@ LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
+COLOR_SIZES = range(64, 1024 + 1, 32)  # memory grows with the square: of 512 px photos 1024 takes 0.9 GiB
+
+
+def check_color_size(color_size: int) -> None:
+    """Raise `InputError` unless the colorizer can take and a machine can hold photos of this size."""
+    if color_size not in COLOR_SIZES:
+        least, most, step = COLOR_SIZES[0], COLOR_SIZES[-1], COLOR_SIZES.step
+        raise InputError(f"--color-size {color_size}: must be a multiple of {step} from {least} to {most}")
 
 
 class Restorer(RestorationModel):
@@ -33,6 +42,8 @@ class Restorer(RestorationModel):
         encoder, encoder_weights: of the colorizer, see `src.models.encoders`.
         color_size: the colorizer sees the photo with about color_size² pixels.
         parts: what is trained, "inpainter", "colorizer" or "both".
+
+    Raises `InputError` as `check_encoder` and `check_color_size` do.
     """
 
     image_size: ClassVar[int] = 512
@@ -53,6 +64,7 @@ class Restorer(RestorationModel):
         parts: str = "both",
     ):
         super().__init__()
+        check_color_size(color_size)
         self.arguments = {"encoder": encoder, "color_size": color_size}
         self.color_size = color_size
         self.parts = parts
@@ -125,7 +137,10 @@ class Restorer(RestorationModel):
     def colors(self, luma: Tensor) -> list[Tensor]:
         """Probability of each hue, this times its chroma in levels, and the histogram, of shrunk luma."""
         hue_logits, chroma, histogram = self.colorizer(luma)
-        p = hue_logits.softmax(dim=1)
+        # Huge weights overflow; the decode would fail then, and the known luma be lost with it.
+        p = hue_logits.nan_to_num().softmax(dim=1)
+        chroma = chroma.nan_to_num().clamp(max=1)
+        histogram = histogram.nan_to_num(1 / HUES)
         return [p, p * chroma * (LEVELS - 1), histogram[..., None, None]]
 
     def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
@@ -167,7 +182,9 @@ def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta:
     if scale < 1:
         filled = F.interpolate(filled, size, mode="bilinear", align_corners=False)
     luma = damaged.clone()
-    luma[..., *box] = torch.where(mask[..., *box] > 0.5, filled.clamp(0, 1), damaged[..., *box])
+    luma[..., *box] = torch.where(
+        mask[..., *box] > 0.5, filled.nan_to_num(0.5).clamp(0, 1), damaged[..., *box]
+    )
     return luma
 
 
