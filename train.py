@@ -20,6 +20,7 @@ from src.distributed import agree, launch
 from src.files import InputError, exclusive
 from src.models import create_model, default, model_class, takes
 from src.models.encoders import check_encoder
+from src.models.restorer import check_color_size
 from src.parallel import cores
 from src.settings import DEFAULT_MODEL, ComputeSettings, as_json
 from src.stopping import Stopped, StopSignals
@@ -139,8 +140,8 @@ def resolve(settings: Settings) -> Settings:
     if settings.batch_size == 1 and settings.image_size == model.size_multiple:
         # batch normalization at the deepest level, where such an image is a single pixel
         raise InputError(f"--batch-size 1: {settings.model} needs at least 2 at this image size")
-    if settings.color_size and (settings.color_size < 64 or settings.color_size % 32):
-        raise InputError(f"--color-size {settings.color_size}: must be 64 or more, a multiple of 32")
+    if settings.color_size:
+        check_color_size(settings.color_size)
     if settings.encoder:
         check_encoder(settings.encoder, settings.encoder_weights)
     if settings.fold != "all" and not 0 <= settings.fold < settings.folds:

@@ -6,6 +6,8 @@ constant value, without anti-aliasing. The figures come from 16 published images
 cover 11 to 13 %, some crossing themselves and then filled even-odd; fills from 0 to 86.
 """
 
+import itertools
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,6 +17,7 @@ SHAPES = {"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}
 RECTANGLE_SIDES = (37, 149)
 CIRCLE_DIAMETERS = (74, 149)
 POLYGON_AREAS = (0.10, 0.135)  # share of the image
+MAX_ATTEMPTS = 1000  # at a polygon; in an image of one row none fits, and it is cut at the border
 MIN_AREA = 0.009  # share of the image
 FILLS = (0, 86)
 
@@ -201,7 +204,8 @@ def draw_hole(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         w, h = (max(1, min(round(side), limit)) for side, limit in ((w, width), (h, height)))
         left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
         box = [left, top, left + w - 1, top + h - 1]
-        (draw.ellipse if kind == "circle" else draw.rectangle)(box, fill=1)
+        # PIL leaves a circle of one pixel empty
+        (draw.ellipse if kind == "circle" and w > 1 else draw.rectangle)(box, fill=1)
     return np.array(canvas)
 
 
@@ -212,7 +216,7 @@ def _between(limits: tuple[int, int], rng: np.random.Generator) -> int:
 def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Corners of a polygon of the wanted area: ordered around a centre, or crossing itself."""
     wanted = rng.uniform(*POLYGON_AREAS) * height * width
-    while True:
+    for attempt in itertools.count():
         corners = rng.uniform(-1, 1, (int(rng.integers(3, 9)), 2))
         if rng.random() < 0.5:  # without the sorting the outline crosses itself
             corners = corners[np.argsort(np.arctan2(*corners.T))]
@@ -223,6 +227,9 @@ def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[in
             continue
         corners *= np.sqrt(wanted / area)
         corners -= corners.min(axis=0)
-        room = np.array([width - 1, height - 1]) - corners.max(axis=0)
+        last = np.array([width - 1, height - 1])
+        if attempt >= MAX_ATTEMPTS:
+            corners = np.minimum(corners, last)
+        room = last - corners.max(axis=0)
         if (room >= 0).all():
             return [tuple(c) for c in np.rint(corners + rng.uniform(0, room)).astype(int).tolist()]

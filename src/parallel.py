@@ -14,6 +14,7 @@ import joblib
 from tqdm import tqdm
 
 from src.files import InputError
+from src.stopping import StopSignals, held_back
 
 MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
 
@@ -37,20 +38,21 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """
     chunk = max(1, min(MAX_CHUNK, len(items) // (8 * cores())))
     context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker)
     try:
-        with ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker) as pool:
-            # Ctrl-C reaches all processes, and this one alone answers; those begun now inherit the mask
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-            try:
-                results = pool.map(function, items, chunksize=chunk)
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-            yield from tqdm(
-                results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
-            )
+        # Ctrl-C reaches all processes, and this one alone answers, but not while it is beginning one
+        with StopSignals() as stop, held_back(signal.SIGINT):
+            results = pool.map(function, items, chunksize=chunk)
+        if stop.number:
+            signal.raise_signal(stop.number)
+        yield from tqdm(
+            results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
+        )
     except BrokenProcessPool:
         found = "a process was ended from outside, as happens when memory runs out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:

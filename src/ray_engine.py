@@ -56,8 +56,9 @@ def restore_with_ray(
     ray.init(runtime_env={"py_modules": [str(package)]}, log_to_driver=False, logging_level="warning")
     try:
         rows = [{"photo": str(photo.absolute()), "png": str(png.absolute())} for photo, png in jobs]
-        # A block is what is done again when an actor dies.
-        photos = ray.data.from_items(rows, override_num_blocks=len(rows))
+        # A block is handed out as a whole, and handed out again when its actor dies.
+        blocks = min(len(rows), max(8 * actors, len(rows) // 64))
+        photos = ray.data.from_items(rows, override_num_blocks=blocks)
         done = photos.map(
             Actor, compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus, num_cpus=threads
         )

@@ -44,13 +44,13 @@ class StopSignals:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the end of this block; processes begun in it never get them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows, which sends neither to a process of its own
+def held_back(*numbers: int) -> Iterator[None]:
+    """Signals wait for the end of this block; processes begun in it never get them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     resource_tracker.ensure_running()  # begun with the first process otherwise, it lets the signals through
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -46,7 +46,7 @@ def begin_run(folder: Path, config: dict, changeable: set[str]) -> None:
             raise InputError(f"{path}: missing; {remedy}") from None
         differing = [k for k in config if k not in changeable and config[k] != earlier.get(k)]
         if differing:
-            found = ", ".join(f"{k} was {earlier.get(k)} and is {config[k]}" for k in differing)
+            found = ", ".join(f"{k} was {earlier.get(k)!r:.80} and is {config[k]!r}" for k in differing)
             raise InputError(f"{path}: other settings ({found}); take another --name or delete {folder}")
     write_json(path, config)
 
@@ -250,7 +250,7 @@ def progress_bar(label: str, done: float, shown: bool) -> tqdm:
 
 
 class Records:
-    """`metrics.jsonl`, TensorBoard curves and validation pictures of a fold, which the first process writes.
+    """`metrics.jsonl`, TensorBoard curves and validation pictures of a fold, by the first process.
 
     Lines beyond `step` are dropped: an interrupted session wrote them after its last checkpoint.
     """
@@ -323,6 +323,6 @@ class Records:
 def _step_of(line: str) -> float:
     """The step of a line of `metrics.jsonl`; infinite for a line that a full disk or a kill cut off."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf

@@ -279,7 +279,7 @@ def fuzz(
         make_seeds(folder / "seeds")
     shutil.copytree(folder / "seeds", folder / "work", dirs_exist_ok=True)
     context, results = multiprocessing.get_context("forkserver"), []
-    context.set_forkserver_preload(["__main__", "tests.fuzz"])  # imports once, starts no thread
+    context.set_forkserver_preload(["src.training"])  # what takes longest to import, once; starts no thread
     while len(results) < mutations:
         receiving, sending = context.Pipe(duplex=False)
         numbers = range(len(results), mutations)

@@ -17,7 +17,7 @@ from src.datasets.competition import SIZE, read_truth
 from src.datasets.pack import ReadTruth
 from src.files import InputError
 from src.parallel import one_thread
-from src.stopping import held_back
+from src.stopping import SIGNALS, held_back
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -121,7 +121,7 @@ def training_batches(
         pin_memory=torch.cuda.is_available(),
     )
     try:
-        with held_back():  # the training process decides when to stop, and needs its workers until then
+        with held_back(*SIGNALS):  # training decides when to stop, and needs its workers until then
             batches = iter(loader)
         yield from batches
     except InputError as error:

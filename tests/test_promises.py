@@ -1,0 +1,226 @@
+"""What the outputs promise, as properties over random photos, masks and weights."""
+
+import os
+import shutil
+import subprocess
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
+
+from src.color import LEVELS, luma
+from src.damage import detect, synthesize
+from src.datasets.build import sample_photos
+from src.inference import read_gray, restore
+from src.models import create_model
+
+PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+LONG = 5000  # px
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """More threads wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def ensembles():
+    """Two restorers of random weights, and two of weights a hundred times as large, which overflow."""
+    found = {}
+    for scale in (1, 100):
+        torch.manual_seed(scale)
+        found[scale] = [create_model("restorer", color_size=64).eval() for _ in range(2)]
+        for model in found[scale]:
+            for weights in model.parameters():
+                weights.data.mul_(scale)
+    return found
+
+
+def draw_gray(kind, height, width, rng):
+    """(H, W) uint8 of one kind of content."""
+    if kind == "photo":
+        photo = luma(PHOTOS[rng.integers(len(PHOTOS))])
+        rows, columns = (
+            np.sort(rng.integers(0, s, n)) for s, n in zip(photo.shape, (height, width), strict=True)
+        )
+        return photo[np.ix_(rows, columns)]
+    if kind == "noise":
+        return rng.integers(0, 256, (height, width), np.uint8)
+    if kind == "extremes":
+        return rng.choice(np.uint8([0, 1, 254, 255]), (height, width))
+    if kind == "gradient":
+        ramp = np.linspace(0, rng.integers(1, 256), height)[:, None] + np.linspace(0, 255, width)
+        return (ramp % 256).astype(np.uint8)
+    return np.full(
+        (height, width), {"black": 0, "white": 255, "constant": rng.integers(1, 255)}[kind], np.uint8
+    )
+
+
+def draw_mask(kind, gray, rng):
+    """A damaged copy of a grey image and its mask; only the competition's rule makes its holes constant."""
+    if kind == "competition":
+        return synthesize(np.repeat(gray[..., None], 3, axis=2), rng)
+    mask = np.full(gray.shape, kind == "full")
+    if kind == "pixel":
+        mask.flat[rng.integers(mask.size)] = True
+    elif kind == "scattered":
+        mask = rng.random(gray.shape) < rng.random()
+    elif kind == "stripes":
+        mask[rng.integers(2) :: 2] = True
+    return gray, mask
+
+
+@st.composite
+def damaged(draw):
+    """(gray, mask): the size is small and often odd, the content and the mask of any kind."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kinds = ["photo", "noise", "extremes", "gradient", "black", "white", "constant"]
+    height, width = draw(st.integers(1, 90)), draw(st.integers(1, 90))
+    gray = draw_gray(draw(st.sampled_from(kinds)), height, width, rng)
+    masks = ["competition", "empty", "full", "pixel", "scattered", "stripes"]
+    return draw_mask(draw(st.sampled_from(masks)), gray, rng)
+
+
+def of_size(height, width, mask="empty"):
+    rng = np.random.default_rng(0)
+    return draw_mask(mask, draw_gray("photo", height, width, rng), rng)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40) | st.just(LONG), st.integers(0, 2**32 - 1))
+@example(1, 1, 0)
+def test_damage_of_any_size(height, width, seed):
+    """A hole is drawn in photos of any size, it is never empty and holds one value."""
+    rgb = PHOTOS[0][:height, np.arange(width) % 512]
+    gray, mask = synthesize(rgb, np.random.default_rng(seed))
+    assert mask.shape == gray.shape == (height, width) and mask.any()
+    assert len(np.unique(gray[mask])) == 1 and np.array_equal(gray[~mask], luma(rgb)[~mask])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(of_size(1, 1), 1, 1, 1, "score")
+@example(of_size(1, 1, "full"), 2, 8, 1, "visual")
+@example(of_size(1, LONG, "competition"), 1, 2, 1, "score")
+@example(of_size(LONG, 1, "stripes"), 2, 1, 1, "visual")
+@example(of_size(1, LONG, "full"), 1, 1, 100, "score")
+@given(
+    image=damaged(),
+    models=st.sampled_from([1, 2]),
+    tta=st.sampled_from([1, 2, 8]),
+    scale=st.sampled_from([1, 100]),
+    style=st.sampled_from(["score", "visual"]),
+)
+def test_restorer_keeps_the_luma(ensembles, image, models, tta, scale, style):
+    gray, mask = image
+    before = gray.copy()
+    rgb = restore(ensembles[scale][:models], gray, mask, tta, style)
+    assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
+    assert np.array_equal(luma(rgb)[~mask], gray[~mask])
+    assert np.array_equal(gray, before)
+
+
+@settings(max_examples=25, deadline=None)
+@given(image=damaged(), tta=st.sampled_from([1, 2, 8]), scale=st.sampled_from([1, 100]))
+def test_estimates_are_finite(ensembles, image, tta, scale):
+    """What is decoded holds no NaN and stays in its range, whatever comes in."""
+    gray, mask = (torch.from_numpy(array.astype(np.float32))[None, None] for array in image)
+    models = ensembles[scale]
+    with torch.inference_mode():
+        found = models[0].predict(models, gray / 255, mask, tta)
+    assert all(values.isfinite().all() for values in found.values())
+    assert found["luma"].min() >= 0 and found["luma"].max() <= 1
+    assert ((found["p"].sum(dim=1) - 1).abs() < 1e-3).all()
+    assert (found["mass"] <= found["p"] * (LEVELS - 1) + 1e-3).all()
+
+
+@pytest.mark.parametrize("name", ["full_pipeline", "gan"])
+def test_the_earlier_systems_keep_the_size(name):
+    model = create_model(name).eval()
+    for height, width in ((1, 1), (37, 90)):
+        rgb = restore([model], *of_size(height, width, "competition"))
+        assert rgb.shape == (height, width, 3) and rgb.dtype == np.uint8
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Photos of every kind, damaged ones in `damaged` and others in `whole`."""
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    for name in ("damaged", "whole"):
+        (folder / name).mkdir()
+    for number, size in enumerate([(300, 200), (77, 101), (64, 64), (12, 90), (1, LONG), (1, 1)]):
+        gray, _ = synthesize(PHOTOS[number % 4][: size[0], : size[1]].copy(), rng)
+        Image.fromarray(gray).save(folder / "damaged" / f"{number}.png")
+        Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "damaged" / f"{number}_deep.png")
+    whole = folder / "whole"
+    for kind in ("noise", "gradient", "extremes", "black", "white", "constant"):
+        Image.fromarray(draw_gray(kind, 45, 70, rng)).save(whole / f"{kind}.png")
+    deep = rng.integers(0, 65536, (31, 40)).astype(np.uint16)
+    for name, values in (
+        ("deep", deep),
+        ("dark", deep // 300),
+        ("black", deep * 0),
+        ("white", deep * 0 + 65535),
+    ):
+        Image.fromarray(values).save(whole / f"{name}16.png")
+    Image.fromarray(PHOTOS[0][:1, :1]).save(whole / "pixel.png")
+    Image.fromarray(np.zeros((1, LONG), np.uint8)).save(whole / "line.png")
+    Image.fromarray(np.full((LONG, 1), 255, np.uint8)).save(whole / "column.tiff")
+    # not smaller: below 300 px the detector takes a black flat of this one for a hole
+    Image.fromarray(PHOTOS[0]).save(whole / "astronaut.png")
+    for path in sample_photos()[1:4]:
+        photo = Image.open(path).convert("RGB")
+        photo.thumbnail((200, 200))
+        photo.save(whole / f"{path.stem}.jpg")
+        photo.convert("RGBA").save(whole / f"{path.stem}.webp", lossless=True)
+    return folder
+
+
+@pytest.mark.parametrize(("style", "tta"), [("score", 2), ("visual", 1)])
+def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, monkeypatch, style, tta):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    arguments = ["--output-dir", random_run, "--name", "random", "--device", "cpu", "--input", files]
+    status, _, err = script("infer", *arguments, "--output", tmp_path, "--decode", style, "--tta", tta)
+    assert status == 0, err
+    found = 0
+    sources = [path for path in files.rglob("*") if path.is_file()]
+    for source in sources:
+        target = tmp_path / source.relative_to(files).with_suffix(".png")
+        if not target.exists():  # two photos of one name
+            target = target.with_name(f"{source.name}.png")
+        gray, image = read_gray(source), Image.open(target)
+        assert (image.mode, image.size[::-1]) == ("RGB", gray.shape)
+        mask = detect(gray)
+        assert np.array_equal(luma(np.asarray(image))[~mask], gray[~mask]), source.name
+        assert mask.any() <= (source.parent.name == "damaged"), source.name
+        found += mask.any()
+    assert found >= 4 and len(list(tmp_path.rglob("*.png"))) == len(sources)
+
+
+def test_zip_opens_everywhere(small_folder, script, tmp_path):
+    out, target = tmp_path / "out", tmp_path / "submission.zip"
+    arguments = ["--data-dir", small_folder, "--baseline", "telea", "--output", out]
+    assert script("infer", *arguments)[0] == 0
+    status, _, err = script("make_submission", "--data-dir", small_folder, "--pred", out, "--zip", target)
+    assert status == 0, err
+    with zipfile.ZipFile(target) as archive:
+        names = archive.namelist()
+        assert archive.testzip() is None and names == sorted(path.name for path in out.iterdir())
+        for name in names:
+            assert np.array_equal(
+                np.asarray(Image.open(archive.open(name))), np.asarray(Image.open(out / name))
+            )
+    if not shutil.which("unzip") and not os.environ.get("CI"):
+        pytest.skip("no unzip here; install it with the system's package manager")
+    done = subprocess.run(["unzip", "-t", target], capture_output=True, text=True)
+    assert done.returncode == 0 and "No errors detected" in done.stdout, done.stdout
+    target.write_bytes(target.read_bytes().replace(b"IDAT", b"XXXX", 1))
+    assert subprocess.run(["unzip", "-t", target], capture_output=True).returncode != 0
