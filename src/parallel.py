@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import cv2
 import joblib
@@ -40,11 +41,8 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker)
     try:
-        # Ctrl-C reaches all processes, and this one alone answers, but not while it is beginning one
-        with StopSignals() as stop, held_back(signal.SIGINT):
+        with _postponed(), held_back(signal.SIGINT):  # it reaches all processes, and this one alone answers
             results = pool.map(function, items, chunksize=chunk)
-        if stop.number:
-            signal.raise_signal(stop.number)
         yield from tqdm(
             results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
         )
@@ -52,7 +50,17 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
         found = "a process was ended from outside, as happens when memory runs out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _postponed():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _postponed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM count after this block: processes being begun or ended would be left over."""
+    with StopSignals() as stop:
+        yield
+    if stop.number:
+        signal.raise_signal(stop.number)
 
 
 def _begin_worker() -> None:

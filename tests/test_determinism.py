@@ -88,7 +88,7 @@ def test_submission(small_folder, random_run, script, tmp_path, monkeypatch):
             save_model(outputs / "random" / "fold0" / "best.safetensors", model, "restorer", {"fold": 0})
         monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(cores))
         arguments = ["--data-dir", small_folder, "--output-dir", outputs, "--name", "random"]
-        for number, extra in (("infer", ["--device", "cpu", "--tta", 2]), ("make_submission", [])):
+        for number, extra in (("infer", ["--device", "cpu"]), ("make_submission", [])):
             if name == "processes":
                 command = [sys.executable, f"{number}.py", *map(str, [*arguments, *extra])]
                 assert subprocess.run(command, capture_output=True).returncode == 0

@@ -111,9 +111,4 @@ def test_restoring_and_scoring(small_disk, small_folder, random_run, script, tmp
         ballast.unlink()
         assert script(name, *arguments, full[kind])[0] == 0
         assert full[kind].read_bytes() == good[kind].read_bytes()
-        content = full[kind].read_bytes()
-        ballast = fill(disk, 0)  # the last good one stays
-        assert refused(script, name, *arguments, full[kind]) == message
-        assert full[kind].read_bytes() == content
-        ballast.unlink()
         full[kind].unlink()

@@ -50,7 +50,8 @@ class Preparation:
         if needed > len(photos):
             raise InputError(f"--pairs {pairs}: {needed} photos needed, {len(photos)} found")
         chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, needed).astype(int)]
-        folder = Path(tempfile.mkdtemp(dir=self.work_dir))
+        place = Path(tempfile.mkdtemp(dir=self.work_dir))
+        folder = place / "data"
         try:
             start = time.perf_counter()
             build(chosen, self.photos, folder, CROPS, 0.01, seed=0)
@@ -64,5 +65,5 @@ class Preparation:
                     stage(folder)
                     seconds.append(time.perf_counter() - start)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
         return f"{len(kept):8}" + "".join(f"{value:10.1f}" for value in seconds)
