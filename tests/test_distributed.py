@@ -26,7 +26,8 @@ RUN = (*TINY, "--epochs", 6, "--validate-every", 6, "--save-minutes", 0)  # writ
 
 def start(script: str, *arguments: object, launcher: tuple = ()) -> subprocess.Popen:
     command = list(map(str, [sys.executable, *launcher, f"{script}.py", *arguments]))
-    machine = {"LOKY_MAX_CPU_COUNT": "1"} if launcher else {}  # of two on this one
+    # one thread a process, since another number of threads rounds differently
+    machine = {"LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | machine
     )

@@ -144,7 +144,7 @@ def test_texts(tmp_path):
             read_json(path, "remove it")
     with open(path, "wb") as file:
         file.truncate(MAX_TEXT + 1)
-    with pytest.raises(InputError, match="larger than 64 MiB"):
+    with pytest.raises(InputError, match="larger than 256 MiB"):
         read_text(path, "remove it")
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(path, "") == {"a": 1}

@@ -146,7 +146,7 @@ def test_signals_save_and_leave(sample_folder, reference, tmp_path, number, mome
 
 
 def test_second_training_of_a_fold_is_refused(sample_folder, tmp_path):
-    arguments, log = command(sample_folder, tmp_path), tmp_path / "log"
+    arguments, log = command(sample_folder, tmp_path, "--epochs", 200), tmp_path / "log"
     process = begin(arguments, log)
     assert wait_for(lambda: "images/s" in log.read_text(), process)
     second = subprocess.run(arguments, capture_output=True, text=True)

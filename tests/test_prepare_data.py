@@ -1,6 +1,7 @@
 """Building and checking competition folders, with real files and real defects."""
 
 import filecmp
+import os
 import shutil
 from pathlib import Path
 
@@ -89,6 +90,12 @@ def test_every_kind_of_photo(tmp_path, script):
         ("text.png", "not an image"),
     ):
         assert any(name in line and reason in line for line in skipped), (name, skipped)
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    """It could neither be printed nor stand in a table."""
+    reason = inspect(tmp_path / os.fsdecode(b"na\xefve.png"), tmp_path)
+    assert reason.encode().endswith(b": name is not UTF-8")
 
 
 @pytest.mark.parametrize(

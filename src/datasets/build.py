@@ -87,6 +87,11 @@ def resized(size: tuple[int, int]) -> tuple[int, int] | None:
 
 def inspect(path: Path, root: Path) -> Photo | str:
     """What `build` needs to know of a photo, or the reason why it is skipped."""
+    name = path.relative_to(root).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"{str(path)!a}: name is not UTF-8"
     try:
         image = open_image(path)
         if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
@@ -101,7 +106,7 @@ def inspect(path: Path, root: Path) -> Photo | str:
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
         return f"{path}: grey (mean chroma {chroma:.1f} of 255)"
-    return Photo(path, path.relative_to(root).as_posix(), size)
+    return Photo(path, name, size)
 
 
 def place_crops(photo: Photo, count: int, seed: int) -> list[tuple[int, int]]:
