@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,6 @@ from src.decode import Style
 from src.distributed import launch
 from src.files import InputError, exclusive, file_hash, list_images
 from src.inference import BASELINES, Restore, restore, restore_files, unrestored
-from src.parallel import cores
 from src.ray_engine import restore_with_ray
 from src.settings import ComputeSettings
 
@@ -102,11 +101,14 @@ def main() -> int:
     if settings.engine == "fabric":
         failures = restore_files(restorer, jobs, recipe, output, fabric)
     else:
-        make = partial(make_restorer, settings, torch.device(fabric.device.type))
-        gpus, threads = int(fabric.device.type == "cuda"), max(1, cores() // settings.devices)
+        anywhere = replace(
+            settings, output_dir=settings.output_dir.absolute()
+        )  # whatever an actor's folder
+        make = partial(make_restorer, anywhere, torch.device(fabric.device.type))
+        gpus = int(fabric.device.type == "cuda")
         with exclusive(output):
             waiting = unrestored(jobs, recipe, output)
-            failures = restore_with_ray(make, waiting, settings.devices, gpus, threads)
+            failures = restore_with_ray(make, waiting, settings.devices, gpus)
     if not fabric.is_global_zero:
         return 0
     print(f"{len(jobs) - len(failures)} images in {output}")

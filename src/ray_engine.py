@@ -10,10 +10,11 @@ from tqdm import tqdm
 import src
 from src.files import InputError
 from src.inference import Job, Restore, restore_all
+from src.parallel import cores
 
 
 def restore_with_ray(
-    make: Callable[[], tuple[Restore, dict]], jobs: Sequence[Job], actors: int, gpus: int, threads: int
+    make: Callable[[], tuple[Restore, dict]], jobs: Sequence[Job], actors: int, gpus: int
 ) -> list[str]:
     """Restore files with Ray Data; a photo whose actor or machine dies is given to another.
 
@@ -23,14 +24,16 @@ def restore_with_ray(
     Args:
         make: makes the restoring function, once in each actor, and what its results depend on.
         jobs: (photo, PNG to write) pairs; a PNG that is there is finished, since none is ever half-written.
-        actors: processes that restore.
+        actors: processes that restore; they share the cores of a machine like this one.
         gpus: of each actor.
-        threads: CPU cores of each actor.
 
     Returns: an error line for each photo that could not be read.
 
-    Raises `InputError` where Ray is not installed.
+    Raises `InputError` where Ray is not installed, or for less than one actor.
     """
+    if actors < 1:
+        raise InputError(f"--devices {actors}: must be at least 1")
+    threads = max(1, cores() // actors)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported behind the user's back
     try:
         import ray

@@ -16,6 +16,7 @@ import torch
 
 from src.checkpoints import load_model, load_state
 from src.files import PARTIAL
+from tests.trees import begin, wait_for
 
 KILLS = 10  # of each of two runs side by side
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 1, "--workers", 0)
@@ -24,32 +25,18 @@ EPOCHS = ("--epochs", 8, "--validate-every", 4)
 
 def command(data_dir: Path, outputs: Path, *more: object) -> list[str]:
     folders = ["--data-dir", data_dir, "--output-dir", outputs, "--name", "run"]
-    return list(map(str, [sys.executable, "train.py", *folders, *TINY, *EPOCHS, *more]))
+    return list(map(str, ["train.py", *folders, *TINY, *EPOCHS, *more]))
 
 
-def begin(arguments: list[str], log: Path) -> subprocess.Popen:
-    """A training on one core in a process group of its own; its output goes to a file."""
-    environment = os.environ | {"LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with open(log, "w") as file:
-        return subprocess.Popen(
-            arguments, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env=environment
-        )
+def start(arguments: list[str], log: Path) -> subprocess.Popen:
+    """A training on one core."""
+    return begin(arguments, log, LOKY_MAX_CPU_COUNT="1", OMP_NUM_THREADS="1")
 
 
 def finish(arguments: list[str], log: Path) -> Path:
     """Let a training end; its folder."""
-    assert begin(arguments, log).wait() == 0, log.read_text()
+    assert start(arguments, log).wait() == 0, log.read_text()
     return Path(arguments[arguments.index("--output-dir") + 1]) / "run" / "fold0"
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> bool:
-    """Whether a condition came true before the process or the time ended."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.001)
-    return False
 
 
 def assert_same_training(folder: Path, reference: Path) -> None:
@@ -80,7 +67,7 @@ def kill_again_and_again(sample_folder: Path, outputs: Path, seed: int) -> list[
     arguments, rng = command(sample_folder, outputs, "--save-minutes", 0), random.Random(seed)
     folder, log, torn = outputs / "run" / "fold0", outputs / "log", []
     while len(torn) < KILLS:
-        process = begin(arguments, log)
+        process = start(arguments, log)
         if len(torn) % 3 == 2:
             wait_for(lambda: list(folder.glob(f".*{PARTIAL}")), process)
             time.sleep(rng.uniform(0, 0.05))
@@ -126,11 +113,11 @@ def test_signals_save_and_leave(sample_folder, reference, tmp_path, number, mome
     slow = ("--val-images", 0, "--validate-every", 2) if moment == "validating" else ()
     arguments = command(sample_folder, tmp_path, "--workers", workers)
     log, folder = tmp_path / "log", tmp_path / "run" / "fold0"
-    process = begin([*arguments, *map(str, slow)], log)
+    process = start([*arguments, *map(str, slow)], log)
     if moment == "validating":
-        assert wait_for(lambda: "validating: " in log.read_text(), process)
+        wait_for(lambda: "validating: " in log.read_text(), process)
     else:
-        assert wait_for(lambda: "images/s" in log.read_text(), process)
+        wait_for(lambda: "images/s" in log.read_text(), process)
         time.sleep(0.5)
     asked = time.monotonic()
     os.killpg(process.pid, number)
@@ -147,9 +134,9 @@ def test_signals_save_and_leave(sample_folder, reference, tmp_path, number, mome
 
 def test_second_training_of_a_fold_is_refused(sample_folder, tmp_path):
     arguments, log = command(sample_folder, tmp_path, "--epochs", 200), tmp_path / "log"
-    process = begin(arguments, log)
-    assert wait_for(lambda: "images/s" in log.read_text(), process)
-    second = subprocess.run(arguments, capture_output=True, text=True)
+    process = start(arguments, log)
+    wait_for(lambda: "images/s" in log.read_text(), process)
+    second = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     process.kill()
     process.wait()
     assert second.returncode == 2 and "another process works there" in second.stderr
@@ -159,8 +146,8 @@ def test_full_disk_keeps_the_last_checkpoint(sample_folder, reference, small_dis
     """Room for nothing at all, and room for the log but not for a checkpoint."""
     disk, log = small_disk(600_000_000), tmp_path / "log"
     arguments = command(sample_folder, disk, "--save-minutes", 0)
-    process, folder = begin(arguments, log), disk / "run" / "fold0"
-    assert wait_for(lambda: (folder / "last.pt").exists(), process)
+    process, folder = start(arguments, log), disk / "run" / "fold0"
+    wait_for(lambda: (folder / "last.pt").exists(), process)
     os.killpg(process.pid, signal.SIGTERM)
     process.wait()
     kept = (folder / "last.pt").read_bytes()
@@ -168,7 +155,7 @@ def test_full_disk_keeps_the_last_checkpoint(sample_folder, reference, small_dis
         facts = os.statvfs(disk)
         with open(disk / "filler", "wb") as filler:
             os.posix_fallocate(filler.fileno(), 0, facts.f_bavail * facts.f_frsize - left)
-        assert begin(arguments, log).wait() == 2
+        assert start(arguments, log).wait() == 2
         text = log.read_text()
         assert str(folder) in text.strip().splitlines()[-1] and "free space" in text, text
         assert "Traceback" not in text

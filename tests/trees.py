@@ -37,18 +37,22 @@ def finished(folder: Path) -> dict[Path, int]:
     return times
 
 
-def begin(command: Sequence[object], log: Path) -> subprocess.Popen:
-    """A script of this repository in a process group of its own; stderr goes to `log`."""
+def begin(command: Sequence[object], log: Path, **variables: str) -> subprocess.Popen:
+    """A script of this repository in a process group of its own; stderr goes to `log`.
+
+    `variables` are added to the environment.
+    """
     with open(log, "wb") as file:
         return subprocess.Popen(
             [sys.executable, *map(str, command)],
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
+            env=os.environ | variables,
         )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
     """Wait until something holds while a process runs; fails when the process ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
