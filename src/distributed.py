@@ -4,6 +4,7 @@ Every process does the same steps with the same random numbers on its share of e
 averaged. So one process and several follow the same course, and a run may go on with another number.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Sequence
@@ -73,6 +74,8 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
         plugins=[] if elastic else [LightningEnvironment()],
     )
     fabric.launch()
+    if torch.distributed.is_initialized():  # gloo's threads abort a process that exits while they run
+        atexit.register(torch.distributed.destroy_process_group)
     torch.set_num_threads(max(1, cores() // devices))
     return fabric
 

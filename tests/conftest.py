@@ -79,8 +79,9 @@ def small_disk(tmp_path_factory) -> Iterator[Callable[[int], Path]]:
 
 @pytest.fixture
 def data_dir(sample_folder, tmp_path) -> Path:
-    """A copy of the sample folder that a test may damage."""
-    return Path(shutil.copytree(sample_folder, tmp_path / "data"))
+    """A copy of the sample folder as it was built, that a test may damage."""
+    unsplit = shutil.ignore_patterns("folds.csv")  # which the first training of a session leaves
+    return Path(shutil.copytree(sample_folder, tmp_path / "data", ignore=unsplit))
 
 
 @pytest.fixture

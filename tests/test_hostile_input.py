@@ -335,7 +335,7 @@ def test_code_in_checkpoints_is_not_executed(data_dir, tmp_path, script):
     """The payload runs where pickle is trusted, and in none of our scripts, in both formats of torch."""
     marker, fold = tmp_path / "executed", tmp_path / "run" / "fold0"
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--name", "run"]
-    train = [*arguments, "--folds", 2, "--workers", 0, "--color-size", 64, "--image-size", 64]
+    train = [*arguments, "--workers", 0, "--color-size", 64, "--image-size", 64]
     train += ["--epochs", 1, "--batch-size", 4, "--val-images", 1]
     status, _, stderr = script("train", *train)
     assert status == 0, stderr
@@ -349,7 +349,7 @@ def test_code_in_checkpoints_is_not_executed(data_dir, tmp_path, script):
         for name, given, message in (
             ("train", train, "last.pt: broken training state"),
             ("infer", arguments, "best.safetensors: not a readable checkpoint"),
-            ("evaluate", [*arguments, "--fold", 0, "--folds", 2], "best.safetensors: not a readable"),
+            ("evaluate", [*arguments, "--fold", 0], "best.safetensors: not a readable"),
         ):
             status, _, stderr = script(name, *given)
             assert status == 2 and message in stderr and "Traceback" not in stderr, stderr

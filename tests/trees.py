@@ -48,6 +48,8 @@ def begin(command: Sequence[object], log: Path, **variables: str) -> subprocess.
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
+            # ignored where the tests run in the background, and then by their children as well
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env=os.environ | variables,
         )
 
