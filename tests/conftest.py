@@ -91,6 +91,7 @@ def script(monkeypatch, capsys):
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         module = importlib.import_module(name)
+        capsys.readouterr()  # what the test itself printed before
         with pytest.raises(SystemExit) as stop:
             run_script(module.main)
         captured = capsys.readouterr()
