@@ -400,15 +400,28 @@ def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_broken_training_image_is_one_line(data_dir, script, tmp_path, workers):
+def test_broken_training_image_is_one_line(data_dir, tmp_path, workers):
+    """A real process, since one that does not end is what workers can cause."""
     load_folds(data_dir)  # the scene search has seen the whole image
     for path in (data_dir / "train_gt").glob("*.png"):
         path.write_bytes(path.read_bytes()[:5000])
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path / "out", *TINY, "--workers", workers]
-    status, _, stderr = script("train", *arguments)
-    lines = [line for line in stderr.strip().splitlines() if "fold 0:" not in line]
-    assert status == 2 and "broken image" in stderr and "Traceback" not in stderr
-    assert len(lines) == 1, stderr
+    command = [sys.executable, "train.py", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.strip().splitlines() if "fold 0:" not in line]
+    assert done.returncode == 2 and len(lines) == 1 and "broken image" in lines[0], done.stderr
+
+
+def test_workers_end_with_the_process(sample_folder):
+    """Even if the batches are still referred to when it ends, as by the traceback of an error."""
+    lines = [
+        "import sys; from pathlib import Path; from src.datasets.training import training_batches",
+        "paths = sorted(Path(sys.argv[1]).glob('*.png'))[:4]",
+        "if __name__ == '__main__': batches = training_batches(paths, 64, 2, 1, 0, 0); next(batches)",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines), str(sample_folder / "train_gt")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_sampler_goes_on_where_it_stopped():

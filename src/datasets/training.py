@@ -1,5 +1,6 @@
 """Training and validation images as tensors; which image gets which damage depends on seeds alone."""
 
+import atexit
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -120,11 +121,17 @@ def training_batches(
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+    with held_back(*SIGNALS):  # training decides when to stop, and needs its workers until then
+        batches = iter(loader)
+    # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not reach.
+    end = batches._shutdown_workers if workers else lambda: None
+    atexit.register(end)
     try:
-        with held_back(*SIGNALS):  # training decides when to stop, and needs its workers until then
-            batches = iter(loader)
         yield from batches
     except InputError as error:
         # A worker's error arrives with its traceback as text, whose last line is the message.
         message = str(error).splitlines()[-1].removeprefix("src.files.InputError: ")
         raise InputError(message) from None
+    finally:
+        end()
+        atexit.unregister(end)
