@@ -26,7 +26,7 @@ lock: .venv/development
 	$(COMPILE) --constraints requirements.lock requirements-dev.txt --output-file requirements-dev.lock
 
 licenses: .venv/development
-	$(BIN)/python -m src.supply_chain
+	$(BIN)/python -m tools.licenses
 
 # Asks a public service about known vulnerabilities, so it needs the network and is no part of `make test`. Without
 # --strict, packages that the service does not answer for are only listed, and the audit passes.
@@ -37,16 +37,12 @@ data_sample/train.csv: | .venv/runtime
 	rm -rf data_sample
 	$(BIN)/python prepare_data.py build --sample --data-dir data_sample --seed 2
 
-# Minutes of training after which the pictures have some colour.
-DEMO_MINUTES ?= 4
-
 demo: .venv/runtime data_sample/train.csv
 	rm -rf outputs/demo
-	$(BIN)/python train.py $(DEMO) --fold 0 --workers 0 --max-minutes $(DEMO_MINUTES) --validate-every 100
 	$(BIN)/python infer.py $(DEMO) --ensemble --tta 2
 	$(BIN)/python make_submission.py $(DEMO)
 	$(BIN)/python evaluate.py --pred outputs/demo/test --gt data_sample/test_gt --input data_sample/test_input \
-		--json outputs/demo/scores.json --picture outputs/demo/demo.png
+		--name demo --json outputs/demo/scores.json --report
 
 lint: .venv/development
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import tyro
 from src.benchmarks.check import Check
 from src.benchmarks.damage import Damage
 from src.benchmarks.data import Data
+from src.benchmarks.detector import Detector
 from src.benchmarks.inference import Inference
 from src.benchmarks.parts import Parts
 from src.benchmarks.preparation import Preparation
@@ -19,6 +20,7 @@ from src.command_line import parse_settings, run_script
 
 Command = (
     Annotated[Damage, tyro.conf.subcommand("damage")]
+    | Annotated[Detector, tyro.conf.subcommand("detector")]
     | Annotated[Scenes, tyro.conf.subcommand("scenes")]
     | Annotated[Parts, tyro.conf.subcommand("parts")]
     | Annotated[Score, tyro.conf.subcommand("score")]

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from lightning_fabric import Fabric
 
-from src.checkpoints import fold_checkpoints, load_model
+from src.checkpoints import fold_checkpoints, load_model, trained_or_shipped
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.decode import Style
 from src.distributed import launch
 from src.files import InputError, file_hash, write_json, write_png
 from src.inference import restore, restore_files
+from src.report import read_curves, write_report
 from src.scoring import Triple, matching_files, picture, score_table
 from src.settings import ComputeSettings
 from src.submission import unpacked
@@ -43,12 +44,17 @@ class Settings(ComputeSettings):
     """With fold: what restorer's colours are chosen for, see infer.py."""
     json: Path | None = None
     """Write means and every image's scores to this file as well."""
+    report: bool = False
+    """Write <output-dir>/<name>/report.html: scores, sliders, hue histograms and curves in one page."""
     picture: Path | None = None
     """Write input, result and truth of four images, from the worst to the best score, to this PNG."""
 
 
-def out_of_fold(settings: Settings, checkpoint: Path, fabric: Fabric) -> list[Triple]:
-    """Restore the images that one fold's model was not trained on, into `<run>/fold<k>/oof/`."""
+def out_of_fold(settings: Settings, checkpoint: Path, fabric: Fabric) -> tuple[str, list[Triple]]:
+    """Restore the images that one fold's model was not trained on, into `<run>/fold<k>/oof/`.
+
+    Returns the fold's name and its files.
+    """
     model, description = load_model(checkpoint, fabric.device)
     fold = description.get("fold")
     if fold not in range(settings.folds):
@@ -65,17 +71,29 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric: Fabric) -> list[Tr
     failures = restore_files(partial(restore, [model], **choices), jobs, recipe, output, fabric)
     if failures:
         raise InputError(failures[0])
-    return [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]
+    triples = [(target, truth, source) for (source, truth), (_, target) in zip(held_out, jobs, strict=True)]
+    return checkpoint.parent.name, triples
 
 
-def report(triples: list[Triple], settings: Settings) -> None:
-    """Score, print every image, the worst five and the mean, write JSON and picture where asked."""
+def report(parts: dict[str, list[Triple]], settings: Settings) -> None:
+    """Score the files of each part (a fold, or all), print and write what the settings ask for."""
+    triples = [triple for part in parts.values() for triple in part]
     table, mean = score_table(triples)
-    for title, rows in (("images", table), ("worst", table.sort_values("score").head(5))):
+    table.insert(1, "fold", [name for name, part in parts.items() for _ in part])
+    means = table.groupby("fold", sort=False)[list(mean.as_dict())].mean()
+    shown = {"images": table, "worst": table.sort_values("score").head(5), "folds": means.reset_index()}
+    for title, rows in shown.items():
         print(f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"{len(table)} images, mean: {mean}")
     if settings.json:
-        write_json(settings.json, {"mean": mean.as_dict(), "images": table.to_dict(orient="records")})
+        folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
+        write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
+    if settings.report:
+        path = settings.run_dir / "report.html"
+        title = f"{settings.run_dir.name}: restored photos"
+        curves = read_curves(trained_or_shipped(settings.run_dir))
+        write_report(path, title, triples, table, mean, curves)
+        print(f"{path}: open it in a browser")
     if settings.picture:
         order = table["score"].argsort()
         shown = order.iloc[np.linspace(0, len(order) - 1, min(4, len(order))).astype(int)]
@@ -91,16 +109,16 @@ def main() -> None:
         if None in folders:
             raise InputError("name --pred, --gt and --input, or --fold for the out-of-fold score of a run")
         with nullcontext(settings.pred) if settings.pred.is_dir() else unpacked(settings.pred) as pred:
-            report(matching_files(pred, settings.gt, settings.input), settings)
+            report({"all": matching_files(pred, settings.gt, settings.input)}, settings)
     else:
         if folders != (None, None, None):
             raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")
         fold = None if settings.fold == "all" else settings.fold
         checkpoints = fold_checkpoints(settings.run_dir, fold)
         fabric = launch(settings.device, settings.devices)
-        triples = [triple for path in checkpoints for triple in out_of_fold(settings, path, fabric)]
+        parts = dict(out_of_fold(settings, path, fabric) for path in checkpoints)
         if fabric.is_global_zero:
-            report(triples, settings)
+            report(parts, settings)
 
 
 if __name__ == "__main__":

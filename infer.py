@@ -1,21 +1,30 @@
 """Restore the test images of the competition, or any photo: python infer.py --ensemble"""
 
 import sys
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from src.checkpoints import fold_checkpoints, load_model
+from src.checkpoints import fold_checkpoints, trained_or_shipped
 from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
 from src.decode import Style
 from src.distributed import launch
-from src.files import InputError, exclusive, file_hash, list_images
-from src.inference import BASELINES, Restore, restore, restore_files, unrestored
+from src.files import InputError, exclusive
+from src.inference import (
+    BASELINES,
+    Job,
+    Restore,
+    by_folds,
+    by_rule,
+    photo_jobs,
+    restore_files,
+    unrestored,
+)
+from src.old_photos import Damage, make_finder
 from src.ray_engine import restore_with_ray
 from src.settings import ComputeSettings
 
@@ -25,7 +34,7 @@ class Settings(ComputeSettings):
     """Restore the images of test.csv, or any photo with --input. The same command again goes on."""
 
     ensemble: bool = False
-    """Average all trained folds of the run."""
+    """Average all trained folds of the run, or the shipped ones where nothing was trained."""
     fold: int = 0
     """The fold to use without --ensemble."""
     tta: Literal[1, 2, 8] = 1
@@ -38,32 +47,26 @@ class Settings(ComputeSettings):
     """A photo or a folder of photos to restore instead of the test images."""
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+    damage: Damage = "auto"
+    """With input, what is looked for: one flat and else scratches, stains and tears; one flat; nothing."""
+    mask: Path | None = None
+    """With input, instead: a mask file (white is lost), or a folder of masks named like the photos."""
     engine: Literal["fabric", "ray"] = "fabric"
     """What spreads the work over devices: this program's own processes, or a Ray cluster."""
 
 
-def make_restorer(settings: Settings, device: torch.device) -> tuple[Restore, dict]:
-    """The function from (gray, mask) to RGB that the settings ask for, and what it depends on."""
-    if settings.baseline:
-        if settings.baseline not in BASELINES:
-            known = ", ".join(BASELINES)
-            raise InputError(f"--baseline {settings.baseline}: unknown; choose one of {known}")
-        return BASELINES[settings.baseline], {"baseline": settings.baseline}
-    paths = fold_checkpoints(settings.run_dir, None if settings.ensemble else settings.fold)
-    loaded = [load_model(path, device) for path in paths]
-    names = {description["model"] for _, description in loaded}
-    if len(names) > 1:
-        raise InputError(f"{settings.run_dir}: folds of different models ({', '.join(sorted(names))})")
-    choices = {"tta": settings.tta, "style": settings.decode}
-    recipe = {
-        "model": names.pop(),
-        "checkpoints": {str(path): file_hash(path) for path in paths},
-        **choices,
-    }
-    return partial(restore, [model for model, _ in loaded], **choices), recipe
+def make_restorer(settings: Settings, run_dir: Path, device: torch.device) -> tuple[Restore, dict]:
+    """The function from (gray, mask) to RGB by the folds of `run_dir`, and what it depends on."""
+    if not settings.baseline:
+        paths = fold_checkpoints(run_dir, None if settings.ensemble else settings.fold)
+        return by_folds(paths, device, settings.tta, settings.decode)
+    if settings.baseline not in BASELINES:
+        known = ", ".join(BASELINES)
+        raise InputError(f"--baseline {settings.baseline}: unknown; choose one of {known}")
+    return BASELINES[settings.baseline], {"baseline": settings.baseline}
 
 
-def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
+def make_jobs(settings: Settings) -> tuple[list[Job], Path]:
     """(photo, PNG to write) pairs and the output folder; raises `InputError` for missing input."""
     output = settings.output or settings.run_dir / "test"
     if settings.input is None:
@@ -71,22 +74,7 @@ def make_jobs(settings: Settings) -> tuple[list[tuple[Path, Path]], Path]:
         return [(path, output / f"{path.stem}.png") for path in paths], output
     if settings.output is None:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
-    root = settings.input.parent if settings.input.is_file() else settings.input
-    paths = [settings.input] if settings.input.is_file() else list_images(settings.input)
-    if output.absolute() != root.absolute():  # results in a folder inside the photos are no photos
-        paths = [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
-    if not paths:
-        raise InputError(f"{settings.input}: no image file found; name a photo or a folder of photos")
-    plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
-    shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
-    jobs = []
-    for path, target in zip(paths, plain, strict=True):
-        if target in shared:
-            target = target.with_name(path.name + ".png")
-        if target.resolve() == path.resolve():
-            raise InputError(f"--output {output}: would overwrite {path}; name another folder")
-        jobs.append((path, target))
-    return jobs, output
+    return photo_jobs(settings.input, output), output
 
 
 def main() -> int:
@@ -94,21 +82,24 @@ def main() -> int:
     settings = parse_settings(Settings)
     jobs, output = make_jobs(settings)
     fabric = launch(settings.device, settings.devices if settings.engine == "fabric" else 1)
-    restorer, recipe = make_restorer(settings, fabric.device)
+    find, found = make_finder(settings.damage, settings.mask, jobs) if settings.input else (by_rule, {})
+    run_dir = trained_or_shipped(settings.run_dir).absolute()  # whatever the folder of a process elsewhere
+    restorer, recipe = make_restorer(settings, run_dir, fabric.device)
+    recipe |= found
     if fabric.is_global_zero:
-        what = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "checkpoints")
-        print(f"{len(recipe.get('checkpoints', ()))} fold(s), {what}, {fabric.device.type}")
+        files = ("checkpoints", "masks")
+        what = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in files)
+        folds = [Path(path) for path in recipe.get("checkpoints", ())]
+        where = f" of {folds[0].parents[1]}" if folds else ""
+        print(f"{len(folds)} fold(s){where}, {what}, {fabric.device.type}")
     if settings.engine == "fabric":
-        failures = restore_files(restorer, jobs, recipe, output, fabric)
+        failures = restore_files(restorer, jobs, recipe, output, fabric, find)
     else:
-        anywhere = replace(
-            settings, output_dir=settings.output_dir.absolute()
-        )  # whatever an actor's folder
-        make = partial(make_restorer, anywhere, torch.device(fabric.device.type))
+        make = partial(make_restorer, settings, run_dir, torch.device(fabric.device.type))
         gpus = int(fabric.device.type == "cuda")
         with exclusive(output):
             waiting = unrestored(jobs, recipe, output)
-            failures = restore_with_ray(make, waiting, settings.devices, gpus)
+            failures = restore_with_ray(make, find, waiting, settings.devices, gpus)
     if not fabric.is_global_zero:
         return 0
     print(f"{len(jobs) - len(failures)} images in {output}")

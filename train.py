@@ -5,13 +5,14 @@ import json
 import signal
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from src.checkpoints import BEST, LAST, save_model
+from src.checkpoints import BEST, LAST, initial_checkpoint, load_weights, save_model
 from src.command_line import parse_settings, run_script
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.pack import truth_reader
@@ -68,6 +69,8 @@ class Settings(ComputeSettings):
     """resnet34, lite0, lite1 or lite2; when left out lite0 for restorer, resnet34 for full_pipeline."""
     encoder_weights: str = "auto"
     """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
+    init: Path | None = None
+    """Start from trained weights, a checkpoint or a folder of folds; "weights" holds the shipped ones."""
     epochs: int | None = None
     """Passes over the training images; 20 when neither epochs nor max-minutes is given."""
     max_minutes: float | None = None
@@ -166,6 +169,8 @@ def train_fold(settings: Settings, fold: int, fabric: Fabric) -> None:
 
     torch.manual_seed(settings.seed + fold)
     model = create_model(settings.model, **dataclasses.asdict(settings)).to(fabric.device)
+    if settings.init and not (folder / LAST).exists():
+        load_weights(model, initial_checkpoint(settings.init, fold))
     state = TrainingState(model, settings.lr, settings.weight_decay, settings.ema_decay)
     if (folder / LAST).exists():
         state.load(folder / LAST)

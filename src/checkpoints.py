@@ -8,18 +8,27 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from src.files import InputError, replacing, write_bytes
 from src.models import MODELS, RestorationModel, create_model
 
 BEST, LAST = "best.safetensors", "last.pt"
+HERE = Path(__file__).parent
+# Laid out like a run's folder: inside the installed package, or beside it in a checkout.
+SHIPPED = HERE / "weights" if (HERE / "weights").is_dir() else HERE.parent / "weights"
 FOREIGN = "name a checkpoint of train.py"
 
 
-def save_model(path: Path, model: RestorationModel, name: str, facts: dict) -> None:
-    """Write a model's weights with its name, its arguments and `facts` (JSON) as metadata."""
+def save_model(path: Path, model: RestorationModel, name: str, facts: dict, half: bool = False) -> None:
+    """Write a model's weights with its name, its arguments and `facts` (JSON) as metadata.
+
+    `half` rounds them to float16, half the file.
+    """
     description = {"model": name, "arguments": model.arguments, **facts}
     tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     write_bytes(path, save(tensors, metadata={"restoration": json.dumps(description)}), durable=True)
 
 
@@ -30,29 +39,50 @@ def load_model(path: Path, device: torch.device) -> tuple[RestorationModel, dict
 
     Raises `InputError` for a missing or broken file and for one that another program or version wrote.
     """
-    path = Path(path)
+    description, state = _read_model(path)
+    model = _rebuild(path, description)
+    _fill(path, model, state)
+    return model.to(device, memory_format=torch.channels_last).eval(), description
+
+
+def load_weights(model: RestorationModel, path: Path) -> None:
+    """Replace a model's weights by those of a checkpoint of its kind; raises as `load_model` does."""
+    _fill(path, model, _read_model(path)[1])
+
+
+def _read_model(path: Path) -> tuple[object, dict[str, Tensor]]:
+    """What a checkpoint says of itself, and its tensors."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; train it first with train.py")
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("restoration", "{}"))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+            keys = file.keys()  # it is no dict
+            return description, {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a readable checkpoint ({reason}); train it again") from None
-    model, name = _rebuild(path, description), description["model"]
+
+
+@torch.no_grad()
+def _fill(path: Path, model: RestorationModel, state: dict[str, Tensor]) -> None:
+    """Copy a checkpoint's tensors into a model; float16 ones become float32."""
     own = model.state_dict()
     for key in sorted(set(own) ^ set(state)):
         what = "missing" if key in own else "unknown"
-        raise InputError(f"{path}: weights do not fit {name} ({key!r:.80} is {what}); {FOREIGN}")
+        raise InputError(
+            f"{path}: weights do not fit {type(model).__name__} ({key!r:.80} is {what}); {FOREIGN}"
+        )
     for key, wanted in own.items():
-        found, expected = (f"{tuple(x.shape)} {x.dtype}" for x in (state[key], wanted))
+        given = state[key]
+        if given.dtype == torch.float16 and wanted.dtype == torch.float32:
+            given = given.float()
+        found, expected = (f"{tuple(x.shape)} {x.dtype}" for x in (given, wanted))
         if found != expected:
             raise InputError(f"{path}: {key} is {found}, expected {expected}; {FOREIGN}")
-        if not state[key].isfinite().all():
+        if not given.isfinite().all():
             raise InputError(f"{path}: {key} holds values that are not finite; train it again")
-        wanted.copy_(state[key])
-    return model.to(device, memory_format=torch.channels_last).eval(), description
+        wanted.copy_(given)
 
 
 def _rebuild(path: Path, description: object) -> RestorationModel:
@@ -103,6 +133,19 @@ def load_state(path: Path) -> dict:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: broken training state ({reason}); delete it to begin anew") from None
     return state
+
+
+def initial_checkpoint(init: Path, fold: int) -> Path:
+    """The checkpoint that a fold's training starts from: `init` itself, or the same fold's in that folder.
+
+    Raises `InputError` where the folder has none of that fold.
+    """
+    return fold_checkpoints(init, fold)[0] if init.is_dir() else init
+
+
+def trained_or_shipped(run_dir: Path) -> Path:
+    """`run_dir`, or the folder of the shipped weights where nothing was trained in it."""
+    return Path(run_dir) if any(Path(run_dir).glob("fold*")) else SHIPPED
 
 
 def fold_checkpoints(run_dir: Path, fold: int | None) -> list[Path]:

@@ -195,6 +195,19 @@ def render(luma: np.ndarray, color: Tensor, fit: Tensor | None = None) -> np.nda
     return rgb
 
 
+def sampled_color(p: Tensor, mass: Tensor, rng: np.random.Generator) -> Tensor:
+    """One plausible colouring: each cell's hue is drawn from its own distribution, (2, h, w) in levels.
+
+    The Gumbel-max trick (Gumbel 1954): the largest of log p + noise is a sample of p. All cells share the
+    noise of each hue, so what is alike is coloured alike, and another draw gives another whole colouring.
+    Args as for `decode`.
+    """
+    noise = torch.from_numpy(rng.gumbel(size=HUES).astype(np.float32)).to(p.device)
+    hue = (p.clamp(min=LEAST).log() + noise[:, None, None]).argmax(dim=0)
+    chroma = (mass / p.clamp(min=LEAST)).gather(0, hue[None])
+    return chroma * unit_vectors(p.device)[:, hue]
+
+
 def decode(luma: np.ndarray, p: Tensor, mass: Tensor, histogram: Tensor, style: Style) -> np.ndarray:
     """RGB of one image from its luma and the distribution of its colours.
 

@@ -112,12 +112,13 @@ def open_image(
     size: tuple[int, int] | None = None,
     formats: Sequence[str] = IMAGE_FORMATS,
     content: BinaryIO | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Decode an image file whole, so that a truncated one is found here and not later.
 
     Args:
         mode: expected PIL mode, or None for any.
-        size: expected (width, height) in pixels, or None for any of at most `MAX_PIXELS`.
+        size: expected (width, height) in pixels, or None for any of at most `max_pixels`.
         formats: PIL's names of the accepted formats; the content decides, not the name.
         content: the file's bytes where they do not lie at `path`, which then only names them.
 
@@ -133,8 +134,8 @@ def open_image(
     found, pixels = f"{image.width}x{image.height}", image.width * image.height
     if size is not None and image.size != size:
         raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
-    if pixels > MAX_PIXELS:
-        limit = f"{pixels / 1e6:.0f} megapixels, at most {MAX_PIXELS / 1e6:.0f} are read"
+    if pixels > max_pixels:
+        limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f} are read"
         raise InputError(f"{path}: size is {found}, {limit}; make the image smaller")
     with _decoding(path, formats):
         image.load()

@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 import src
 from src.files import InputError
-from src.inference import Job, Restore, restore_all
+from src.inference import Find, Job, Restore, restore_all
 from src.parallel import cores
 
 
 def restore_with_ray(
-    make: Callable[[], tuple[Restore, dict]], jobs: Sequence[Job], actors: int, gpus: int
+    make: Callable[[], tuple[Restore, dict]], find: Find, jobs: Sequence[Job], actors: int, gpus: int
 ) -> list[str]:
     """Restore files with Ray Data; a photo whose actor or machine dies is given to another.
 
@@ -23,6 +23,7 @@ def restore_with_ray(
 
     Args:
         make: makes the restoring function, once in each actor, and what its results depend on.
+        find: tells what of a photo is lost.
         jobs: (photo, PNG to write) pairs; a PNG that is there is finished, since none is ever half-written.
         actors: processes that restore; they share the cores of a machine like this one.
         gpus: of each actor.
@@ -49,7 +50,7 @@ def restore_with_ray(
 
         def __call__(self, row: dict) -> dict:
             job = Path(row["photo"]), Path(row["png"])
-            failures = [] if job[1].exists() else restore_all(self.restore, [job], shown=False)
+            failures = [] if job[1].exists() else restore_all(self.restore, [job], find, shown=False)
             return {"failure": failures[0] if failures else ""}
 
     if not jobs:

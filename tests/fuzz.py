@@ -2,7 +2,7 @@
 
 | file | reader | script |
 |---|---|---|
-| photo.png, .jpg, .webp, .tif, .bmp | read_damaged, inspect | infer.py --input, prepare_data.py build |
+| photo.png, .jpg, .webp, .tif, .bmp | read_photo, inspect | infer.py --input, prepare_data.py build |
 | train_input/, train_gt/ | read_input, read_truth, check_image | train.py, prepare_data.py check and pack |
 | restored/ | score_files | evaluate.py, make_submission.py |
 | train.csv, test.csv, folds.csv | read_train, read_test, load_folds | all but build |
@@ -50,7 +50,7 @@ from src.datasets.competition import read_input, read_test, read_train, read_tru
 from src.datasets.folds import load_folds
 from src.datasets.pack import Pack, pack
 from src.files import InputError, write_json, write_text
-from src.inference import read_damaged, unrestored
+from src.inference import by_rule, read_gray, unrestored
 from src.models import create_model
 from src.scoring import score_files
 from src.submission import check_submission, unpacked, write_submission
@@ -135,8 +135,12 @@ def read_state(path: Path) -> None:
     STATES[0].load(path)
 
 
+def read_photo(path: Path) -> None:
+    by_rule(path, read_gray(path))
+
+
 read_model = partial(load_model, device=torch.device("cpu"))
-PHOTO = (read_damaged, partial(inspect, root=Path("/")))
+PHOTO = (read_photo, partial(inspect, root=Path("/")))
 KINDS = (
     Kind("photo.png", 12, PHOTO, png),
     Kind("photo.jpg", 12, PHOTO, jpeg),

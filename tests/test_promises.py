@@ -14,10 +14,11 @@ from PIL import Image
 from skimage import data
 
 from src.color import LEVELS, luma
-from src.damage import detect, synthesize
+from src.damage import synthesize
 from src.datasets.build import sample_photos
 from src.inference import read_gray, restore
 from src.models import create_model
+from src.old_photos import FINDERS
 
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
 LONG = 5000  # px
@@ -184,11 +185,15 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("style", "tta"), [("score", 2), ("visual", 1)])
-def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, monkeypatch, style, tta):
+@pytest.mark.parametrize(("style", "tta", "damage"), [("score", 2, "flat"), ("visual", 1, "auto")])
+def test_infer_keeps_the_luma_of_files(
+    files, random_run, script, tmp_path, monkeypatch, style, tta, damage
+):
+    """Everywhere outside of what was found, and with `--damage flat` in all of an undamaged photo."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     arguments = ["--output-dir", random_run, "--name", "random", "--device", "cpu", "--input", files]
-    status, _, err = script("infer", *arguments, "--output", tmp_path, "--decode", style, "--tta", tta)
+    arguments += ["--decode", style, "--tta", tta, "--damage", damage]
+    status, _, err = script("infer", *arguments, "--output", tmp_path)
     assert status == 0, err
     found = 0
     sources = [path for path in files.rglob("*") if path.is_file()]
@@ -198,9 +203,9 @@ def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, monk
             target = target.with_name(f"{source.name}.png")
         gray, image = read_gray(source), Image.open(target)
         assert (image.mode, image.size[::-1]) == ("RGB", gray.shape)
-        mask = detect(gray)
+        mask = FINDERS[damage](source, gray)
         assert np.array_equal(luma(np.asarray(image))[~mask], gray[~mask]), source.name
-        assert mask.any() <= (source.parent.name == "damaged"), source.name
+        assert damage == "auto" or mask.any() <= (source.parent.name == "damaged"), source.name
         found += mask.any()
     assert found >= 4 and len(list(tmp_path.rglob("*.png"))) == len(sources)
 

@@ -2,7 +2,7 @@
 
 import atexit
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from src.datasets.pack import ReadTruth
 from src.files import InputError
 from src.parallel import one_thread
 from src.stopping import SIGNALS, held_back
+
+Damage = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # as `synthesize`
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -47,10 +49,18 @@ class TrainingImages(Dataset):
     `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S).
     """
 
-    def __init__(self, paths: list[Path], image_size: int, seed: int, read: ReadTruth = read_truth):
+    def __init__(
+        self,
+        paths: list[Path],
+        image_size: int,
+        seed: int,
+        read: ReadTruth = read_truth,
+        damage: Damage = synthesize,
+    ):
         self.paths = paths
         self.seed = seed
         self.read = read
+        self.damage = damage
         self.transform = augmentation(image_size)
 
     def __len__(self) -> int:
@@ -62,7 +72,7 @@ class TrainingImages(Dataset):
         # set_random_seed would give every transform the same draws: a flip always with a change of tone
         self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         rgb = self.transform(image=self.read(self.paths[index]))["image"]
-        damaged, mask = synthesize(rgb, rng)
+        damaged, mask = self.damage(rgb, rng)
         gray = np.array(Image.fromarray(rgb).convert("L"))
         return {
             "damaged": torch.from_numpy(damaged)[None],
@@ -103,6 +113,7 @@ def training_batches(
     read: ReadTruth = read_truth,
     process: int = 0,
     processes: int = 1,
+    damage: Damage = synthesize,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
 
@@ -111,7 +122,7 @@ def training_batches(
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
-        TrainingImages(paths, image_size, seed, read),
+        TrainingImages(paths, image_size, seed, read, damage),
         batch_size=batch_size // processes,
         sampler=EndlessSampler(len(paths), seed, start, process, processes),
         num_workers=workers,

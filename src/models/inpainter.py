@@ -6,14 +6,14 @@ from torch.nn import functional as F
 
 STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 16  # sides of the network's input are multiples of this many pixels
-WIDTHS = (48, 96, 160)  # channels at strides 4, 8 and 16
+WIDTHS = (48, 96, 128)  # channels at strides 4, 8 and 16
 # Lines that are continued across the hole, as steps (down, right). The score's M compares neighbours along
 # rows, so the fill along rows is the best one on average and the mix begins near it.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the directions and `push_pull`
 FAR = 1e6  # steps; more than any photo has
 REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
-DILATIONS = (1, 2, 4, 8, 1, 1)  # of the blocks at stride 16; together they see 370 px in each direction
+DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
 
 
 def push_pull(gray: Tensor, known: Tensor) -> Tensor:

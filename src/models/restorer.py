@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+import cv2
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,9 +20,12 @@ from src.models.colorizer import CELL, Colorizer
 from src.models.inpainter import MULTIPLE, Inpainter, bounds, simple_fills
 from src.models.views import mean_over_views
 
+Box = tuple[slice, slice]  # rows and columns
+
 CROP = 256  # side of the crops that the inpainter is trained on, in pixels
 MARGIN = 48  # pixels of surroundings that it sees on each side of a hole
-MAX_CROP = 400  # root of the number of pixels that are inpainted; of larger surroundings a reduced copy is
+MAX_CROP = 400  # root of the number of pixels that are inpainted at once
+WIDE = 24  # pixels from the nearest known one; nothing of a thin part is as far
 LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
@@ -153,16 +158,20 @@ class Restorer(RestorationModel):
 
 
 def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta: int) -> Tensor:
-    """`damaged` (B, 1, H, W) with the holes filled by an ensemble, in [0, 1].
-
-    Only the holes' surroundings are computed, with at most `MAX_CROP`² pixels: what is larger is filled at
-    a lower resolution, which bounds memory and time and leaves no seams.
-    """
+    """`damaged` (B, 1, H, W) with the holes filled by an ensemble, in [0, 1]; see `pieces`."""
     if not mask.any():
         return damaged
-    lost = mask.amax(dim=(0, 1)) > 0.5
-    box = [surroundings(lost.any(dim=axis)) for axis in (1, 0)]
-    crop, hole = damaged[..., *box], mask[..., *box]
+    luma, hole = damaged.clone(), mask.clone()
+    for box, piece in pieces((mask.amax(dim=(0, 1)) > 0.5).cpu().numpy()):
+        wanted = torch.from_numpy(piece).to(mask.device) & (hole[..., *box] > 0.5)
+        filled = _fill(inpainters, luma[..., *box], hole[..., *box], tta)
+        luma[..., *box] = torch.where(wanted, filled.nan_to_num(0.5).clamp(0, 1), luma[..., *box])
+        hole[..., *box] = hole[..., *box] * ~wanted  # the next piece sees it as known
+    return luma
+
+
+def _fill(inpainters: Sequence[Inpainter], crop: Tensor, hole: Tensor, tta: int) -> Tensor:
+    """The ensemble's fill of a crop (B, 1, h, w), of a reduced copy if it has over `MAX_CROP`² pixels."""
     size = crop.shape[-2:]
     scale = MAX_CROP / math.sqrt(size[0] * size[1])
     if scale < 1:
@@ -179,19 +188,51 @@ def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta:
     padded = (F.pad(maps, pad, mode="replicate") for maps in (crop, hole))
     (filled,) = mean_over_views(fill, tta, *padded)
     filled = filled[..., : crop.shape[-2], : crop.shape[-1]]
-    if scale < 1:
-        filled = F.interpolate(filled, size, mode="bilinear", align_corners=False)
-    luma = damaged.clone()
-    luma[..., *box] = torch.where(
-        mask[..., *box] > 0.5, filled.nan_to_num(0.5).clamp(0, 1), damaged[..., *box]
-    )
-    return luma
+    return F.interpolate(filled, size, mode="bilinear", align_corners=False) if scale < 1 else filled
 
 
-def surroundings(lost: Tensor) -> slice:
-    """From (N,) bool, the range from the first to the last True with `MARGIN` more on both sides."""
-    ((first, last),) = bounds(lost[None])
-    return slice(max(0, first - MARGIN), last + 1 + MARGIN)
+def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
+    """Split a hole into what is filled at once, so that time and memory are bounded.
+
+    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is one, which
+    is filled at a lower resolution where it is too large and so has no seams; and thin damage, which may
+    run all over the photo, is filled in tiles at full resolution: all that it needs to see is near.
+
+    Args:
+        lost: (H, W) bool with some True.
+
+    Yields: rows and columns with the surroundings, and what of them is to be filled, (h, w) bool.
+    """
+    box = surroundings(lost)
+    if math.prod(line.stop - line.start for line in box) <= MAX_CROP**2:
+        yield box, lost[box]
+        return
+    _, labels = cv2.connectedComponents(lost.view(np.uint8))
+    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
+    deepest = ndimage.maximum(depth, labels, np.arange(labels.max() + 1))
+    wide = lost & (deepest > WIDE)[labels]
+    near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
+    _, groups = cv2.connectedComponents(near)
+    for number in range(1, groups.max() + 1):
+        part = wide & (groups == number)
+        box = surroundings(part)
+        yield box, part[box]
+    thin, side = lost & ~wide, MAX_CROP - 2 * MARGIN
+    for top in range(0, lost.shape[0], side):
+        for left in range(0, lost.shape[1], side):
+            tile = np.s_[top : top + side, left : left + side]
+            if thin[tile].any():
+                part = np.zeros_like(lost)
+                part[tile] = thin[tile]
+                box = surroundings(part)
+                yield box, part[box]
+
+
+def surroundings(lost: np.ndarray) -> Box:
+    """Rows and columns of (H, W) bool from the first to the last True, with `MARGIN` more on each side."""
+    rows, columns = (np.flatnonzero(lost.any(axis=axis)) for axis in (1, 0))
+    ends = zip((rows, columns), lost.shape, strict=True)
+    return tuple(slice(max(0, int(n[0]) - MARGIN), min(size, int(n[-1]) + 1 + MARGIN)) for n, size in ends)
 
 
 def crops_around(masks: Tensor) -> list[tuple[slice, slice]]:

@@ -1,0 +1,179 @@
+"""The app as its users meet it: a real server, a real browser, a real upload."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from app import Photo, corrected, marked
+from src.color import luma
+from src.damage import synthesize
+from tests.browser import browser_page
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """The app with the shipped weights: its address, and the folder that its temporary files lie in."""
+    folder = tmp_path_factory.mktemp("app")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "app.py", "--port", port, "--output-dir", folder / "outputs"]
+    (folder / "tmp").mkdir()
+    with open(folder / "log", "wb") as log:
+        environment = {"TMPDIR": str(folder / "tmp")}
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=log, env=os.environ | environment
+        )
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.2)
+    assert process.poll() is None, (folder / "log").read_text()
+    yield f"http://127.0.0.1:{port}", folder / "tmp"
+    process.terminate()
+    process.wait(30)
+    assert not list((folder / "tmp").iterdir()), "uploads and results outlive the server"
+
+
+@pytest.fixture(scope="module")
+def megapixel(tmp_path_factory) -> Path:
+    """A damaged grey photo of one megapixel."""
+    rgb = np.asarray(Image.fromarray(data.chelsea()).resize((1250, 832)))
+    gray, _ = synthesize(rgb, np.random.default_rng(3))
+    path = tmp_path_factory.mktemp("photo") / "chelsea.png"
+    Image.fromarray(gray).save(path)
+    return path
+
+
+def upload(page, path: Path) -> None:
+    page.set_input_files("#upload input[type=file]", path)
+
+
+def test_upload_restore_choose_download(server, megapixel, tmp_path):
+    address, _ = server
+    gray = np.asarray(Image.open(megapixel))
+    with browser_page() as (page, complaints):
+        page.goto(address)
+        upload(page, megapixel)
+        page.locator("#found").get_by_text("marked as lost").wait_for()
+        start = time.monotonic()
+        page.locator("#restore").click()
+        page.locator("#compare img").first.wait_for()
+        page.locator("#colourings img").nth(5).wait_for()
+        seconds = time.monotonic() - start
+        assert seconds < 10
+        sizes = page.eval_on_selector_all("#compare img", "all => all.map(img => img.naturalWidth)")
+        assert len(sizes) == 2 and all(sizes)
+        results = {}
+        for name, act in {
+            "likeliest": lambda: None,
+            "another": lambda: page.locator("#colourings button img").nth(3).click(),
+            "grey": lambda: grey(page),
+        }.items():
+            act()
+            page.wait_for_timeout(1500)
+            with page.expect_download() as download:
+                page.locator("#download").click()
+            download.value.save_as(tmp_path / f"{name}.png")
+            results[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        assert download.value.suggested_filename == "chelsea_restored.png"
+        assert not complaints
+    hole = gray == np.bincount(gray.flatten()).argmax()
+    for rgb in results.values():
+        assert rgb.shape == (*gray.shape, 3)
+        assert (luma(rgb) == gray)[~hole].mean() > 0.999
+    assert np.ptp(results["likeliest"], axis=2).mean() > 5
+    assert (results["likeliest"] != results["another"]).any(axis=2).mean() > 0.2
+    assert np.ptp(results["grey"], axis=2).mean() < 2
+
+
+def grey(page) -> None:
+    page.locator("#saturation input[type=range]").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+
+
+def test_brush_marks_what_is_painted_in(server, tmp_path):
+    """A stroke over an undamaged part: there, and only there, the luma changes."""
+    address, _ = server
+    gray = luma(data.chelsea())
+    path = tmp_path / "cat.png"
+    Image.fromarray(gray).save(path)
+    with browser_page() as (page, complaints):
+        page.goto(address)
+        upload(page, path)
+        page.locator("#found").get_by_text("0.0%").wait_for()
+        canvas = page.locator("#damage canvas").first
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + box["height"] / 2, steps=10)
+        page.mouse.up()
+        page.wait_for_timeout(1000)
+        page.locator("#restore").click()
+        page.locator("#compare img").first.wait_for()
+        with page.expect_download() as download:
+            page.locator("#download").click()
+        download.value.save_as(tmp_path / "restored.png")
+        assert not complaints
+    changed = luma(np.asarray(Image.open(tmp_path / "restored.png"))) != gray
+    rows, columns = np.nonzero(changed)
+    assert 50 < changed.sum() < 0.3 * changed.size
+    assert np.ptp(rows) < 0.5 * gray.shape[0] and np.ptp(columns) < 0.7 * gray.shape[1]
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_page_fits_its_width(server, width):
+    with browser_page(width) as (page, complaints):
+        page.goto(server[0])
+        page.locator("#restore").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert not complaints
+
+
+def test_refused_uploads(server, tmp_path):
+    address, _ = server
+    Image.new("L", (4001, 3001)).save(tmp_path / "large.png")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "heavy.png").write_bytes(bytes(51 << 20))
+    for name, message in (
+        ("large.png", "at most 12 are read"),
+        ("text.png", "not an image"),
+        ("heavy.png", "maximum"),
+    ):
+        with browser_page() as (page, _):
+            page.goto(address)
+            upload(page, tmp_path / name)
+            page.get_by_text(message).first.wait_for()
+
+
+def test_only_this_machine_is_served(server):
+    port = int(server[0].rsplit(":", 1)[1])
+    for host, refused in (("127.0.0.1", False), ("127.0.0.2", True)):  # 0.0.0.0 would answer on both
+        with socket.socket() as client:
+            assert (client.connect_ex((host, port)) != 0) is refused
+
+
+def test_corrections_keep_what_was_found_exactly():
+    found = np.zeros((3000, 2000), bool)
+    found[1001:1500, 333:777] = True
+    photo = Photo("photo", np.zeros(found.shape, np.uint8), found)
+    layer = marked(found).copy()
+    assert layer.shape == (1024, 683, 4)
+    assert (corrected(photo, [layer]) == found).all()
+    assert not corrected(photo, []).any()
+    layer[:100, :100] = 255
+    added = corrected(photo, [layer])
+    assert added[:290, :290].all() and (added[310:] == found[310:]).all()

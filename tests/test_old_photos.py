@@ -1,0 +1,182 @@
+"""Damage of old photographs: drawn, detected by the shipped network, given as masks, filled in pieces."""
+
+import copy
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
+
+from src.aging import KINDS, age
+from src.benchmarks.detector import counts, rates
+from src.color import luma
+from src.damage import synthesize
+from src.files import InputError
+from src.inference import read_gray
+from src.models.inpainter import Inpainter
+from src.models.restorer import MARGIN, MAX_CROP, inpaint, pieces
+from src.old_photos import DETECTOR, clean_mask, find_damage, load_detector, probability, read_mask
+
+PHOTOS = (data.astronaut, data.chelsea, data.coffee, data.rocket)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 300), (64, 64), (300, 411)])
+def test_aging_of_any_size(shape):
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    for seed in range(20):
+        gray, mask = age(rgb, np.random.default_rng(seed))
+        again, mask_again = age(rgb, np.random.default_rng(seed))
+        assert gray.shape == mask.shape == shape and (gray.dtype, mask.dtype) == (np.uint8, bool)
+        assert (gray == again).all() and (mask == mask_again).all()
+
+
+def test_aging_draws_every_kind(monkeypatch):
+    """Each kind alone marks what it hides, and hides what it marks: a flat grey photo shows both."""
+    flat = np.full((256, 256, 3), 120, np.uint8)
+    for kind in KINDS:
+        monkeypatch.setattr("src.aging.KINDS", {kind: 3.0})
+        hits = np.zeros(4)
+        for seed in range(30):
+            gray, mask = age(flat, np.random.default_rng(seed))
+            level = np.median(gray)
+            changed = np.abs(gray.astype(int) - level) > 40  # above the grain
+            hits += (changed & mask).sum(), changed.sum(), mask.sum(), mask.any()
+        hidden, changed, marked, photos = hits
+        assert 5 < photos < 30 and hidden / changed > 0.95 and marked < 0.3 * 30 * mask.size, kind
+
+
+def test_clean_mask():
+    found = np.zeros((512, 512), np.float32)
+    found[100, 50:400] = 0.4  # possible, and sure in its middle
+    found[100, 200:220] = 0.9
+    found[300, 50:400] = 0.6  # never sure
+    found[400:402, 400] = 0.9  # a speck
+    mask = clean_mask(found)
+    assert mask[99:102, 49:401].all() and mask.sum() == 3 * 352
+    gap = np.full((512, 512), 0.9, np.float32)
+    gap[10:12, 10] = 0.0
+    assert clean_mask(gap).all()
+
+
+def test_detector_on_photos_it_never_saw():
+    """Pixels within two of the truth, of four photos aged four times each; and the photos undamaged."""
+    rows, false = [], []
+    for photo in PHOTOS:
+        rgb = photo()
+        for seed in range(4):
+            gray, true = age(rgb, np.random.default_rng([seed, zlib.crc32(photo.__name__.encode())]))
+            rows.append(counts(clean_mask(probability(load_detector(), gray)), true))
+        false.append(clean_mask(probability(load_detector(), luma(rgb))).mean())
+    found = rates(pd.DataFrame(rows))
+    assert found["precision, 2 px"] > 0.75 and found["recall, 2 px"] > 0.6, found
+    assert max(false) < 0.02, false
+
+
+def test_one_flat_comes_first():
+    gray, mask = synthesize(data.coffee(), np.random.default_rng(1))
+    assert (find_damage(DETECTOR, None, gray) == mask).mean() > 0.999
+
+
+def test_large_photos_are_detected_at_a_bounded_size():
+    detector, seen = copy.deepcopy(load_detector()), []
+    detector.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel()))
+    found = probability(detector, np.zeros((3000, 1500), np.uint8))
+    assert found.shape == (3000, 1500) and max(seen) < 1_600_000
+
+
+@given(st.integers(0, 10**6), st.integers(1, 900), st.integers(1, 900))
+@settings(max_examples=40, deadline=None)
+def test_pieces_cover_the_hole_once(seed, height, width):
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    lost = age(rgb, rng)[1] | synthesize(rgb, rng)[1]
+    covered = np.zeros(lost.shape, int)
+    for box, piece in pieces(lost):
+        covered[box] += piece
+        rows, columns = (np.flatnonzero(piece.any(axis=axis)) for axis in (1, 0))
+        for line, ends, size in zip((rows, columns), box, lost.shape, strict=True):
+            first, last = line[0] + ends.start, line[-1] + ends.start
+            assert ends.start == max(0, first - MARGIN) and ends.stop == min(size, last + 1 + MARGIN)
+    assert (covered == lost).all()
+
+
+def test_thin_damage_is_filled_at_full_resolution():
+    """A scratch across a large photo of stripes: known pixels stay, and the stripes go on in it."""
+    stripes = np.tile(np.repeat([60, 190], 8), 75)[:, None].repeat(1200, axis=1).astype(np.float32) / 255
+    lost = np.zeros(stripes.shape, bool)
+    lost[:, 300:304] = lost[:, 900:904] = True
+    boxes = [box for box, _ in pieces(lost)]
+    assert len(boxes) > 1
+    assert all((b[0].stop - b[0].start) * (b[1].stop - b[1].start) <= MAX_CROP**2 for b in boxes)
+    true = torch.from_numpy(stripes)[None, None]
+    mask = torch.from_numpy(lost)[None, None].float()
+    with torch.no_grad():
+        filled = inpaint([Inpainter().eval()], torch.where(mask > 0, 1.0, true), mask, 1)
+    assert torch.equal(filled[mask == 0], true[mask == 0])
+    assert (filled - true).abs()[mask > 0].mean() < 0.05
+
+
+def test_masks_that_do_not_fit(tmp_path):
+    Image.new("L", (30, 20), 255).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", (20, 30)).all()
+    with pytest.raises(InputError, match="size is 30x20, the photo's is 20x30"):
+        read_mask(tmp_path / "mask.png", (30, 20))
+
+
+@pytest.fixture
+def scratched(tmp_path):
+    """A grey photo with a scratch, and its mask in a folder of its own."""
+    gray = luma(data.chelsea()).copy()
+    mask = np.zeros(gray.shape, bool)
+    mask[20:280, 200:203] = True
+    gray[mask] = 250
+    for folder, array in (("photos", gray), ("masks", mask.astype(np.uint8) * 255)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "cat.png")
+    return gray, mask, tmp_path
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "auto", "flat", "none"])
+def test_infer_fills_what_it_is_told(scratched, random_run, script, how):
+    gray, mask, folder = scratched
+    given = {"file": folder / "masks" / "cat.png", "folder": folder / "masks"}
+    flags = ("--mask", given[how]) if how in given else ("--damage", how)
+    run = ("--output-dir", random_run, "--name", "random", "--input", folder / "photos")
+    status, _, stderr = script("infer", *run, "--output", folder / "out", *flags)
+    assert status == 0, stderr
+    changed = luma(np.asarray(Image.open(folder / "out" / "cat.png"))) != gray
+    if how in ("flat", "none"):
+        assert not changed.any()
+    else:
+        assert changed[mask].mean() > 0.9
+        assert not changed[~mask].any() if how in given else changed[~mask].mean() < 0.05
+
+
+def test_missing_masks_are_named(scratched, random_run, script):
+    _, _, folder = scratched
+    run = ("--output-dir", random_run, "--name", "random", "--input", folder / "photos")
+    (folder / "empty").mkdir()
+    for mask, message in ((folder / "no.png", "no such mask"), (folder / "empty", "no mask of any")):
+        status, _, stderr = script("infer", *run, "--output", folder / "out", "--mask", mask)
+        assert status == 2 and message in stderr
+
+
+def test_sepia_is_turned_grey_first(random_run, script, tmp_path):
+    """A sepia photo with a hole gives what its luma gives."""
+    gray, mask = synthesize(data.coffee(), np.random.default_rng(2))
+    sepia = (gray[..., None] * np.array([1.0, 0.85, 0.65])).round().astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(sepia).save(tmp_path / "in" / "sepia.png")
+    Image.fromarray(sepia).convert("L").save(tmp_path / "in" / "grey.png")
+    toned = read_gray(tmp_path / "in" / "sepia.png")
+    assert (find_damage(DETECTOR, None, toned) == mask).mean() > 0.999
+    run = ("--output-dir", random_run, "--name", "random", "--input", tmp_path / "in")
+    status, _, stderr = script("infer", *run, "--output", tmp_path / "out")
+    assert status == 0, stderr
+    results = [(tmp_path / "out" / name).read_bytes() for name in ("sepia.png", "grey.png")]
+    assert results[0] == results[1]

@@ -1,0 +1,139 @@
+"""The report page, written by evaluate.py and used in a real browser."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.files import InputError
+from src.report import outline, read_curves
+from tests.browser import browser_page
+
+
+@pytest.fixture(scope="module")
+def page_file(small_folder, tmp_path_factory) -> Path:
+    """Output folder with a run of two folds' curves, whose report `written` writes."""
+    outputs = tmp_path_factory.mktemp("report")
+    for fold in (0, 1):
+        lines = [{"step": 20 * n, "loss/hue": 3 / n, "lr": 1e-3, "images_per_second": 9} for n in (1, 2, 3)]
+        lines.append({"step": 60, "minutes": 1.5, "val/score": 0.5 + fold / 10, "val/S": 0.9})
+        (outputs / "run" / f"fold{fold}").mkdir(parents=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (outputs / "run" / f"fold{fold}" / "metrics.jsonl").write_text(text)
+    return outputs
+
+
+@pytest.fixture
+def written(page_file, small_folder, script) -> Path:
+    folders = ("--output-dir", page_file, "--name", "run")
+    if not (page_file / "run" / "report.html").exists():
+        restored = page_file / "run" / "test"
+        script("infer", *folders, "--data-dir", small_folder, "--baseline", "telea", "--output", restored)
+        truth = ("--gt", small_folder / "test_gt", "--input", small_folder / "test_input")
+        status, output, _ = script("evaluate", *folders, "--pred", restored, *truth, "--report")
+        assert status == 0 and "report.html: open it" in output
+    return page_file / "run" / "report.html"
+
+
+def pixels(element) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB")).astype(int)
+
+
+def test_page_needs_nothing_else(written, tmp_path):
+    alone = shutil.copy(written, tmp_path / "copy.html")
+    text = Path(alone).read_text()
+    assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
+    with browser_page() as (page, complaints):
+        page.goto(Path(alone).as_uri())
+        sizes = page.eval_on_selector_all("img", "all => all.map(img => [img.complete, img.naturalWidth])")
+        assert len(sizes) == 3 * 4 + 1 and all(complete and width > 0 for complete, width in sizes)
+        scores = page.locator("#images tbody tr")
+        assert scores.count() == 3 and page.locator("#folds tbody tr").count() == 1
+        assert page.get_by_text("best", exact=True).count() == 1
+        assert not complaints
+
+
+def test_sliders_move(written):
+    with browser_page() as (page, complaints):
+        page.goto(written.as_uri())
+        figure = page.locator(".compare").first
+        stack, slider = figure.locator(".stack"), figure.locator("[type=range]")
+        figure.get_by_label("outline").uncheck()
+        box = slider.bounding_box()
+        seen = {}
+        for name, place in (("right", 0.999), ("left", 0.001)):
+            middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            page.mouse.move(*middle)
+            page.mouse.down()
+            page.mouse.move(box["x"] + box["width"] * place, middle[1], steps=5)
+            page.mouse.up()
+            seen[name] = pixels(stack)
+        inner = np.s_[:, 20:-20]  # the line at the slider's place lies at the edge
+        assert (np.abs(seen["left"] - seen["right"])[inner].max(axis=2) > 8).mean() > 0.02
+        assert np.ptp(seen["right"][inner], axis=2).mean() < 2  # the damaged photo is grey
+        slider.focus()
+        page.keyboard.press("End")
+        figure.get_by_label("truth").check()
+        assert np.ptp(pixels(stack)[inner], axis=2).mean() > 10  # and the truth is not
+        before = pixels(stack)
+        figure.get_by_label("outline").check()
+        assert (np.abs(pixels(stack) - before).max(axis=2) > 40).sum() > 100
+        assert not complaints
+
+
+def test_table_is_sorted(written):
+    with browser_page() as (page, complaints):
+        page.goto(written.as_uri())
+        for expected in (sorted, lambda values: sorted(values, reverse=True)):
+            page.get_by_role("button", name="score").click()
+            values = [float(v) for v in page.locator("#images tbody td:last-child").all_inner_texts()]
+            assert values == expected(values) and len(set(values)) > 1
+        assert not complaints
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_page_fits_its_width(written, width):
+    with browser_page(width, 800) as (page, complaints):
+        page.goto(written.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = page.eval_on_selector_all(
+            ".stack, .plot, #folds, h1",
+            "all => all.map(e => [e.getBoundingClientRect().right, e.clientWidth])",
+        )
+        assert all(right <= width and inner > 0.5 * min(width, 640) for right, inner in boxes)
+        small = page.evaluate(
+            "[...document.querySelectorAll('td, p, label, figcaption')]"
+            ".filter(e => parseFloat(getComputedStyle(e).fontSize) < 14).length"
+        )
+        assert small == 0 and not complaints
+
+
+def test_outline_is_the_border_of_the_hole():
+    mask = np.zeros((10, 12), bool)
+    mask[2:5, 3:8] = True
+    points = {tuple(map(float, point.split(","))) for point in outline(mask)[1:-1].split()}
+    assert points == {(3.5, 2.5), (3.5, 4.5), (7.5, 4.5), (7.5, 2.5)}
+    assert outline(np.zeros((4, 4), bool)) == ""
+
+
+def test_curves_of_a_run(tmp_path):
+    folder = tmp_path / "fold0"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text(
+        '{"step": 20, "loss/a": 1.5}\n{"step": 20, "minutes": 1, "val/score": 0.5}\n'
+    )
+    (curve,) = read_curves(tmp_path)
+    assert curve.name == "fold0" and dict(curve.losses["a"]) == {20.0: 1.5}
+    pd.testing.assert_frame_equal(
+        curve.validations.reset_index(drop=True), pd.DataFrame({"minutes": [1.0], "score": [0.5]})
+    )
+    for broken in ("{", "[1]", '{"step": "x"}', '{"step": [1]}'):
+        (folder / "metrics.jsonl").write_text(broken)
+        with pytest.raises(InputError, match=r"metrics\.jsonl"):
+            read_curves(tmp_path)
+    assert read_curves(tmp_path / "nowhere") == []
