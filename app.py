@@ -27,6 +27,7 @@ MAX_BYTES = "50mb"  # of an upload
 KEPT_SECONDS = 3600  # after which uploads and results are deleted; at the end all are
 SHOWN = 1024  # longest side in pixels of what is shown and painted on
 COLOURINGS = 6  # the likeliest one, and samples
+STROKE = np.ones((5, 5), np.uint8)  # what a correction must at least cover, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
 INTRODUCTION = """# Restore a photo
 Drop a photo (JPEG, PNG, WebP or TIFF, at most 12 megapixels). What is marked in red counts as lost and
@@ -67,14 +68,17 @@ def marked(mask: np.ndarray) -> np.ndarray:
 
 
 def corrected(photo: Photo, layers: list[np.ndarray]) -> np.ndarray:
-    """The mask (H, W) after the user's painting; where nothing was painted it is exactly what was found."""
+    """The mask (H, W) after the user's painting; exactly what was found where nothing was painted."""
     before = marked(photo.found)[..., 3] > 0
     after = np.zeros_like(before)
     for layer in layers:
         after |= cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    # The editor scales its layers, which moves borders by a pixel or two; a stroke is wider.
+    changes = (after & ~before, before & ~after)
+    changes = (cv2.morphologyEx(c.astype(np.uint8), cv2.MORPH_OPEN, STROKE) for c in changes)
     added, removed = (
-        cv2.resize(change.astype(np.uint8), photo.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        for change in (after & ~before, before & ~after)
+        cv2.resize(change, photo.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        for change in changes
     )
     return (photo.found | added) & ~removed
 
@@ -177,22 +181,19 @@ def page(models: list[RestorationModel]):
 
 
 def main() -> None:
-    """Load the folds and serve until Ctrl-C."""
+    """Load the folds and serve until Ctrl-C or SIGTERM."""
     settings = parse_settings(Settings)
-    try:
-        import gradio as gr
-    except ImportError:
-        raise InputError("app.py: Gradio is missing; pip install -r requirements-app.txt") from None
     device = launch(settings.device).device
     load_detector(DETECTOR)
-    models = [
-        load_model(path, device)[0] for path in fold_checkpoints(trained_or_shipped(settings.run_dir), None)
-    ]
+    paths = fold_checkpoints(trained_or_shipped(settings.run_dir), None)
+    models = [load_model(path, device)[0] for path in paths]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
-    with tempfile.TemporaryDirectory(
-        prefix="restore-photo-"
-    ) as folder:  # uploads and results, deleted at the end
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:  # of uploads and results
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
+        try:
+            import gradio as gr
+        except ImportError:
+            raise InputError("app.py: Gradio is missing; pip install -r requirements-app.txt") from None
         page(models).queue(max_size=16).launch(
             server_name=settings.host,
             server_port=settings.port,

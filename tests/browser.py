@@ -36,8 +36,13 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[tuple[Page, l
         page, complaints = context.pages[0], []
         page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        # what the page itself gives up, such as a stream of events, is aborted
         page.on(
-            "requestfailed", lambda request: complaints.append(f"{request.url[:200]}: {request.failure}")
+            "requestfailed",
+            lambda request: (
+                request.failure != "net::ERR_ABORTED"
+                and complaints.append(f"{request.url[:200]}: {request.failure}")
+            ),
         )
         yield page, complaints
         context.close()
