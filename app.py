@@ -176,7 +176,9 @@ def page(models: list[RestorationModel]):
             lambda: (0, 1.0), None, [chosen, saturation]
         )
         gallery.select(picked, None, chosen).then(colored, [photo, chosen, saturation], [compare, download])
-        saturation.release(colored, [photo, chosen, saturation], [compare, download])
+        saturation.input(
+            colored, [photo, chosen, saturation], [compare, download], trigger_mode="always_last"
+        )
     return blocks
 
 
