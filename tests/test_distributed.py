@@ -20,8 +20,8 @@ from src.checkpoints import load_state
 from src.damage import synthesize
 from src.datasets.training import EndlessSampler, training_batches
 
-TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 8, "--val-images", 3, "--workers", 0)
-RUN = (*TINY, "--epochs", 6, "--validate-every", 6, "--save-minutes", 0)  # writes the losses of each step
+TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6, "--workers", 0)
+RUN = (*TINY, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)  # writes the losses of each step
 
 
 def start(script: str, *arguments: object, launcher: tuple = ()) -> subprocess.Popen:
