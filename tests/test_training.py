@@ -175,7 +175,9 @@ def test_other_settings_are_refused(run_folder, script):
 def test_submission_of_the_ensemble(run_folder, script, tmp_path):
     data_dir, outputs, name = run_folder
     status, stdout, stderr = script("infer", *flags(run_folder), "--ensemble", "--tta", 2)
-    assert status == 0 and ", model restorer, tta 2" in stdout and stdout.startswith("2 fold(s) of "), stderr
+    assert status == 0 and stdout.startswith(f"2 fold(s) of {outputs / name}, model restorer, tta 2"), (
+        stderr
+    )
     names = [f"TEST_{number:03d}.png" for number in range(3)]
     assert sorted(p.name for p in (outputs / name / "test").iterdir()) == names
     # Once more: only what is missing is restored.
