@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+export CHECK_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")
 DEMO := --data-dir data_sample --name demo
 
 .PHONY: demo test lint lock licenses audit fuzz clean
@@ -7,7 +8,7 @@ DEMO := --data-dir data_sample --name demo
 # Each target sets itself up on a fresh machine: a virtual environment and exactly the locked packages. With the
 # hashes a file that was exchanged in the package index, or on the way, is refused.
 .venv/runtime: requirements.lock
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || { $(PYTHON) -c "$$CHECK_PYTHON" && $(PYTHON) -m venv .venv; }
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
 	touch $@
 

@@ -1,6 +1,7 @@
 """Restore a photo in the browser: python app.py"""
 
 import os
+import shutil
 import signal
 import tempfile
 from dataclasses import dataclass, field
@@ -16,18 +17,18 @@ from src.checkpoints import fold_checkpoints, load_model, trained_or_shipped
 from src.command_line import parse_settings, run_script
 from src.decode import VISUAL_TEMPERATURE, expected_color, render, sampled_color
 from src.distributed import launch
-from src.files import InputError, write_png
+from src.files import IMAGE_FORMATS, InputError, write_png
 from src.inference import as_tensors, read_gray
 from src.models import RestorationModel
 from src.old_photos import DETECTOR, find_damage, load_detector
-from src.settings import ComputeSettings
+from src.settings import RunSettings
 
 MAX_PIXELS = 12_000_000  # of an upload
 MAX_BYTES = "50mb"  # of an upload
 KEPT_SECONDS = 3600  # after which uploads and results are deleted; at the end all are
 SHOWN = 1024  # longest side in pixels of what is shown and painted on
 COLOURINGS = 6  # the likeliest one, and samples
-STROKE = np.ones((5, 5), np.uint8)  # what a correction must at least cover, in pixels of what is shown
+NEAR = np.ones((5, 5), np.uint8)  # how far the editor moves borders, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
 INTRODUCTION = """# Restore a photo
 Drop a photo (JPEG, PNG, WebP or TIFF, at most 12 megapixels). What is marked in red counts as lost and
@@ -35,9 +36,11 @@ is painted in: correct it with the brush and the eraser. The photo stays where t
 
 
 @dataclass(frozen=True)
-class Settings(ComputeSettings):
+class Settings(RunSettings):
     """Serve the page; it needs `pip install -r requirements-app.txt` besides."""
 
+    device: str = "auto"
+    """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines in."""
     port: int = 7860
@@ -53,6 +56,7 @@ class Photo:
     found: np.ndarray  # (H, W) bool, the damage that was found
     luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
     colors: list[Tensor] = field(default_factory=list)  # (2, h, w) of each colouring
+    result: Path | None = None  # the PNG to download
 
 
 def shown(array: np.ndarray) -> np.ndarray:
@@ -73,14 +77,17 @@ def corrected(photo: Photo, layers: list[np.ndarray]) -> np.ndarray:
     after = np.zeros_like(before)
     for layer in layers:
         after |= cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    # The editor scales its layers, which moves borders by a pixel or two; a stroke is wider.
-    changes = (after & ~before, before & ~after)
-    changes = (cv2.morphologyEx(c.astype(np.uint8), cv2.MORPH_OPEN, STROKE) for c in changes)
     added, removed = (
-        cv2.resize(change, photo.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        for change in changes
+        cv2.resize(change.view(np.uint8), photo.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        for change in (_gained(before, after), _gained(after, before))
     )
     return (photo.found | added) & ~removed
+
+
+def _gained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What of `after` is new, (h, w) bool; the editor scales its layers, and borders it moved are not."""
+    core = after & (cv2.dilate(before.view(np.uint8), NEAR) == 0)
+    return (cv2.dilate(core.view(np.uint8), NEAR) > 0) & after & ~before
 
 
 @torch.inference_mode()
@@ -99,6 +106,8 @@ def page(models: list[RestorationModel]):
     """The page as `gradio.Blocks`."""
     import gradio as gr
 
+    cleared = (0, 1.0, None, None, None)  # choice, saturation, and no result
+
     def checked(function):
         """`function`, whose `InputError` becomes a message on the page."""
 
@@ -106,35 +115,38 @@ def page(models: list[RestorationModel]):
             try:
                 return function(*arguments)
             except InputError as error:
-                reason = str(error).split(": ", 1)[-1]  # the path is one of this server
+                reason = str(error).removeprefix(f"{arguments[0]}: ")  # the path is one of this server
                 raise gr.Error(reason, print_exception=False) from None
 
         return call
 
     def opened(path):
         if path is None:
-            return None, None, None, None, None
+            return None, None, None, *cleared
         gray = read_gray(Path(path), MAX_PIXELS)
         photo = Photo(Path(path).stem, gray, find_damage(DETECTOR, Path(path), gray))
         value = {"background": shown(gray), "layers": [marked(photo.found)], "composite": None}
         share = f"{photo.found.mean():.1%} of the photo is marked as lost."
-        return photo, value, share, None, None
+        return photo, value, share, *cleared
 
     def restored(photo, editor):
         if photo is None:
-            raise InputError("no photo: drop one first")
+            raise InputError("drop a photo first")
         restore(models, photo, corrected(photo, editor["layers"]))
         small = shown(photo.luma)
         thumbnails = [(render(small, color), f"colouring {n + 1}") for n, color in enumerate(photo.colors)]
-        return photo, gr.Gallery(thumbnails, selected_index=0), *colored(photo, 0, 1.0)
+        return 0, 1.0, gr.Gallery(thumbnails, selected_index=0), *colored(photo, 0, 1.0)
 
     def colored(photo, chosen, saturation):
         if photo is None or photo.luma is None:
             return None, None
         rgb = render(photo.luma, photo.colors[chosen] * saturation)
+        if photo.result:  # one is kept, however often the slider moves
+            shutil.rmtree(photo.result.parent, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-        write_png(folder / f"{photo.name}_restored.png", rgb)
-        return (shown(photo.gray), shown(rgb)), str(folder / f"{photo.name}_restored.png")
+        photo.result = folder / f"{photo.name}_restored.png"
+        write_png(photo.result, rgb)
+        return (shown(photo.gray), shown(rgb)), str(photo.result)
 
     def picked(event: gr.SelectData):
         return event.index
@@ -171,14 +183,14 @@ def page(models: list[RestorationModel]):
         saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", elem_id="saturation")
         download = gr.DownloadButton("Download PNG", elem_id="download")
 
-        upload.change(checked(opened), upload, [photo, editor, found, compare, download])
-        start.click(checked(restored), [photo, editor], [photo, gallery, compare, download]).then(
-            lambda: (0, 1.0), None, [chosen, saturation]
-        )
-        gallery.select(picked, None, chosen).then(colored, [photo, chosen, saturation], [compare, download])
-        saturation.input(
-            colored, [photo, chosen, saturation], [compare, download], trigger_mode="always_last"
-        )
+        result = [chosen, saturation, gallery, compare, download]
+        choice = [photo, chosen, saturation]
+        # one after another: a photo dropped while another is restored waits, and then takes its place
+        one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
+        upload.change(checked(opened), upload, [photo, editor, found, *result], **one_by_one)
+        start.click(checked(restored), [photo, editor], result, **one_by_one)
+        gallery.select(picked, None, chosen).then(colored, choice, [compare, download], **one_by_one)
+        saturation.input(colored, choice, [compare, download], trigger_mode="always_last", **one_by_one)
     return blocks
 
 
@@ -188,7 +200,15 @@ def main() -> None:
     device = launch(settings.device).device
     load_detector(DETECTOR)
     paths = fold_checkpoints(trained_or_shipped(settings.run_dir), None)
-    models = [load_model(path, device)[0] for path in paths]
+    models, descriptions = zip(*(load_model(path, device) for path in paths), strict=True)
+    if names := {description["model"] for description in descriptions} - {"restorer"}:
+        raise InputError(
+            f"{paths[0].parents[1]}: holds a {names.pop()}, the app needs restorer; see --name"
+        )
+    # Gradio itself opens what a page sends as its painting
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    Image.init()
+    Image.ID[:] = IMAGE_FORMATS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
     with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:  # of uploads and results
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
@@ -196,14 +216,19 @@ def main() -> None:
             import gradio as gr
         except ImportError:
             raise InputError("app.py: Gradio is missing; pip install -r requirements-app.txt") from None
-        page(models).queue(max_size=16).launch(
-            server_name=settings.host,
-            server_port=settings.port,
-            max_file_size=MAX_BYTES,
-            ssr_mode=False,  # would need Node.js
-            footer_links=[],
-            theme=gr.themes.Base(font="sans-serif", font_mono="monospace"),  # no fonts from the network
-        )
+        try:
+            page(list(models)).queue(max_size=16).launch(
+                server_name=settings.host,
+                server_port=settings.port,
+                share=False,  # Gradio's default is a public address on Kaggle
+                max_file_size=MAX_BYTES,
+                ssr_mode=False,  # would need Node.js
+                footer_links=[],
+                theme=gr.themes.Base(font="sans-serif", font_mono="monospace"),  # no fonts from the network
+            )
+        except OSError as error:
+            found = f"--host {settings.host} --port {settings.port}: {error}"
+            raise InputError(f"{found}; choose another --port") from None
 
 
 if __name__ == "__main__":

@@ -90,8 +90,9 @@ def report(parts: dict[str, list[Triple]], settings: Settings) -> None:
         write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
     if settings.report:
         path = settings.run_dir / "report.html"
-        title = f"{settings.run_dir.name}: restored photos"
-        curves = read_curves(trained_or_shipped(settings.run_dir))
+        own = settings.pred is None or settings.pred.resolve().is_relative_to(settings.run_dir.resolve())
+        curves = read_curves(trained_or_shipped(settings.run_dir)) if own else []
+        title = f"{settings.pred or settings.run_dir}: restored photos"
         write_report(path, title, triples, table, mean, curves)
         print(f"{path}: open it in a browser")
     if settings.picture:

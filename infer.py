@@ -82,7 +82,12 @@ def main() -> int:
     settings = parse_settings(Settings)
     jobs, output = make_jobs(settings)
     fabric = launch(settings.device, settings.devices if settings.engine == "fabric" else 1)
-    find, found = make_finder(settings.damage, settings.mask, jobs) if settings.input else (by_rule, {})
+    if settings.input:
+        find, found = make_finder(settings.damage, settings.mask, settings.input, jobs)
+    elif settings.mask or settings.damage != "auto":
+        raise InputError("--mask, --damage: only with --input; the hole of a test image is found by rule")
+    else:
+        find, found = by_rule, {}
     run_dir = trained_or_shipped(settings.run_dir).absolute()  # whatever the folder of a process elsewhere
     restorer, recipe = make_restorer(settings, run_dir, fabric.device)
     recipe |= found
@@ -90,7 +95,9 @@ def main() -> int:
         files = ("checkpoints", "masks")
         what = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in files)
         folds = [Path(path) for path in recipe.get("checkpoints", ())]
-        where = f" of {folds[0].parents[1]}" if folds else ""
+        where = f" of {run_dir}" if folds else ""
+        if folds and run_dir != settings.run_dir.absolute():
+            where += f" (nothing was trained in {settings.run_dir})"
         print(f"{len(folds)} fold(s){where}, {what}, {fabric.device.type}")
     if settings.engine == "fabric":
         failures = restore_files(restorer, jobs, recipe, output, fabric, find)

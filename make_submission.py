@@ -6,12 +6,12 @@ from pathlib import Path
 from src.command_line import parse_settings, run_script
 from src.datasets.competition import read_test
 from src.files import file_hash
-from src.settings import RunSettings
+from src.settings import DataSettings
 from src.submission import check_submission, write_submission
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class Settings(DataSettings):
     """Zip exactly the PNGs that test.csv asks for; anything missing, extra or malformed is refused."""
 
     pred: Path | None = None

@@ -82,7 +82,7 @@ class Settings(ComputeSettings):
     loss_weights: dict[str, float] = field(default_factory=dict)
     """Other weights than the model's own for single loss terms, such as: histogram 0."""
     image_size: int | None = None
-    """Side of the training images in pixels; the model's own when left out (256, gan 512)."""
+    """Side of the training images in pixels; the model's own when left out (512; full_pipeline 256)."""
     batch_size: int = 8
     """Images a step, of all devices together."""
     lr: float | None = None

@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -16,7 +17,7 @@ from src.files import exclusive
 from src.models.detector import DamageDetector
 from src.old_photos import DETECTOR
 from src.parallel import cores
-from src.settings import ComputeSettings, as_json
+from src.settings import DataSettings, as_json
 from src.stopping import Stopped, StopSignals
 from src.training import (
     LOG_EVERY,
@@ -29,15 +30,17 @@ from src.training import (
     training_step,
 )
 
-CHANGEABLE = {"data_dir", "output_dir", "device", "devices", "workers", "save_minutes"}
+CHANGEABLE = {"data_dir", "output_dir", "device", "workers", "save_minutes"}
 
 
 @dataclass(frozen=True)
-class Settings(ComputeSettings):
+class Settings(DataSettings):
     """Train the damage detector on the photos of all folds but one. The same command again goes on."""
 
     name: str = "detector"
     """The run's folder below output-dir."""
+    device: str = "auto"
+    """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     fold: int = 0
     """Fold that is left out; bench.py detector measures precision and recall on it."""
     folds: int = 5
@@ -47,7 +50,7 @@ class Settings(ComputeSettings):
     max_minutes: float = 20.0
     """Wall-clock budget in minutes; the schedule is fitted to it."""
     image_size: int = 256
-    """Side of the training crops in pixels, a multiple of 8."""
+    """Side of the training crops in pixels, a multiple of 16."""
     batch_size: int = 8
     """Images a step."""
     lr: float = DamageDetector.learning_rate
@@ -80,7 +83,7 @@ def train(settings: Settings) -> None:
             settings.seed,
             state.step * settings.batch_size,
             truth_reader(settings.data_dir),
-            damage=age,
+            damage=partial(age, scale=1.0),
         )
     )
     bar, lr = progress_bar("detector", budget.done(state.step, state.spent), True), 0.0
@@ -105,7 +108,8 @@ def train(settings: Settings) -> None:
         raise Stopped(f"{found}; the same command goes on", stop.number)
     facts = {"held_out": fingerprint(held_out), "step": state.step}
     save_model(folder / DETECTOR.name, state.ema.module, "detector", facts, half=True)
-    print(f"{folder / DETECTOR.name}: after {state.step} steps; bench.py detector measures it")
+    remedy = f"bench.py detector measures it; copy it to {DETECTOR.parent} to use it"
+    print(f"{folder / DETECTOR.name}: after {state.step} steps; {remedy}")
 
 
 def main() -> None:

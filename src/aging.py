@@ -1,10 +1,11 @@
 """What time does to photographs, drawn on undamaged ones: the training data of the damage detector.
 
 Scratches, hairs, dust, creases, stains and torn edges hide parts of the photo; fading, blur and grain do
-not. Lengths are pixels of a 512x512 photo and scale with the short side.
+not. Lengths are pixels of a 512x512 photo; `scale` adapts them to others.
 """
 
 import math
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from src.color import luma
 from src.damage import REFERENCE_SIDE
 
-VISIBLE = 10  # grey levels; damage that changes a pixel by less is neither seen nor lost
+VISIBLE = 16  # grey levels; damage that changes a pixel by less is neither seen nor lost
 NEAR = np.ones((5, 5), np.uint8)
 LOST = 0.25  # opacity from which a pixel is lost
 SUBPIXEL = 4  # binary digits that OpenCV draws with
@@ -20,12 +21,20 @@ SUBPIXEL = 4  # binary digits that OpenCV draws with
 KINDS = {"scratch": 3.0, "hair": 1.5, "dust": 1.5, "crease": 0.7, "stain": 0.6, "tear": 0.3}
 
 
-def age(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def age(
+    rgb: np.ndarray,
+    rng: np.random.Generator,
+    scale: float | None = None,
+    kinds: Mapping[str, float] = KINDS,
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn a colour photo into an old grey one.
 
     Args:
         rgb: (H, W, 3) uint8.
         rng: the only source of randomness.
+        scale: size of the damage; by default the short side over 512, so that it grows with the photo.
+            Give 1 for a 256x256 part of a 512x512 photo.
+        kinds: what may be drawn, and its mean number in a photo that has it.
 
     Returns:
         gray: (H, W) uint8.
@@ -33,10 +42,14 @@ def age(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     """
     clean = fade(luma(rgb), rng)
     aged, mask = clean, np.zeros(clean.shape, bool)
-    kept = rng.random(len(KINDS)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.5, 0.4])
-    for (kind, mean), present in zip(KINDS.items(), kept, strict=True):
-        for _ in range(rng.poisson(mean) if present else 0):
-            opacity, tone = DRAW[kind](clean.shape, rng)
+    side = min(clean.shape)
+    scale = scale or side / REFERENCE_SIDE
+    share = min(1.0, side / (scale * REFERENCE_SIDE))  # of the whole photo's damage, which a part has
+    unit = scale * 2 ** rng.uniform(-0.7, 1)
+    kept = rng.random(len(kinds)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.5, 0.4])
+    for (kind, mean), present in zip(kinds.items(), kept, strict=True):
+        for _ in range(rng.poisson(mean * share) if present else 0):
+            opacity, tone = DRAW[kind](clean.shape, rng, unit)
             before = aged
             aged = before + (tone - before) * opacity
             change = cv2.dilate(np.abs(aged - before), NEAR)  # also where it meets a pixel of its own tone
@@ -75,9 +88,9 @@ def _tone(rng: np.random.Generator) -> float:
     return rng.uniform(190, 255) if rng.random() < 0.65 else rng.uniform(0, 60)
 
 
-def _scratch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _scratch(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
     """A long thin line, upright as on film or at any angle, often broken."""
-    canvas, unit = np.zeros(shape, np.uint8), min(shape) / REFERENCE_SIDE
+    canvas = np.zeros(shape, np.uint8)
     upright = rng.random() < 0.5
     angle = rng.normal(math.pi / 2, 0.05) if upright else rng.uniform(0, math.pi)
     points = _path(shape, rng, rng.uniform(0.1, 1.4) * max(shape), 0.002 if upright else 0.02, angle)
@@ -90,9 +103,9 @@ def _scratch(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarr
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _hair(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _hair(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
     """A curled fibre."""
-    canvas, unit = np.zeros(shape, np.uint8), min(shape) / REFERENCE_SIDE
+    canvas = np.zeros(shape, np.uint8)
     length = rng.uniform(20, 200) * unit
     _line(
         canvas,
@@ -102,9 +115,9 @@ def _hair(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray,
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _dust(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _dust(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
     """A scatter of specks of one tone."""
-    canvas, unit = np.zeros(shape, np.uint8), min(shape) / REFERENCE_SIDE
+    canvas = np.zeros(shape, np.uint8)
     for _ in range(rng.integers(3, 50)):
         radius = rng.exponential(1.5) + 0.7
         corners = int(rng.integers(5, 9))
@@ -115,9 +128,9 @@ def _dust(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray,
     return _opacity(canvas, rng.uniform(0.6, 1)), _tone(rng)
 
 
-def _crease(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _crease(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
     """A fold across the photo where the emulsion has cracked: ragged, light, with short branches."""
-    canvas, unit = np.zeros(shape, np.uint8), min(shape) / REFERENCE_SIDE
+    canvas = np.zeros(shape, np.uint8)
     length = 1.5 * max(shape)
     points = _path(shape, rng, length, 0.01, rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)]))
     points += rng.normal(0, rng.uniform(0.3, 1.5) * unit, points.shape)
@@ -130,11 +143,11 @@ def _crease(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarra
     return _opacity(canvas, rng.uniform(0.6, 1)), rng.uniform(190, 255)
 
 
-def _stain(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _stain(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
     """A blot with a soft irregular border, often darker at its rim."""
-    field = _clouds(shape, rng, rng.uniform(10, 40) * min(shape) / REFERENCE_SIDE)
+    field = _clouds(shape, rng, rng.uniform(10, 40) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    middle, reach = rng.uniform(0, 1, 2) * shape, rng.uniform(0.04, 0.2) * min(shape)
+    middle, reach = rng.uniform(0, 1, 2) * shape, min(rng.uniform(20, 100) * unit, 0.3 * min(shape))
     distance = np.hypot(rows - middle[0], columns - middle[1]) / reach
     inside = (1 - distance + 0.5 * field).clip(0, 1).astype(np.float32)
     body = np.minimum(1, inside / rng.uniform(0.05, 0.4))
@@ -143,13 +156,13 @@ def _stain(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _tear(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _tear(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """A corner or an edge is gone; the paper behind shows."""
-    field = _clouds(shape, rng, rng.uniform(3, 15) * min(shape) / REFERENCE_SIDE)
+    field = _clouds(shape, rng, rng.uniform(3, 15) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     angle = rng.uniform(0, 2 * math.pi)
     along = (columns - shape[1] / 2) * math.cos(angle) + (rows - shape[0] / 2) * math.sin(angle)
-    depth = rng.uniform(0.02, 0.12) * min(shape)
+    depth = min(rng.uniform(10, 60) * unit, 0.3 * min(shape))
     beyond = along - (along.max() - depth) + rng.uniform(0.05, 0.3) * depth * field
     paper = rng.uniform(180, 255) + 4 * _clouds(shape, rng, 1.0)
     return beyond.clip(0, 1).astype(np.float32), paper.astype(np.float32)

@@ -29,6 +29,8 @@ MIN_PIECE = 6  # px of a 512x512 photo; smaller pieces are texture more often th
 @cache
 def load_detector(path: Path = DETECTOR) -> DamageDetector:
     """The trained detector in evaluation mode; raises `InputError` for a missing or broken file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such detector; train_detector.py trains one, or fetch weights/ again")
     detector = DamageDetector()
     load_weights(detector, path)
     return detector.eval()
@@ -100,12 +102,14 @@ FINDERS: dict[Damage, Find] = {
 }
 
 
-def make_finder(damage: Damage, mask: Path | None, jobs: Sequence[Job]) -> tuple[Find, dict]:
+def make_finder(damage: Damage, mask: Path | None, photos: Path, jobs: Sequence[Job]) -> tuple[Find, dict]:
     """What tells the lost pixels of each photo, and what it depends on.
 
     Args:
         damage: what is looked for, a key of `FINDERS`, where no mask is given.
-        mask: a mask file, or a folder of masks named like the photos; a photo without one has no damage.
+        mask: a mask file, or a folder of masks named and placed like the photos; a photo without one has no
+            damage.
+        photos: the photo, or the folder of photos.
         jobs: (photo, PNG to write) pairs.
 
     Raises `InputError` for a missing mask or detector.
@@ -115,8 +119,10 @@ def make_finder(damage: Damage, mask: Path | None, jobs: Sequence[Job]) -> tuple
             load_detector(DETECTOR)
         return FINDERS[damage], {"damage": damage}
     if mask.is_dir():
-        drawn = {path.stem: path for path in list_images(mask)}
-        masks = {photo: drawn[photo.stem].absolute() for photo, _ in jobs if photo.stem in drawn}
+        root = photos if photos.is_dir() else photos.parent
+        drawn = {path.relative_to(mask).with_suffix(""): path for path in list_images(mask)}
+        named = {photo: drawn.get(photo.relative_to(root).with_suffix("")) for photo, _ in jobs}
+        masks = {photo: path.absolute() for photo, path in named.items() if path}
     else:
         masks = {photo: mask.absolute() for photo, _ in jobs}
     if not masks:

@@ -23,7 +23,7 @@ class Settings:
     photos: Annotated[Path, tyro.conf.Positional]
     """A photo or a folder of photos."""
     output: Path = Path("restored")
-    """The folder for the restored PNGs."""
+    """The folder for the restored PNGs; of two photos of one name it keeps the latest."""
     damage: Damage = "auto"
     """What is looked for: one flat and else scratches, stains and tears; one flat; nothing."""
     mask: Path | None = None
@@ -42,7 +42,7 @@ def restore_photos() -> int:
     if not settings.photos.exists():
         raise InputError(f"{settings.photos}: no such photo or folder; check the path")
     jobs = photo_jobs(settings.photos, settings.output)
-    find, found = make_finder(settings.damage, settings.mask, jobs)
+    find, found = make_finder(settings.damage, settings.mask, settings.photos, jobs)
     fabric = launch(settings.device)
     paths = fold_checkpoints(SHIPPED, None)
     restore, recipe = by_folds(paths, fabric.device, settings.tta, settings.decode)

@@ -13,10 +13,8 @@ DEFAULT_MODEL = next(iter(MODELS))
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where the data is and where results go."""
+    """Where results go."""
 
-    data_dir: Path = Path("data")
-    """The competition folder: train.csv, test.csv, train_input/, train_gt/, test_input/."""
     output_dir: Path = Path("outputs")
     """Where every run writes; a run is one folder in it."""
     name: str = ""
@@ -32,7 +30,15 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class ComputeSettings(RunSettings):
+class DataSettings(RunSettings):
+    """Where the data is besides."""
+
+    data_dir: Path = Path("data")
+    """The competition folder: train.csv, test.csv, train_input/, train_gt/, test_input/."""
+
+
+@dataclass(frozen=True)
+class ComputeSettings(DataSettings):
     """What computes a run besides."""
 
     device: str = "auto"

@@ -14,8 +14,10 @@ from PIL import Image
 from skimage import data
 
 from app import Photo, corrected, marked
+from src.checkpoints import save_model
 from src.color import luma
 from src.damage import detect, synthesize
+from src.models import create_model
 from src.old_photos import DETECTOR, find_damage
 from tests.browser import browser_page
 
@@ -62,8 +64,9 @@ def upload(page, path: Path) -> None:
 
 
 def test_upload_restore_choose_download(server, megapixel, tmp_path):
-    address, _ = server
-    gray = np.asarray(Image.open(megapixel))
+    address, folder = server
+    gray, other = np.asarray(Image.open(megapixel)), tmp_path / "other.png"
+    Image.fromarray(gray[:300, :400]).save(other)
     with browser_page() as (page, complaints):
         page.goto(address)
         upload(page, megapixel)
@@ -89,6 +92,10 @@ def test_upload_restore_choose_download(server, megapixel, tmp_path):
             download.value.save_as(tmp_path / f"{name}.png")
             results[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
         assert download.value.suggested_filename == "chelsea_restored.png"
+        assert len(list(folder.rglob("*_restored.png"))) == 1  # not one for each choice
+        upload(page, other)
+        page.locator("#compare img").first.wait_for(state="detached")
+        assert page.locator("#colourings img").count() == 0
         assert not complaints
     hole = detect(gray)
     for rgb in results.values():
@@ -179,3 +186,32 @@ def test_corrections_keep_what_was_found_exactly():
     layer[:100, :100] = 255
     added = corrected(photo, [layer])
     assert added[:290, :290].all() and (added[310:] == found[310:]).all()
+
+
+def test_thin_marks_can_be_drawn_and_rubbed_out():
+    found = np.zeros((600, 900), bool)
+    found[100:103] = found[:, 700:702] = True
+    photo = Photo("photo", np.zeros(found.shape, np.uint8), found)
+    layer = marked(found).copy()
+    layer[95:110, 200:400] = 0
+    layer[300, 100:500] = 255
+    expected = found.copy()
+    expected[95:110, 200:400] = False
+    expected[300, 100:500] = True
+    wrong = corrected(photo, [layer]) ^ expected
+    assert wrong.sum() <= 12, wrong.sum()  # the cut ends of the line
+    # the editor returns its layer a pixel further: that is no painting
+    assert (corrected(photo, [np.roll(marked(found), (1, 1), (0, 1))]) == found).all()
+
+
+def test_other_models_are_refused(script, tmp_path):
+    save_model(tmp_path / "gan" / "fold0" / "best.safetensors", create_model("gan"), "gan", {})
+    status, _, stderr = script("app", "--output-dir", tmp_path, "--name", "gan")
+    assert status == 2 and "holds a gan, the app needs restorer" in stderr
+
+
+def test_a_port_in_use_is_named(server):
+    command = [sys.executable, "app.py", "--port", server[0].rsplit(":", 1)[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "choose another --port" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr

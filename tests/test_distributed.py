@@ -80,12 +80,13 @@ def alone(sample_folder, tmp_path_factory) -> Path:
 
 def test_gradients_of_the_parts_are_those_of_the_whole():
     """Where every loss is a plain mean and normalization is fixed: the same losses to 1e-4."""
-    found = []
-    for devices in (1, 2):
-        command = [sys.executable, "-m", "tests.distributed_steps", str(devices)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads(done.stdout))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.distributed_steps", str(devices)], stdout=subprocess.PIPE
+        )
+        for devices in (1, 2)
+    ]
+    found = [json.loads(process.communicate()[0]) for process in processes]
     assert [one["processes"] for one in found] == [1, 2]
     for key in ("losses", "weights"):
         assert np.allclose(found[0][key], found[1][key], rtol=1e-4, atol=1e-5), key
@@ -138,12 +139,15 @@ def test_bad_numbers_of_devices(sample_folder, script, tmp_path):
 def test_processes_share_the_files(sample_folder, alone):
     """infer.py and evaluate.py: the same PNGs and scores as one process, each file restored once."""
     folders = ("--data-dir", sample_folder, "--output-dir", alone, "--name", "one")
-    results = []
-    for devices in (1, 2):
-        arguments = (*folders, "--output", alone / f"restored{devices}", "--devices", devices)
-        output = finish(start("infer", *arguments))
-        assert output.count("3 images in") == 1
-        results.append({path.name: path.read_bytes() for path in (alone / f"restored{devices}").iterdir()})
+    outputs = [alone / f"restored{devices}" for devices in (1, 2)]
+    output = finish(
+        *(
+            start("infer", *folders, "--output", folder, "--devices", devices)
+            for devices, folder in enumerate(outputs, 1)
+        )
+    )
+    assert output.count("3 images in") == 2
+    results = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in outputs]
     assert results[0] == results[1] and len(results[0]) == 3
     scores = []
     for devices in (1, 2):

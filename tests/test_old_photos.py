@@ -1,6 +1,7 @@
 """Damage of old photographs: drawn, detected by the shipped network, given as masks, filled in pieces."""
 
 import copy
+import re
 import zlib
 
 import numpy as np
@@ -35,14 +36,13 @@ def test_aging_of_any_size(shape):
         assert (gray == again).all() and (mask == mask_again).all()
 
 
-def test_aging_draws_every_kind(monkeypatch):
+def test_aging_draws_every_kind():
     """Each kind alone marks what it hides, and hides what it marks: a flat grey photo shows both."""
     flat = np.full((256, 256, 3), 120, np.uint8)
     for kind in KINDS:
-        monkeypatch.setattr("src.aging.KINDS", {kind: 3.0})
         hits = np.zeros(4)
         for seed in range(30):
-            gray, mask = age(flat, np.random.default_rng(seed))
+            gray, mask = age(flat, np.random.default_rng(seed), kinds={kind: 3.0})
             level = np.median(gray)
             changed = np.abs(gray.astype(int) - level) > 40  # above the grain
             hits += (changed & mask).sum(), changed.sum(), mask.sum(), mask.any()
@@ -64,17 +64,30 @@ def test_clean_mask():
 
 
 def test_detector_on_photos_it_never_saw():
-    """Pixels within two of the truth, of four photos aged four times each; and the photos undamaged."""
-    rows, false = [], []
+    """Pixels within two of the truth, of four photos aged four times each; and the photos undamaged.
+
+    Stains, soft and large, are found much less often, see docs/experiments.md.
+    """
+    rows, false, kinds = [], [], {kind: mean for kind, mean in KINDS.items() if kind != "stain"}
     for photo in PHOTOS:
         rgb = photo()
         for seed in range(4):
-            gray, true = age(rgb, np.random.default_rng([seed, zlib.crc32(photo.__name__.encode())]))
+            rng = np.random.default_rng([seed, zlib.crc32(photo.__name__.encode())])
+            gray, true = age(rgb, rng, kinds=kinds)
             rows.append(counts(clean_mask(probability(load_detector(), gray)), true))
         false.append(clean_mask(probability(load_detector(), luma(rgb))).mean())
     found = rates(pd.DataFrame(rows))
-    assert found["precision, 2 px"] > 0.4 and found["recall, 2 px"] > 0.5, found
-    assert max(false) < 0.08, false
+    assert found["precision, 2 px"] > 0.8 and found["recall, 2 px"] > 0.75, found
+    assert max(false) < 0.02, false
+
+
+def test_bench(sample_folder, script):
+    status, out, stderr = script("bench", "detector", "--data-dir", sample_folder, "--count", 3)
+    assert status == 0, stderr
+    for name in ("all", *KINDS):
+        assert re.search(rf"^{name} +probability above 0.5( +[01]\.\d{{4}}){{5}}$", out, re.MULTILINE), out
+    assert out.count("after the post-processing") == 1 + len(KINDS)
+    assert re.search(r"undamaged: \d\.\d+% of the pixels", out)
 
 
 def test_one_flat_comes_first():
@@ -155,6 +168,33 @@ def test_infer_fills_what_it_is_told(scratched, random_run, script, how):
     else:
         assert changed[mask].mean() > 0.9
         assert not changed[~mask].any() if how in given else changed[~mask].mean() < 0.05
+
+
+def test_masks_lie_where_their_photos_lie(scratched, random_run, script):
+    """Two photos of one name in two folders, each with its own mask."""
+    gray, mask, folder = scratched
+    for name, lost in (("a", mask), ("b", mask[:, ::-1])):
+        for kind, array in (("many", gray), ("drawn", lost.astype(np.uint8) * 255)):
+            (folder / kind / name).mkdir(parents=True)
+            Image.fromarray(array).save(folder / kind / name / "cat.png")
+    run = ("--output-dir", random_run, "--name", "random", "--input", folder / "many")
+    status, _, stderr = script("infer", *run, "--output", folder / "out", "--mask", folder / "drawn")
+    assert status == 0, stderr
+    for name, lost in (("a", mask), ("b", mask[:, ::-1])):
+        changed = luma(np.asarray(Image.open(folder / "out" / name / "cat.png"))) != gray
+        assert changed[lost].mean() > 0.5 and not changed[~lost].any()
+
+
+def test_masks_are_for_photos_of_ones_own(sample_folder, random_run, script, tmp_path):
+    run = ("--data-dir", sample_folder, "--output-dir", random_run, "--name", "random")
+    for flags in (("--mask", tmp_path), ("--damage", "none")):
+        status, _, stderr = script("infer", *run, *flags)
+        assert status == 2 and "only with --input" in stderr
+
+
+def test_a_missing_detector_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors: no such detector; train_detector\.py"):
+        load_detector(tmp_path / "none.safetensors")
 
 
 def test_missing_masks_are_named(scratched, random_run, script):

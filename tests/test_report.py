@@ -96,6 +96,18 @@ def test_table_is_sorted(written):
         assert not complaints
 
 
+def test_images_of_another_program_have_no_curves(written, page_file, small_folder, script):
+    """They were not made by the run that gives the page its place."""
+    folders = ("--output-dir", page_file.parent / "other", "--name", "run")
+    shutil.copytree(page_file / "run" / "fold0", page_file.parent / "other" / "run" / "fold0")
+    truth = ("--gt", small_folder / "test_gt", "--input", small_folder / "test_input")
+    pred = page_file / "run" / "test"
+    assert script("evaluate", *folders, "--pred", pred, *truth, "--report")[0] == 0
+    text = (page_file.parent / "other" / "run" / "report.html").read_text()
+    assert str(pred) in text and "<h2>Training</h2>" not in text
+    assert "<h2>Training</h2>" in written.read_text()
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_page_fits_its_width(written, width):
     with browser_page(width, 800) as (page, complaints):

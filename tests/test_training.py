@@ -24,6 +24,7 @@ from src.distributed import launch
 from src.files import InputError
 from src.models import create_model
 from src.training import Budget, Records, learning_rate
+from tests.trees import begin
 
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
 
@@ -32,11 +33,13 @@ TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images
 def run_folder(sample_folder, tmp_path_factory):
     """Two trained folds of one run: (data folder, output folder, run name)."""
     outputs = tmp_path_factory.mktemp("outputs")
+    load_folds(sample_folder)  # before the two, which train side by side
+    processes = []
     for fold in (0, 3):
-        command = [sys.executable, "train.py", "--data-dir", sample_folder, "--output-dir", outputs]
-        command += ["--name", "tiny", "--fold", fold, "--epochs", 2, *TINY]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        command = ["train.py", "--data-dir", sample_folder, "--output-dir", outputs, "--name", "tiny"]
+        processes.append(begin([*command, "--fold", fold, "--epochs", 2, *TINY], outputs / f"log{fold}"))
+    for fold, process in zip((0, 3), processes, strict=True):
+        assert process.wait() == 0, (outputs / f"log{fold}").read_text()
     return sample_folder, outputs, "tiny"
 
 

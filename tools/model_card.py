@@ -15,7 +15,6 @@ import torch
 from src.checkpoints import SHIPPED, fold_checkpoints, load_model
 
 CARD = SHIPPED / "README.md"
-COLUMNS = ["S", "M", "C", "score"]
 
 
 def table(rows: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from src.aging import age
+from src.aging import KINDS, age
 from src.color import luma
 from src.datasets.competition import read_truth
 from src.datasets.folds import fold_files
@@ -64,28 +64,32 @@ class Detector:
     """Images to measure on, spread evenly over the fold; 0 takes all."""
 
     def run(self) -> None:
-        """Print the table, and what is found on the same photos undamaged."""
+        """Print the table, all kinds of damage together and each alone; and what is found undamaged."""
         torch.set_num_threads(cores())
         detector = load_detector(self.checkpoint)
         _, held_out = fold_files(self.data_dir, self.folds, self.seed, self.fold)
         shown = np.linspace(0, len(held_out) - 1, min(self.count or len(held_out), len(held_out)))
         if not len(shown):
             raise InputError(f"{self.data_dir}: fold {self.fold} holds no image; choose another --fold")
-        rows, false = {"probability above 0.5": [], "after the post-processing": []}, []
+        methods = {
+            "probability above 0.5": lambda found: found > 0.5,
+            "after the post-processing": clean_mask,
+        }
+        rows, false = [], []
         for index in tqdm(shown.astype(int), "detecting", dynamic_ncols=True):
             path = held_out[index][1]
             rgb = read_truth(path)
-            gray, true = age(rgb, np.random.default_rng([self.seed, zlib.crc32(path.name.encode())]))
-            found = probability(detector, gray)
-            masks = (found > 0.5, clean_mask(found))
-            for name, mask in zip(rows, masks, strict=True):
-                rows[name].append(counts(mask, true))
+            for name, kinds in {"all": KINDS} | {kind: {kind: KINDS[kind]} for kind in KINDS}.items():
+                rng = np.random.default_rng([self.seed, zlib.crc32(path.name.encode())])
+                gray, true = age(rgb, rng, kinds=kinds)
+                found = probability(detector, gray)
+                for method, mask in methods.items():
+                    rows.append({"kinds": name, "method": method, **counts(mask(found), true)})
             false.append(clean_mask(probability(detector, luma(rgb))).mean())
-        table = pd.DataFrame({name: rates(pd.DataFrame(found)) for name, found in rows.items()}).T
-        print(table.to_string(float_format=lambda value: f"{value:.4f}"))
-        print(
-            f"{len(shown)} photos, of which {np.mean([row['true'] > 0 for row in rows[name]]):.1%} damaged"
-        )
+        table = pd.DataFrame(rows).groupby(["kinds", "method"], sort=False)
+        print(table.apply(rates, include_groups=False).to_string(float_format=lambda value: f"{value:.4f}"))
+        damaged = np.mean([row["true"] > 0 for row in rows if row["kinds"] == "all"])
+        print(f"{len(shown)} photos, {damaged:.1%} of them damaged in the rows of all kinds")
         wrong = np.array(false)
         share, clean = wrong.mean(), (wrong == 0).mean()
         print(f"undamaged: {share:.4%} of the pixels are found, and nothing in {clean:.1%} of the photos")

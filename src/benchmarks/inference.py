@@ -1,6 +1,5 @@
 """How long restoring an image takes, against one forward pass of full_pipeline."""
 
-import resource
 import shutil
 import subprocess
 import sys
@@ -64,6 +63,8 @@ class Inference:
 
     def run(self) -> None:
         """Print time and peak memory of infer.py on the test images, then the table."""
+        import resource  # which Windows has not
+
         print(describe_machine())
         paths = [self.data_dir / path for path in read_test(self.data_dir)["input_image_path"]]
         # first, because a child inherits the peak memory of its parent

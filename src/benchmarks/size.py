@@ -1,6 +1,5 @@
 """How the cost of restoring a photo grows with its pixels."""
 
-import resource
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +54,8 @@ class Size:
 
     def run(self) -> None:
         """Print the table."""
+        import resource  # which Windows has not
+
         print(describe_machine())
         torch.set_num_threads(cores())
         models = [untrained("restorer")]

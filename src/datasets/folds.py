@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from src.datasets.competition import TRAIN_COLUMNS, read_train
-from src.datasets.scenes import find_scenes
 from src.files import InputError, inside, read_text, write_text
 
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
@@ -27,6 +25,8 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 
     Raises `InputError` when there are fewer scenes than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and folds are made once
+
     found = len(np.unique(scenes))
     if folds < 2:
         raise InputError(f"--folds {folds}: at least 2 are needed to validate on unseen scenes")
@@ -57,6 +57,8 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     train = read_train(data_dir)
     if path.exists():
         return _read_folds(path, train, folds)
+    from src.datasets.scenes import find_scenes
+
     scenes = find_scenes([Path(data_dir) / name for name in train["gt_image_path"]])
     table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
     write_text(path, table.to_csv(index=False))

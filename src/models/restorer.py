@@ -220,12 +220,15 @@ def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     thin, side = lost & ~wide, MAX_CROP - 2 * MARGIN
     for top in range(0, lost.shape[0], side):
         for left in range(0, lost.shape[1], side):
-            tile = np.s_[top : top + side, left : left + side]
-            if thin[tile].any():
-                part = np.zeros_like(lost)
-                part[tile] = thin[tile]
+            corner = max(0, top - MARGIN), max(0, left - MARGIN)
+            part = thin[corner[0] : top + side + MARGIN, corner[1] : left + side + MARGIN].copy()
+            inside = np.zeros_like(part)
+            inside[top - corner[0] :, left - corner[1] :][:side, :side] = True
+            part &= inside
+            if part.any():
                 box = surroundings(part)
-                yield box, part[box]
+                place = zip(box, corner, strict=True)
+                yield tuple(slice(line.start + n, line.stop + n) for line, n in place), part[box]
 
 
 def surroundings(lost: np.ndarray) -> Box:
