@@ -50,7 +50,7 @@ class Settings(DataSettings):
     max_minutes: float = 20.0
     """Wall-clock budget in minutes; the schedule is fitted to it."""
     image_size: int = 256
-    """Side of the training crops in pixels, a multiple of 16."""
+    """Side of the training crops in pixels, a multiple of 8."""
     batch_size: int = 8
     """Images a step."""
     lr: float = DamageDetector.learning_rate

@@ -22,7 +22,7 @@ Damage = Literal["auto", "flat", "none"]
 
 DETECTOR = SHIPPED / "detector.safetensors"
 MAX_PIXELS = 1_500_000  # that the network sees; of larger photos it sees a reduced copy
-SURE, POSSIBLE = 0.7, 0.35  # probability of a piece's core, and of the pixels that belong to it
+SURE, POSSIBLE = 0.85, 0.35  # probability of a piece's core, and of the pixels that belong to it
 MIN_PIECE = 6  # px of a 512x512 photo; smaller pieces are texture more often than damage
 
 

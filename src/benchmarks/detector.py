@@ -75,11 +75,12 @@ class Detector:
             "probability above 0.5": lambda found: found > 0.5,
             "after the post-processing": clean_mask,
         }
+        drawn = {"all": KINDS} | {kind: {kind: mean} for kind, mean in KINDS.items()}
         rows, false = [], []
         for index in tqdm(shown.astype(int), "detecting", dynamic_ncols=True):
             path = held_out[index][1]
             rgb = read_truth(path)
-            for name, kinds in {"all": KINDS} | {kind: {kind: KINDS[kind]} for kind in KINDS}.items():
+            for name, kinds in drawn.items():
                 rng = np.random.default_rng([self.seed, zlib.crc32(path.name.encode())])
                 gray, true = age(rgb, rng, kinds=kinds)
                 found = probability(detector, gray)
@@ -87,7 +88,7 @@ class Detector:
                     rows.append({"kinds": name, "method": method, **counts(mask(found), true)})
             false.append(clean_mask(probability(detector, luma(rgb))).mean())
         table = pd.DataFrame(rows).groupby(["kinds", "method"], sort=False)
-        print(table.apply(rates, include_groups=False).to_string(float_format=lambda value: f"{value:.4f}"))
+        print(table.apply(rates).to_string(float_format=lambda value: f"{value:.4f}"))
         damaged = np.mean([row["true"] > 0 for row in rows if row["kinds"] == "all"])
         print(f"{len(shown)} photos, {damaged:.1%} of them damaged in the rows of all kinds")
         wrong = np.array(false)
