@@ -93,9 +93,11 @@ def test_upload_restore_choose_download(server, megapixel, tmp_path):
             results[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
         assert download.value.suggested_filename == "chelsea_restored.png"
         assert len(list(folder.rglob("*_restored.png"))) == 1  # not one for each choice
-        upload(page, other)
+        page.locator("#upload").get_by_label("Clear").click()
         page.locator("#compare img").first.wait_for(state="detached")
-        assert page.locator("#colourings img").count() == 0
+        upload(page, other)
+        page.locator("#found").get_by_text("marked as lost").wait_for()
+        assert page.locator("#colourings img").count() == 0  # none of the photo before
         assert not complaints
     hole = detect(gray)
     for rgb in results.values():
@@ -210,8 +212,8 @@ def test_other_models_are_refused(script, tmp_path):
     assert status == 2 and "holds a gan, the app needs restorer" in stderr
 
 
-def test_a_port_in_use_is_named(server):
-    command = [sys.executable, "app.py", "--port", server[0].rsplit(":", 1)[1]]
+def test_a_port_in_use_is_named(server, tmp_path):
+    command = [sys.executable, "app.py", "--port", server[0].rsplit(":", 1)[1], "--output-dir", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "choose another --port" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
