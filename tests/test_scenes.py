@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from skimage import data as skimage_data
 
-from src.datasets import folds as folds_module
 from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
 from src.datasets.folds import assign_folds, load_folds
@@ -105,7 +104,7 @@ def test_no_scene_lies_in_two_folds_and_sizes_are_balanced(table):
 
 
 def test_folds_csv_is_reused(folder, table, monkeypatch):
-    monkeypatch.setattr(folds_module, "find_scenes", lambda paths: pytest.fail("searched again"))
+    monkeypatch.setattr("src.datasets.scenes.find_scenes", lambda paths: pytest.fail("searched again"))
     before = (folder / "folds.csv").stat().st_mtime_ns
     again = load_folds(folder, folds=3, seed=9)
     pd.testing.assert_frame_equal(again, table)
