@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.command_line import parse_settings, run_script
-from src.datasets.competition import read_test
-from src.files import file_hash
-from src.settings import DataSettings
-from src.submission import check_submission, write_submission
+from src.runtime.command_line import parse_settings, run_script
+from src.runtime.settings import Folders
 
 
 @dataclass(frozen=True)
-class Settings(DataSettings):
+class Settings:
     """Zip exactly the PNGs that test.csv asks for; anything missing, extra or malformed is refused."""
 
     pred: Path | None = None
@@ -19,18 +16,24 @@ class Settings(DataSettings):
     zip: Path | None = None
     """The zip to write; <output-dir>/<name>/submission.zip when left out."""
     check: Path | None = None
-    """Write nothing, but tell whether this zip, also one of another program, is what test.csv asks for."""
+    """Write nothing, but tell whether this zip, from whatever program, is what test.csv asks for."""
+    folders: Folders = Folders()
 
 
 def main() -> None:
     """Check and zip, or check alone."""
     settings = parse_settings(Settings)
-    target = settings.check or settings.zip or settings.run_dir / "submission.zip"
-    names = [Path(path).stem + ".png" for path in read_test(settings.data_dir)["input_image_path"]]
+    from src.datasets.competition import read_test
+    from src.evaluation.submission import check_submission, write_submission
+    from src.runtime.files import file_hash
+
+    run_dir = settings.folders.run_dir
+    target = settings.check or settings.zip or run_dir / "submission.zip"
+    names = [Path(path).stem + ".png" for path in read_test(settings.folders.data_dir)["input_image_path"]]
     if settings.check:
         check_submission(target, names)
     else:
-        write_submission(settings.pred or settings.run_dir / "test", names, target)
+        write_submission(settings.pred or run_dir / "test", names, target)
     size = target.stat().st_size / 1e6
     print(f"{target}: {len(names)} images, {size:.1f} MB, sha256 {file_hash(target)}")
 

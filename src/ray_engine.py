@@ -1,4 +1,4 @@
-"""Restoring very large collections: the same restoring function on the actors of a Ray cluster."""
+"""Restoring very large collections: the same pipeline on the actors of a Ray cluster."""
 
 import logging
 import os
@@ -8,13 +8,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 import src
-from src.files import InputError
-from src.inference import Find, Job, Restore, restore_all
-from src.parallel import cores
+from src.pipeline import Baseline, Pipeline
+from src.restoring import Job, restore_jobs
+from src.runtime.errors import InputError, SettingError
+from src.runtime.processes import cores
 
 
 def restore_with_ray(
-    make: Callable[[], tuple[Restore, dict]], find: Find, jobs: Sequence[Job], actors: int, gpus: int
+    make_pipeline: Callable[[], Pipeline | Baseline], jobs: Sequence[Job], actors: int, gpus: int
 ) -> list[str]:
     """Restore files with Ray Data; a photo whose actor or machine dies is given to another.
 
@@ -22,9 +23,8 @@ def restore_with_ray(
     same files under the same paths.
 
     Args:
-        make: makes the restoring function, once in each actor, and what its results depend on.
-        find: tells what of a photo is lost.
-        jobs: (photo, PNG to write) pairs; a PNG that is there is finished, since none is ever half-written.
+        make_pipeline: makes what restores, once in each actor.
+        jobs: what to restore; a PNG that is there is finished, since none is ever half-written.
         actors: processes that restore; they share the cores of a machine like this one.
         gpus: of each actor.
 
@@ -33,24 +33,24 @@ def restore_with_ray(
     Raises `InputError` where Ray is not installed, or for less than one actor.
     """
     if actors < 1:
-        raise InputError(f"--devices {actors}: must be at least 1")
+        raise SettingError("devices", actors, "must be at least 1")
     threads = max(1, cores() // actors)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported behind the user's back
     try:
         import ray
     except ImportError:
-        raise InputError("--engine ray: Ray is missing; pip install -r requirements-ray.txt") from None
+        raise InputError("Ray is missing", "ray") from None
 
     class Actor:
         def __init__(self):
             import torch
 
             torch.set_num_threads(threads)
-            self.restore, _ = make()
+            self.pipeline = make_pipeline()
 
         def __call__(self, row: dict) -> dict:
-            job = Path(row["photo"]), Path(row["png"])
-            failures = [] if job[1].exists() else restore_all(self.restore, [job], find, shown=False)
+            job = Job(Path(row["photo"]), Path(row["output"]), Path(row["mask"]) if row["mask"] else None)
+            failures = [] if job.output.exists() else restore_jobs(self.pipeline, [job], shown=False)
             return {"failure": failures[0] if failures else ""}
 
     if not jobs:
@@ -59,7 +59,10 @@ def restore_with_ray(
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.init(runtime_env={"py_modules": [str(package)]}, log_to_driver=False, logging_level="warning")
     try:
-        rows = [{"photo": str(photo.absolute()), "png": str(png.absolute())} for photo, png in jobs]
+        rows = [
+            {"photo": str(job.photo.absolute()), "output": str(job.output.absolute()), "mask": str(job.mask or "")}
+            for job in jobs
+        ]
         # A block is handed out as a whole, and handed out again when its actor dies.
         blocks = min(len(rows), max(8 * actors, len(rows) // 64))
         photos = ray.data.from_items(rows, override_num_blocks=blocks)

@@ -3,17 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from src.checkpoints import SHIPPED, fold_checkpoints
-from src.command_line import parse_settings, run_script
-from src.decode import Style
-from src.distributed import launch
-from src.files import InputError
-from src.inference import by_folds, photo_jobs, restore_files
-from src.old_photos import Damage, make_finder
+from src.runtime.command_line import parse_settings, run_script
+from src.runtime.errors import InputError
+from src.runtime.settings import DamageKind, Style, Tta
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,14 @@ class Settings:
     """A photo or a folder of photos."""
     output: Path = Path("restored")
     """The folder for the restored PNGs; of two photos of one name it keeps the latest."""
-    damage: Damage = "auto"
-    """What is looked for: one flat and else scratches, stains and tears; one flat; nothing."""
+    damage: DamageKind = "auto"
+    """What is looked for: a hole of one constant value ("hole"); that or else scratches, creases, stains and
+    tears ("auto"); or nothing ("none")."""
     mask: Path | None = None
     """Instead: a mask file (white is lost), or a folder of masks named like the photos."""
     decode: Style = "visual"
     """"visual": the colours that look best; "score": those that the competition's score rewards."""
-    tta: Literal[1, 2, 8] = 2
+    tta: Tta = 2
     """Views averaged for each photo."""
     device: str = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
@@ -41,12 +38,16 @@ def restore_photos() -> int:
     settings = parse_settings(Settings)
     if not settings.photos.exists():
         raise InputError(f"{settings.photos}: no such photo or folder; check the path")
-    jobs = photo_jobs(settings.photos, settings.output)
-    find, found = make_finder(settings.damage, settings.mask, settings.photos, jobs)
+    from src.models.checkpoints import SHIPPED
+    from src.pipeline import Pipeline
+    from src.restoring import photo_jobs, restore_files
+    from src.runtime.distributed import launch
+
+    jobs = photo_jobs(settings.photos, settings.output, settings.mask)
     fabric = launch(settings.device)
-    paths = fold_checkpoints(SHIPPED, None)
-    restore, recipe = by_folds(paths, fabric.device, settings.tta, settings.decode)
-    failures = restore_files(restore, jobs, recipe | found, settings.output, fabric, find)
+    damage = "none" if settings.mask else settings.damage
+    pipeline = Pipeline.load(SHIPPED, None, settings.tta, settings.decode, damage, fabric.device)
+    failures = restore_files(pipeline, jobs, settings.output, fabric)
     print(f"{len(jobs) - len(failures)} photos in {settings.output}")
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The competition folder: read, checked, built, packed, split into folds, and loaded for training."""

@@ -11,20 +11,13 @@ import pandas as pd
 from PIL import Image
 from skimage import data as skimage_data
 
-from src.damage import synthesize
+from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
-from src.files import (
-    InputError,
-    append_text,
-    exclusive,
-    list_images,
-    open_image,
-    read_text,
-    to_rgb,
-    write_png,
-    write_text,
-)
-from src.parallel import parallel_map
+from src.runtime.errors import InputError, SettingError
+from src.runtime.files import LOCK, append_text, lock_folder, read_text, write_text
+from src.runtime.images import list_images, open_image, to_rgb, write_png
+from src.runtime.processes import parallel_map
+from src.runtime.recipe import differences, identity, require_same
 
 RECORD = ".build.jsonl"  # in the folder: what it is built from, then each photo's inspection
 SIDE = SIZE[0]
@@ -45,7 +38,7 @@ SAMPLE_PHOTOS = [
 
 
 @dataclass(frozen=True)
-class Photo:
+class SourcePhoto:
     """A photo to crop: where it lies, and the size it gets before it is cropped."""
 
     path: Path
@@ -85,7 +78,7 @@ def resized(size: tuple[int, int]) -> tuple[int, int] | None:
     return tuple(max(SIDE, round(side * target / short)) for side in size)
 
 
-def inspect(path: Path, root: Path) -> Photo | str:
+def inspect(path: Path, root: Path) -> SourcePhoto | str:
     """What `build` needs to know of a photo, or the reason why it is skipped."""
     name = path.relative_to(root).as_posix()
     try:
@@ -106,10 +99,10 @@ def inspect(path: Path, root: Path) -> Photo | str:
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
         return f"{path}: grey (mean chroma {chroma:.1f} of 255)"
-    return Photo(path, name, size)
+    return SourcePhoto(path, name, size)
 
 
-def place_crops(photo: Photo, count: int, seed: int) -> list[tuple[int, int]]:
+def place_crops(photo: SourcePhoto, count: int, seed: int) -> list[tuple[int, int]]:
     """Up to `count` different (left, top) corners of 512×512 crops, uniform over the photo."""
     columns, rows = (side - SIDE + 1 for side in photo.size)
     rng = np.random.default_rng([seed, zlib.crc32(photo.name.encode())])
@@ -117,7 +110,7 @@ def place_crops(photo: Photo, count: int, seed: int) -> list[tuple[int, int]]:
     return [(int(place % columns), int(place // columns)) for place in places]
 
 
-def write_crops(job: tuple[Photo, list[Crop]], data_dir: Path, seed: int) -> None:
+def write_crops(job: tuple[SourcePhoto, list[Crop]], data_dir: Path, seed: int) -> None:
     """Write truth and damaged input of every crop of one photo, those that exist excepted.
 
     The damage is seeded by the file's name.
@@ -127,7 +120,7 @@ def write_crops(job: tuple[Photo, list[Crop]], data_dir: Path, seed: int) -> Non
     for crop in crops:
         box = (crop.left, crop.top, crop.left + SIDE, crop.top + SIDE)
         rgb = np.asarray(image.crop(box))
-        gray, _ = synthesize(rgb, np.random.default_rng([seed, zlib.crc32(crop.name.encode())]))
+        gray, _ = punch_hole(rgb, np.random.default_rng([seed, zlib.crc32(crop.name.encode())]))
         for path, array in zip(crop.files(data_dir), (rgb, gray), strict=True):
             if not path.exists():
                 write_png(path, array)
@@ -154,12 +147,14 @@ def build(
     Raises `InputError` when too few photos are usable, when the folder holds anything else than what the
     same call began, a photo was added, removed or changed since, or another process works in the folder.
     """
-    if crops_per_photo < 1 or not 0 < test_photos < 1:
-        raise InputError("--crops-per-photo must be at least 1 and --test-photos between 0 and 1")
+    if crops_per_photo < 1:
+        raise SettingError("crops_per_photo", crops_per_photo, "must be at least 1")
+    if not 0 < test_photos < 1:
+        raise SettingError("test_photos", test_photos, "must be between 0 and 1")
     if seed < 0:
-        raise InputError(f"--seed {seed}: must be 0 or more")
+        raise SettingError("seed", seed, "must be 0 or more")
     settings = {"crops_per_photo": crops_per_photo, "test_photos": test_photos, "seed": seed}
-    with exclusive(data_dir):
+    with lock_folder(data_dir):
         return _build(photos, root, data_dir, settings)
 
 
@@ -167,9 +162,9 @@ def _build(
     photos: list[Path], root: Path, data_dir: Path, settings: dict
 ) -> tuple[pd.DataFrame, list[str]]:
     crops_per_photo, test_photos, seed = settings.values()
-    identities = _identities(photos, root)
-    found = _inspected(photos, root, data_dir, {**settings, "photos": identities})
-    usable = [photo for photo in found if isinstance(photo, Photo)]
+    recipe = settings | _identities(photos, root)
+    found = _inspected(photos, root, data_dir, recipe)
+    usable = [photo for photo in found if isinstance(photo, SourcePhoto)]
     skipped = [reason for reason in found if isinstance(reason, str)]
     if len(usable) < 2:
         (data_dir / RECORD).unlink()  # the folder is empty again, and other photos may be tried
@@ -192,7 +187,7 @@ def _build(
     ]
     for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"):
         pass
-    if _identities(photos, root) != identities:
+    if differences(recipe, settings | _identities(photos, root)):
         raise InputError(f"{root}: a photo changed meanwhile; remove {data_dir} and build again")
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos were cropped before")
@@ -213,32 +208,29 @@ def _build(
 
 
 def _identities(photos: list[Path], root: Path) -> dict[str, list[int] | None]:
-    """Size in bytes and time (ns) of each photo by its name; None for one that cannot be looked at."""
-    identities = {}
-    for path in photos:
-        try:
-            facts = path.stat()
-            identity = [facts.st_size, facts.st_mtime_ns]
-        except OSError:
-            identity = None  # reading it will tell why
-        identities[path.relative_to(root).as_posix()] = identity
-    return identities
+    """The identity of each photo by its name."""
+    return {path.relative_to(root).as_posix(): identity(path) for path in photos}
 
 
-def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> list[Photo | str]:
+def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> list[SourcePhoto | str]:
     """`inspect` of every photo, taken up where the folder's record ends; errors as for `build`."""
     record, done = data_dir / RECORD, []
-    names = list(recipe["photos"])
     if record.exists():
         begun, *lines = read_text(record, f"remove {data_dir} and build again").split("\n")
-        _compare(data_dir, begun, recipe)
-        for path, name, line in zip(photos, names, lines, strict=False):
+        try:
+            earlier = dict(json.loads(begun))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(f"{record}: broken; remove {data_dir} and build again") from None
+        remedy = "repeat the settings, name a new folder, or remove this one to build it again"
+        require_same(data_dir, earlier, recipe, remedy)
+        for path, line in zip(photos, lines, strict=False):
             try:
-                found = json.loads(line)
+                known = json.loads(line)
             except ValueError:
                 break  # an interruption cut it off
-            done.append(found if isinstance(found, str) else Photo(path, name, tuple(found)))
-    elif any(data_dir.iterdir()):
+            name = path.relative_to(root).as_posix()
+            done.append(known if isinstance(known, str) else SourcePhoto(path, name, tuple(known)))
+    elif any(path.name != LOCK for path in data_dir.iterdir()):
         raise InputError(f"{data_dir}: not empty; name a new folder, or remove what an earlier build left")
     if len(done) == len(photos):
         return done
@@ -249,30 +241,8 @@ def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> 
     return done
 
 
-def _line(value: dict | Photo | str) -> str:
-    return json.dumps(value.size if isinstance(value, Photo) else value) + "\n"
-
-
-def _compare(data_dir: Path, line: str, recipe: dict) -> None:
-    """Raise `InputError` unless the record's first line holds the recipe."""
-    remedy = "repeat the settings, name a new folder, or remove this one to build it again"
-    try:
-        begun = json.loads(line)
-        earlier, photos = dict(begun.pop("photos")), recipe["photos"]
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        raise InputError(f"{data_dir / RECORD}: broken; remove {data_dir} and build again") from None
-    other = [
-        f"{key} was {begun.get(key)} and is {value}"
-        for key, value in recipe.items()
-        if key != "photos" and begun.get(key) != value
-    ]
-    for name in sorted(earlier.keys() | photos.keys()):
-        if earlier.get(name, "none") != photos.get(name, "none"):
-            other.append(f"{name} was added, removed or changed")
-    if other:
-        raise InputError(
-            f"{data_dir}: begun with other settings or photos ({'; '.join(other[:3])}); {remedy}"
-        )
+def _line(value: dict | SourcePhoto | str) -> str:
+    return json.dumps(value.size if isinstance(value, SourcePhoto) else value) + "\n"
 
 
 def photos_below(folder: Path, data_dir: Path | None = None) -> list[Path]:

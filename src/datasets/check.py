@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from src.damage import detect, lost_pixels
+from src.color.lattice import luma
+from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_test, read_train, read_truth
-from src.files import InputError
-from src.parallel import parallel_map
+from src.runtime.errors import InputError
+from src.runtime.processes import parallel_map
 
 GAP = 9  # px; pieces of a hole lie nearer to each other
 
@@ -29,16 +29,16 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     """The hole of an input, or what is wrong with it or with its truth.
 
     With the truth, the hole is where the input differs from its PIL grey: one region of one value, or the
-    competition's grey rule is broken. Without it, the hole is what `detect` finds.
+    competition's grey rule is broken. Without it, the hole is what `find_hole` finds.
     """
     source = data_dir / row[0]
     try:
         gray = read_input(source)
         if row[1] is None:
-            differs = mask = detect(gray)
+            differs = mask = find_hole(gray)
         else:
             true = read_truth(data_dir / row[1])
-            differs = gray != np.asarray(Image.fromarray(true).convert("L"))
+            differs = gray != luma(true)
             mask = lost_pixels(gray, true)
     except (InputError, OSError) as error:
         return str(error)
@@ -50,9 +50,9 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     )
     _, labels = cv2.connectedComponents(filled)
     hole = (gray == fill) & (labels == np.bincount(labels[differs]).argmax())
-    # single pixels of the fill are dots of a polygon's thinnest tips, a flat is a second hole
-    flats = cv2.morphologyEx((differs & ~hole).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    outside = np.count_nonzero(differs & ((gray != fill) | (flats > 0)))
+    # single pixels of the fill are dots of a polygon's thinnest tips, a larger region is a second hole
+    second = cv2.morphologyEx((differs & ~hole).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    outside = np.count_nonzero(differs & ((gray != fill) | (second > 0)))
     if outside:
         return f"{source}: {outside} pixels outside the hole differ from the grey of {row[1]}"
     return Hole(float(mask.mean()), fill)

@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from src.files import InputError, inside, read_image, read_text
+from src.runtime.errors import InputError
+from src.runtime.files import inside, read_text
+from src.runtime.images import read_image
 
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
@@ -27,14 +29,11 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
     data_dir = Path(data_dir)
     path, remedy = inside(data_dir, name), "use the competition's own file"
     if not data_dir.is_dir():
-        raise InputError(
-            f"{data_dir}: no such folder; name the competition folder with --data-dir, "
-            "or make one: python prepare_data.py build --sample --data-dir data"
-        )
+        raise InputError(f"{data_dir}: no such folder", "data folder")
     try:
         table = pd.read_csv(StringIO(read_text(path, remedy)), dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {data_dir} is not a competition folder") from None
+        raise InputError(f"{path}: no such file, so that is no competition folder", "data folder") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
     missing = [column for column in columns if column not in table.columns]

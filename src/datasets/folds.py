@@ -1,17 +1,21 @@
 """Folds for validation: crops of one photo never lie on both sides of a split."""
 
 import hashlib
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from src.datasets.competition import TRAIN_COLUMNS, read_train
-from src.files import InputError, inside, read_text, write_text
+from src.runtime.errors import InputError, SettingError
+from src.runtime.files import inside, read_text, write_text
 
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
 
+T = TypeVar("T")
 Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
 
 
@@ -29,11 +33,9 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 
     found = len(np.unique(scenes))
     if folds < 2:
-        raise InputError(f"--folds {folds}: at least 2 are needed to validate on unseen scenes")
+        raise SettingError("folds", folds, "at least 2 are needed to validate on unseen scenes")
     if found < folds:
-        raise InputError(
-            f"{found} scenes cannot fill {folds} folds; pass --folds {max(2, found)} or add photos"
-        )
+        raise SettingError("folds", folds, f"only {found} scenes; choose {max(2, found)}, or add photos")
     # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the scenes.
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -85,9 +87,7 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     found = sorted(table["fold"].unique())
     if found != list(range(folds)):
         numbers = ", ".join(map(str, found[:10]))
-        raise InputError(
-            f"{path}: folds {numbers}, expected 0 to {folds - 1}; {remedy}, or pass --folds {len(found)}"
-        )
+        raise InputError(f"{path}: folds {numbers}, expected 0 to {folds - 1}; {remedy}", "folds")
     return table
 
 
@@ -99,6 +99,12 @@ def fold_files(data_dir: Path, folds: int, seed: int, fold: int) -> tuple[Pairs,
     for source, truth, number in zip(inputs, truths, table["fold"], strict=True):
         parts[int(number == fold)].append((source, truth))
     return parts
+
+
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, spread evenly from the first to the last; all when `count` is 0 or too large."""
+    chosen = np.linspace(0, len(items) - 1, min(count or len(items), len(items)))
+    return [items[int(index)] for index in chosen]
 
 
 def fingerprint(pairs: Pairs) -> str:

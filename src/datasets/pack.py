@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from src.datasets.competition import SIZE, read_train, read_truth
-from src.files import InputError, append_text, exclusive, file_hash, inside, read_text, write_text
-from src.parallel import parallel_map
+from src.runtime.errors import InputError
+from src.runtime.files import append_text, file_hash, inside, lock_folder, read_text, write_text
+from src.runtime.processes import parallel_map
+from src.runtime.recipe import identity, unchanged
 
 PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
 PART = ".part"
 IMAGE_BYTES = SIZE[0] * SIZE[1] * 3
-REMEDY = "run prepare_data.py pack again, or delete it to train from the PNG files"
+REMEDY = "delete it to train from the PNG files"
 
 ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
 Line = tuple[str, int, int, str]  # of the index: path as in train.csv, bytes, time (ns) and SHA-256
@@ -32,7 +34,7 @@ def pack(data_dir: Path) -> int:
     """
     data_dir = Path(data_dir)
     names = list(read_train(data_dir)["gt_image_path"])
-    with exclusive(data_dir):
+    with lock_folder(data_dir):
         _pack(data_dir, names)
     return len(names)
 
@@ -78,8 +80,7 @@ def _pack_one(data_dir: Path, data: Path, job: tuple[int, str]) -> Line:
     except OSError as error:
         error.filename = str(data)
         raise
-    facts = path.stat()
-    return name, facts.st_size, facts.st_mtime_ns, file_hash(path)
+    return name, *identity(path), file_hash(path)
 
 
 def _read_index(path: Path) -> list[Line]:
@@ -116,19 +117,15 @@ class Pack:
         try:
             lines = _read_index(index)
         except OSError as error:
-            raise InputError(f"{index}: unreadable ({error}); {REMEDY}") from None
+            raise InputError(f"{index}: unreadable ({error}); {REMEDY}", "pack") from None
         if [name for name, *_ in lines] != list(read_train(data_dir)["gt_image_path"]):
-            raise InputError(f"{index}: lists other files than train.csv; {REMEDY}")
+            raise InputError(f"{index}: lists other files than train.csv; {REMEDY}", "pack")
         if not _fits(self.path, len(lines)):
-            raise InputError(f"{self.path}: missing, broken or of another size; {REMEDY}")
+            raise InputError(f"{self.path}: missing, broken or of another size; {REMEDY}", "pack")
         for name, size, time, sha256 in lines:
-            path = data_dir / name
-            try:
-                facts = path.stat()
-            except OSError:
-                raise InputError(f"{path}: missing, but packed; {REMEDY}") from None
-            if facts.st_size != size or (facts.st_mtime_ns != time and file_hash(path) != sha256):
-                raise InputError(f"{path}: changed since it was packed; {REMEDY}")
+            if not unchanged(data_dir / name, [size, time], sha256):
+                found = "changed" if (data_dir / name).exists() else "removed"
+                raise InputError(f"{data_dir / name}: {found} since {self.path} was made; {REMEDY}", "pack")
         self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
 
     @cached_property

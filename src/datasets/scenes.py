@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from tqdm import tqdm
 
 from src.datasets.competition import SIZE, read_truth
-from src.parallel import parallel_map
+from src.runtime.processes import parallel_map
 
 SIDE = SIZE[0]
 DETECT = 192  # side in pixels at which keypoints are sought: 256 takes twice the time and matches no better
@@ -23,7 +23,7 @@ CELLS = 4  # cells a side that take turns to give their strongest, or a busy cor
 CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
 DIMENSIONS = 32  # of 128; all crops that shared a quarter still became candidates
 LEVELS = 254.0  # descriptors are rounded to integers: sums are then exact, whatever the thread or the BLAS
-NEAR = 90.0  # farthest match, in rounded RootSIFT units (0.35 of the unit sphere's radius)
+MATCH_DISTANCE = 90.0  # farthest match, in rounded RootSIFT units (0.35 of the unit sphere's radius)
 NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
 LISTS = 4.0  # inverted lists per square root of the number of descriptors: the search grows as n^1.5
 PROBES = 8
@@ -120,7 +120,7 @@ def candidates(vectors: list[np.ndarray]) -> list[tuple[int, int]]:
     pairs = []
     for start in range(0, len(data), 1 << 16):
         distance, found = index.search(data[start : start + (1 << 16)], NEIGHBOURS)
-        row, column = np.nonzero((distance < NEAR**2) & (found >= 0))
+        row, column = np.nonzero((distance < MATCH_DISTANCE**2) & (found >= 0))
         votes = np.unique((start + row) * count + owner[found[row, column]])  # one a keypoint and image
         mine, other = owner[votes // count], votes % count
         pairs.append((np.minimum(mine, other) * count + np.maximum(mine, other))[mine != other])
@@ -135,7 +135,7 @@ def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarr
     distance = squares - 2 * vectors_a @ vectors_b.T
     nearest = distance.argmin(axis=1)
     mutual = distance.argmin(axis=0)[nearest] == np.arange(len(nearest))
-    match = np.flatnonzero(mutual & (distance.min(axis=1) < NEAR**2))
+    match = np.flatnonzero(mutual & (distance.min(axis=1) < MATCH_DISTANCE**2))
     if len(match) < MIN_INLIERS:
         return False
     matrix, inliers = cv2.estimateAffinePartial2D(
@@ -155,7 +155,7 @@ def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
     else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); too little texture in common gives 0.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
-    inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)
+    inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_MATCH_DISTANCEEST)
     inside = cv2.blur(inside, (WINDOW, WINDOW), borderType=cv2.BORDER_CONSTANT) > 0.999
     b = b.astype(np.float32)
     mean_a, mean_b = _mean(warped), _mean(b)

@@ -1,71 +1,108 @@
 """What training and inference ask of every model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.decode import Style
-from src.models.views import mean_over_views
+from src.damage.hole import DrawDamage, punch_hole
+from src.models.options import ModelOptions
+from src.models.tta import mean_over_views
+from src.runtime.settings import Style
 
 Batch = dict[str, Tensor]
-Estimate = dict[str, Tensor]  # maps (B, K, h, w) of any sizes; an ensemble averages each of them
+Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble averages each of them
 
 
-class RestorationModel(nn.Module):
-    """Base of the models: damaged grey in, a colour estimate out.
+class TrainableModel(nn.Module):
+    """Base of all models: what `train.py` needs.
 
     A training batch holds `damaged` (B, 1, H, W), `mask` (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W)
-    and `rgb` (B, 3, H, W), float32 in [0, 1]. `arguments` rebuilds the model from its checkpoint.
+    and `rgb` (B, 3, H, W), float32 in [0, 1].
     """
 
-    image_size: ClassVar[int] = 256  # side of the training images in pixels, unless set otherwise
-    size_multiple: ClassVar[int] = 32  # inputs are padded to a multiple of this many pixels
-    learning_rate: ClassVar[float] = 3e-4
-    loss_weights: ClassVar[dict[str, float]]  # of every term that `losses` may yield
-    arguments: dict
+    draw_damage: ClassVar[DrawDamage] = staticmethod(punch_hole)  # on the training images
+    options: ModelOptions
 
-    def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Optimizers by name; `losses` says which one a loss belongs to."""
-        return {"model": torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay, fused=True)}
+        return {"model": self.adamw(self.parameters())}
+
+    def adamw(self, parameters: Iterable, **settings: object) -> torch.optim.Optimizer:
+        """AdamW of some of the model's parameters, with the learning rate and decay of its options."""
+        options = {"lr": self.options.lr, "weight_decay": self.options.weight_decay, "fused": True}
+        return torch.optim.AdamW(parameters, **options, **settings)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the next."""
         raise NotImplementedError
 
-    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of `size_multiple`."""
-        raise NotImplementedError
 
-    @staticmethod
-    def predict(models: "Sequence[RestorationModel]", damaged: Tensor, mask: Tensor, tta: int) -> Estimate:
-        """The mean estimate of an ensemble over `tta` views, for any size; see `decode`.
+class Ensemble:
+    """Models of one class that estimate together: estimates are averaged over members and views.
 
-        Photos are padded at the right and at the bottom to the model's multiple, and the views of one shape
-        are one batch, which takes as many times the memory.
+    Args:
+        members: in evaluation mode, on one device.
+        tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned). The views of one shape are one
+            batch, which takes as many times the memory.
+    """
+
+    def __init__(self, members: "Sequence[RestorationModel]", tta: int = 1):
+        self.members = list(members)
+        self.tta = tta
+
+    def estimate(self, damaged: Tensor, mask: Tensor) -> Estimate:
+        """The mean estimate of one photo of any size.
 
         Args:
-            models: in evaluation mode, all of one class and on one device.
-            damaged, mask: (B, 1, H, W) in [0, 1].
-            tta: a key of `src.models.views.VIEWS`.
+            damaged, mask: (1, 1, H, W) float32 in [0, 1]; the mask is 1 where lost.
         """
-        height, width = damaged.shape[-2:]
-        multiple = models[0].size_multiple
-        pad = (0, -width % multiple, 0, -height % multiple)
 
-        def rgb(damaged: Tensor, mask: Tensor) -> list[Tensor]:
-            return [sum(model.estimate(damaged, mask) for model in models) / len(models)]
+        def mean_rgb(damaged: Tensor, mask: Tensor) -> list[Tensor]:
+            return [sum(model.rgb(damaged, mask) for model in self.members) / len(self.members)]
 
-        padded = F.pad(damaged, pad, mode="replicate"), F.pad(mask, pad)
-        (mean,) = mean_over_views(rgb, tta, *padded)
-        return {"rgb": mean[..., :height, :width]}
+        views = partial(mean_over_views, mean_rgb, self.tta)
+        (mean,) = on_padded(views, self.members[0].options.size_multiple, damaged, mask)
+        return {"rgb": mean}
 
-    def decode(self, estimate: Estimate, damaged: Tensor, mask: Tensor, style: Style) -> Tensor:
-        """RGB (B, 3, H, W) uint8 from the mean estimate over views and folds.
+    def decode(self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style) -> np.ndarray:
+        """RGB (H, W, 3) uint8 of an estimate.
 
-        `style` is for models that estimate distributions, see `src.decode`; those that estimate RGB have
-        no choice and ignore it.
+        Args:
+            gray, mask: (H, W) uint8 and bool, what was estimated.
+            style: for models that estimate distributions, see `src.color.decode`; RGB leaves no choice.
         """
-        return (estimate["rgb"].clamp(0, 1) * 255).round().to(torch.uint8)
+        rgb = (estimate["rgb"][0].clamp(0, 1) * 255).round().to(torch.uint8)
+        return np.ascontiguousarray(rgb.permute(1, 2, 0).cpu().numpy())
+
+
+class RestorationModel(TrainableModel):
+    """Base of the models that turn damaged grey into colour."""
+
+    ensemble_class: ClassVar[type[Ensemble]] = Ensemble
+
+    def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
+        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of the model's `size_multiple`.
+
+        Models that estimate something else than RGB have an `ensemble_class` of their own instead.
+        """
+        raise NotImplementedError
+
+
+def on_padded(
+    function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor
+) -> list[Tensor]:
+    """`function` of images that are padded at the right and bottom to a multiple; its results are cropped.
+
+    Args:
+        function: maps (B, K, H', W') tensors to any number of maps of their size.
+        images: (B, K, H, W) each, of one size; the border is repeated.
+    """
+    height, width = images[0].shape[-2:]
+    pad = (0, -width % multiple, 0, -height % multiple)
+    found = function(*(F.pad(image, pad, mode="replicate") for image in images))
+    return [maps[..., :height, :width] for maps in found]

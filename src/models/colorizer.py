@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.color import HUES
+from src.color.lattice import HUES
 from src.models.encoders import backbone
 
 HEAD = 128  # hidden units of the head that corrects the histogram
@@ -14,12 +14,10 @@ WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
 class Colorizer(nn.Module):
     """A pretrained encoder and a light top-down decoder to one distribution for each 4×4 pixels."""
 
-    multiple = 32  # sides of the input
-
     def __init__(self, encoder: str, encoder_weights: str):
         super().__init__()
         self.encoder = backbone(encoder, encoder_weights, in_channels=1)
-        channels = self.encoder.feature_info.channels()[1:]
+        channels = self.encoder.feature_info.channels()
         self.context = nn.Linear(channels[-1], WIDTHS[-1])
         self.lateral = nn.ModuleList(
             nn.Conv2d(c, w, 1, bias=False) for c, w in zip(channels, WIDTHS, strict=True)
@@ -53,7 +51,7 @@ class Colorizer(nn.Module):
         least 0, in units of 255. The histogram is (B, 180) and sums to 1: the mean of the cells'
         distributions, corrected by a head that sees the whole image.
         """
-        features = self.encoder(luma * 2 - 1)[1:]
+        features = self.encoder(luma * 2 - 1)
         x = None
         for level in reversed(range(len(WIDTHS))):
             y = self.lateral[level](features[level])

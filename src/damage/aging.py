@@ -1,0 +1,189 @@
+"""What time does to photographs, drawn on undamaged ones: the training data of the damage detector.
+
+Scratches, hairs, dust, creases, stains and torn edges hide parts of the photo; fading, blur and grain do
+not. Lengths are pixels of a 512x512 photo; `scale` adapts them to others.
+"""
+
+import math
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from src.color.lattice import luma
+from src.damage.hole import REFERENCE_SIDE
+
+VISIBLE = 16  # grey levels; damage that changes a pixel by less is neither seen nor lost
+BESIDE = np.ones((5, 5), np.uint8)
+LOST = 0.25  # opacity from which a pixel is lost
+SUBPIXEL = 4  # binary digits that OpenCV draws with
+# Mean numbers of each kind in a photo that has it; half of the photos have only some of the kinds.
+KINDS = {"scratch": 3.0, "hair": 1.5, "dust": 1.5, "crease": 0.7, "stain": 0.6, "tear": 0.3}
+
+
+def age(
+    rgb: np.ndarray,
+    rng: np.random.Generator,
+    scale: float | None = None,
+    kinds: Mapping[str, float] = KINDS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a colour photo into an old grey one.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        rng: the only source of randomness.
+        scale: size of the damage; by default the short side over 512, so that it grows with the photo.
+            Give 1 for a 256x256 part of a 512x512 photo.
+        kinds: what may be drawn, and its mean number in a photo that has it.
+
+    Returns:
+        gray: (H, W) uint8.
+        mask: (H, W) bool, True where damage hides the photo; empty in about one photo of ten.
+    """
+    clean = fade(luma(rgb), rng)
+    aged, mask = clean, np.zeros(clean.shape, bool)
+    side = min(clean.shape)
+    scale = scale or side / REFERENCE_SIDE
+    share = min(1.0, side / (scale * REFERENCE_SIDE))  # of the whole photo's damage, which a part has
+    unit = scale * 2 ** rng.uniform(-0.7, 1)
+    kept = rng.random(len(kinds)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.5, 0.4])
+    for (kind, mean), present in zip(kinds.items(), kept, strict=True):
+        for _ in range(rng.poisson(mean * share) if present else 0):
+            opacity, tone = DRAW[kind](clean.shape, rng, unit)
+            before = aged
+            aged = before + (tone - before) * opacity
+            change = cv2.dilate(np.abs(aged - before), BESIDE)  # also where it meets a pixel of its own tone
+            mask |= (opacity >= LOST) & (change >= VISIBLE)
+    grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
+    return np.round(aged + grain).clip(0, 255).astype(np.uint8), mask
+
+
+def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) uint8 with less contrast and sharpness, float32 in grey levels; nothing is lost by it."""
+    low, high = rng.uniform(0, 60), rng.uniform(190, 255)
+    faded = low + gray.astype(np.float32) * ((high - low) / 255)
+    return cv2.GaussianBlur(faded, (0, 0), rng.uniform(0.3, 1.5)) if rng.random() < 0.5 else faded
+
+
+def _path(
+    shape: tuple[int, int], rng: np.random.Generator, length: float, curl: float, angle: float
+) -> np.ndarray:
+    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns in radians a step."""
+    steps = max(2, int(length / 4))
+    angles = angle + np.cumsum(rng.normal(0, curl, steps))
+    moves = 4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    start = rng.uniform(0, 1, 2) * shape[::-1]
+    return start + np.cumsum(moves, axis=0) - moves.sum(axis=0) / 2
+
+
+def _line(canvas: np.ndarray, points: np.ndarray, width: float) -> None:
+    """Draw a curve of 255 into (H, W) uint8; below one pixel the width becomes opacity."""
+    fixed = np.round(points * 2**SUBPIXEL).astype(np.int32)
+    value = 255 * min(1.0, width)
+    cv2.polylines(canvas, [fixed[:, None]], False, value, max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+
+
+def _tone(rng: np.random.Generator) -> float:
+    """Bare paper or film in most cases, dirt in the others."""
+    return rng.uniform(190, 255) if rng.random() < 0.65 else rng.uniform(0, 60)
+
+
+def _scratch(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """A long thin line, upright as on film or at any angle, often broken."""
+    canvas = np.zeros(shape, np.uint8)
+    upright = rng.random() < 0.5
+    angle = rng.normal(math.pi / 2, 0.05) if upright else rng.uniform(0, math.pi)
+    points = _path(shape, rng, rng.uniform(0.1, 1.4) * max(shape), 0.002 if upright else 0.02, angle)
+    width = rng.uniform(0.8, 3.5) * unit
+    pieces = np.array_split(points, rng.integers(1, max(2, min(12, len(points) // 4))))
+    gaps = rng.uniform(0, 0.5)
+    for piece in pieces:
+        if len(piece) > 1 and rng.random() >= gaps:
+            _line(canvas, piece, width)
+    return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
+
+
+def _hair(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """A curled fibre."""
+    canvas = np.zeros(shape, np.uint8)
+    length = rng.uniform(20, 200) * unit
+    _line(
+        canvas,
+        _path(shape, rng, length, rng.uniform(0.1, 0.35), rng.uniform(0, 6.3)),
+        rng.uniform(0.8, 2.5) * unit,
+    )
+    return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
+
+
+def _dust(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """A scatter of specks of one tone."""
+    canvas = np.zeros(shape, np.uint8)
+    for _ in range(rng.integers(3, 50)):
+        radius = rng.exponential(1.5) + 0.7
+        corners = int(rng.integers(5, 9))
+        angles = np.sort(rng.uniform(0, 2 * math.pi, corners))
+        reach = radius * unit * rng.uniform(0.5, 1.3, (corners, 1))
+        points = rng.uniform(0, 1, 2) * shape[::-1] + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
+        cv2.fillPoly(canvas, [np.round(points * 2**SUBPIXEL).astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL)
+    return _opacity(canvas, rng.uniform(0.6, 1)), _tone(rng)
+
+
+def _crease(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """A fold across the photo where the emulsion has cracked: ragged, light, with short branches."""
+    canvas = np.zeros(shape, np.uint8)
+    length = 1.5 * max(shape)
+    points = _path(shape, rng, length, 0.01, rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)]))
+    points += rng.normal(0, rng.uniform(0.3, 1.5) * unit, points.shape)
+    for piece in np.array_split(points, max(1, len(points) // 6)):
+        if len(piece) > 1:
+            _line(canvas, piece, rng.uniform(0.8, 4) * unit)
+    for index in rng.integers(0, len(points), rng.integers(0, 12)):
+        branch = _path(shape, rng, rng.uniform(8, 50) * unit, 0.2, rng.uniform(0, 6.3))
+        _line(canvas, branch - branch[0] + points[index], rng.uniform(0.7, 2) * unit)
+    return _opacity(canvas, rng.uniform(0.6, 1)), rng.uniform(190, 255)
+
+
+def _stain(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """A blot with a soft irregular border, often darker at its rim."""
+    field = _clouds(shape, rng, rng.uniform(10, 40) * unit)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    middle, reach = rng.uniform(0, 1, 2) * shape, min(rng.uniform(20, 100) * unit, 0.3 * min(shape))
+    distance = np.hypot(rows - middle[0], columns - middle[1]) / reach
+    inside = (1 - distance + 0.5 * field).clip(0, 1).astype(np.float32)
+    body = np.minimum(1, inside / rng.uniform(0.05, 0.4))
+    if rng.random() < 0.5:
+        body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # what dries at the rim is left there
+    return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
+
+
+def _tear(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """A corner or an edge is gone; the paper behind shows."""
+    field = _clouds(shape, rng, rng.uniform(3, 15) * unit)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    angle = rng.uniform(0, 2 * math.pi)
+    along = (columns - shape[1] / 2) * math.cos(angle) + (rows - shape[0] / 2) * math.sin(angle)
+    depth = min(rng.uniform(10, 60) * unit, 0.3 * min(shape))
+    beyond = along - (along.max() - depth) + rng.uniform(0.05, 0.3) * depth * field
+    paper = rng.uniform(180, 255) + 4 * _clouds(shape, rng, 1.0)
+    return beyond.clip(0, 1).astype(np.float32), paper.astype(np.float32)
+
+
+def _clouds(shape: tuple[int, int], rng: np.random.Generator, size: float) -> np.ndarray:
+    """(H, W) float32 of smooth noise with unit deviation and patches of about `size` pixels."""
+    small = [max(2, math.ceil(side / max(1.0, size))) for side in shape]
+    noise = rng.normal(0, 1, small).astype(np.float32)
+    return cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _opacity(canvas: np.ndarray, strength: float) -> np.ndarray:
+    return canvas.astype(np.float32) * np.float32(strength / 255)
+
+
+DRAW = {
+    "scratch": _scratch,
+    "hair": _hair,
+    "dust": _dust,
+    "crease": _crease,
+    "stain": _stain,
+    "tear": _tear,
+}

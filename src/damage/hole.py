@@ -1,0 +1,241 @@
+"""The competition's damage, both ways: `punch_hole` draws it, `find_hole` finds it again.
+
+One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon, filled with one
+constant value, without anti-aliasing. The figures come from 16 published images of the competition
+(Dacon 236420): 9 rectangles with sides of 37 to 149 px, 3 circles of 89 to 144 px, 4 polygons that
+cover 11 to 13 %, some crossing themselves and then filled even-odd; fills from 0 to 86.
+"""
+
+import itertools
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from src.color.lattice import luma
+
+# Draws damage on (H, W, 3) uint8 RGB: the damaged grey (H, W) uint8, and the mask (H, W) bool.
+DrawDamage = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+REFERENCE_SIDE = 512  # the lengths below are pixels of a 512x512 image
+SHAPES = {"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}
+RECTANGLE_SIDES = (37, 149)
+CIRCLE_DIAMETERS = (74, 149)
+POLYGON_AREAS = (0.10, 0.135)  # share of the image
+MAX_ATTEMPTS = 1000  # at a polygon; in an image of one row none fits, and it is cut at the border
+MIN_AREA = 0.009  # share of the image
+FILLS = (0, 86)
+
+# `find_hole`: measured on 2,916 damaged photos and the same photos undamaged
+MAX_FILL = 110  # some slack above the highest fill seen
+MIN_REGION = 0.003  # share of the squared short side without a rim of LOBE / 2; 3,000 holes had 0.007 or more
+SOFT_STEP = 2  # grey levels; natural constant regions fade by one or two
+MAX_SOFT = 0.5  # share of a soft border: 99 % of the holes below 0.28, of the natural regions above 0.75
+MAX_SOFT_TIP = 0.25  # 95 % of the tips below 0.13, 95 % of the natural pieces touching a hole above 0.2
+MIN_TIP = 4  # px; of smaller pieces that touch a hole nine in ten are natural pixels
+LOBE = 7  # px; what is narrower is a tip, to be told from natural pixels by its border
+DOT_REACH = 16  # px; the thinnest tips are rasterized as dots that lie apart from each other
+DOT_STEP = 40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
+MAX_SIDE = 0.9  # share of an image side; a constant region along more of it is a black border
+NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+
+def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a colour photo into an input of the competition.
+
+    Args:
+        rgb: (H, W, 3) uint8; lengths scale with the short side, so any size works.
+        rng: the only source of randomness.
+
+    Returns:
+        gray: (H, W) uint8, PIL's `convert("L")` with the hole filled by one constant.
+        mask: (H, W) bool, True where lost; never empty.
+    """
+    gray = luma(rgb).copy()
+    mask = draw_hole(gray.shape, rng)
+    gray[mask] = rng.integers(FILLS[0], FILLS[1] + 1)
+    return gray, mask
+
+
+def find_hole(gray: np.ndarray) -> np.ndarray:
+    """Find the hole of a damaged photo: the pieces of one dark value whose border is a jump.
+
+    Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels, so the
+    share of such soft neighbours along a piece's border tells both apart; lengths scale with the short side.
+
+    Args:
+        gray: (H, W) uint8, any size.
+
+    Returns:
+        mask: (H, W) bool, True where lost; empty when nothing is lost, when the fill is brighter than
+        `MAX_FILL`, or when the hole lies in a constant region of its own value.
+    """
+    mask = np.zeros(gray.shape, bool)
+    seed = _seed(gray)
+    if seed is None:
+        return mask
+    same = (gray == gray[seed]).view(np.uint8)
+    # dilated, because pieces that meet in a point can lie up to 2 px apart after rasterization
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(same, NEIGHBOURS))
+    left, top, width, height, _ = stats[labels[seed]]
+    window = np.s_[top : top + height, left : left + width]
+    reached = same[window] & (labels[window] == labels[seed])
+
+    lobes = cv2.morphologyEx(reached, cv2.MORPH_OPEN, _lobe(gray.shape))
+    tips = _with_hard_border(reached - lobes, same[window], gray[window], MAX_SOFT_TIP, MIN_TIP)
+    lobes = _with_hard_border(lobes, same[window], gray[window], MAX_SOFT)
+    count, labels = cv2.connectedComponents(lobes | tips)
+    with_lobe = np.bincount(labels[lobes > 0], minlength=count) > 0  # a tip alone is no hole
+    mask[window] = with_lobe[labels]
+
+    window = np.s_[
+        max(0, top - DOT_REACH) : top + height + DOT_REACH,
+        max(0, left - DOT_REACH) : left + width + DOT_REACH,
+    ]
+    near = cv2.dilate(mask[window].view(np.uint8), np.ones((2 * DOT_REACH + 1,) * 2, np.uint8))
+    dots = near & same[window] & ~mask[window]
+    mask[window] |= _with_hard_border(dots, same[window], gray[window], 0.0, step=DOT_STEP) > 0
+    return mask
+
+
+def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """The hole of an input whose truth is known, for scoring it.
+
+    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it finds nothing,
+    the pixels that differ are taken, so that a hole it misses still counts.
+
+    Args:
+        gray: (H, W) uint8, damaged.
+        true: (H, W, 3) uint8 RGB.
+
+    Returns: (H, W) bool, True where lost.
+    """
+    mask = find_hole(gray)
+    return mask if mask.any() else gray != luma(true)
+
+
+def _seed(gray: np.ndarray) -> tuple[int, int] | None:
+    """(row, column) of one pixel of the largest constant region with a hard border, or None."""
+    # neighbours whose surroundings are constant share their value: one labelling serves all values
+    lobe = _lobe(gray.shape)
+    reach = len(lobe) // 2
+    constant = (cv2.erode(gray, lobe) == cv2.dilate(gray, lobe)) & (gray <= MAX_FILL)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(constant.view(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
+    large = 1 + np.flatnonzero(areas[1:] >= MIN_REGION * min(gray.shape) ** 2)
+    for label in large[np.argsort(-areas[large])]:
+        left, top, width, height, _ = stats[label]
+        window = np.s_[
+            max(0, top - reach - 1) : top + height + reach + 1,
+            max(0, left - reach - 1) : left + width + reach + 1,
+        ]
+        core = labels[window] == label
+        row, column = np.argwhere(core)[0] + (window[0].start, window[1].start)
+        piece = cv2.dilate(core.view(np.uint8), lobe)
+        edges = (
+            (top <= reach, piece[0]),
+            (left <= reach, piece[:, 0]),
+            (top + height >= gray.shape[0] - reach, piece[-1]),
+            (left + width >= gray.shape[1] - reach, piece[:, -1]),
+        )
+        lengths = (gray.shape[1], gray.shape[0]) * 2
+        if any(at and e.sum() >= MAX_SIDE * n for (at, e), n in zip(edges, lengths, strict=True)):
+            continue
+        same = (gray[window] == gray[row, column]).view(np.uint8)
+        if _with_hard_border(piece, same, gray[window], MAX_SOFT).any():
+            return int(row), int(column)
+    return None
+
+
+def _lobe(shape: tuple[int, int]) -> np.ndarray:
+    """Square of ones, `LOBE` px wide at the reference size, odd and at least 3."""
+    side = 2 * max(1, round((LOBE - 1) / 2 * min(shape) / REFERENCE_SIDE)) + 1
+    return np.ones((side, side), np.uint8)
+
+
+def _with_hard_border(
+    pieces: np.ndarray,
+    same: np.ndarray,
+    gray: np.ndarray,
+    max_soft: float,
+    min_area: int = 1,
+    step: int = SOFT_STEP,
+) -> np.ndarray:
+    """Those of the pieces whose border is a jump.
+
+    Args:
+        pieces: (H, W) uint8, 1 inside; all of one grey value.
+        same: (H, W) uint8, 1 where neighbours are not counted as border.
+        gray: (H, W) uint8.
+        max_soft: largest share of neighbours within `step` grey levels of the pieces' value.
+        min_area: px.
+
+    Returns:
+        (H, W) uint8, 1 inside the pieces kept.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
+    if count == 1:
+        return pieces
+    inside = labels > 0
+    outside = 1 - same
+    soft = outside & (cv2.absdiff(gray, int(gray[inside][0])) <= step)
+    owners = labels[inside]
+    border, faded = (np.bincount(owners, _around(what)[inside], count) for what in (outside, soft))
+    kept = (border > 0) & (faded <= max_soft * border) & (stats[:, cv2.CC_STAT_AREA] >= min_area)
+    return kept[labels].view(np.uint8)
+
+
+def _around(what: np.ndarray) -> np.ndarray:
+    """How many of the 3x3 pixels around each pixel are 1; none outside the image. (H, W) uint8 both."""
+    return cv2.boxFilter(what, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+
+
+def draw_hole(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """One random hole as an (H, W) bool mask, drawn by `PIL.ImageDraw` inside the image."""
+    height, width = shape
+    scale = min(shape) / REFERENCE_SIDE
+    kind = rng.choice(list(SHAPES), p=list(SHAPES.values()))
+    canvas = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    if kind == "polygon":
+        draw.polygon(_polygon(height, width, rng), fill=1)
+    else:
+        if kind == "circle":
+            w = h = _between(CIRCLE_DIAMETERS, rng) * scale
+        else:
+            w = h = 0.0
+            while w * h < MIN_AREA * (REFERENCE_SIDE * scale) ** 2:
+                w, h = (_between(RECTANGLE_SIDES, rng) * scale for _ in range(2))
+        w, h = (max(1, min(round(side), limit)) for side, limit in ((w, width), (h, height)))
+        left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+        box = [left, top, left + w - 1, top + h - 1]
+        # PIL leaves a circle of one pixel empty
+        (draw.ellipse if kind == "circle" and w > 1 else draw.rectangle)(box, fill=1)
+    return np.array(canvas)
+
+
+def _between(limits: tuple[int, int], rng: np.random.Generator) -> int:
+    return int(rng.integers(limits[0], limits[1] + 1))
+
+
+def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Corners of a polygon of the wanted area: ordered around a centre, or crossing itself."""
+    wanted = rng.uniform(*POLYGON_AREAS) * height * width
+    for attempt in itertools.count():
+        corners = rng.uniform(-1, 1, (int(rng.integers(3, 9)), 2))
+        if rng.random() < 0.5:  # without the sorting the outline crosses itself
+            corners = corners[np.argsort(np.arctan2(*corners.T))]
+        probe = Image.new("1", (256, 256))
+        ImageDraw.Draw(probe).polygon([tuple(c) for c in (corners + 1) * 127.5], fill=1)
+        area = np.count_nonzero(probe) / 127.5**2
+        if area == 0:
+            continue
+        corners *= np.sqrt(wanted / area)
+        corners -= corners.min(axis=0)
+        last = np.array([width - 1, height - 1])
+        if attempt >= MAX_ATTEMPTS:
+            corners = np.minimum(corners, last)
+        room = last - corners.max(axis=0)
+        if (room >= 0).all():
+            return [tuple(c) for c in np.rint(corners + rng.uniform(0, room)).astype(int).tolist()]

@@ -1,0 +1,156 @@
+"""Training images as tensors; which image gets which damage depends on seeds alone."""
+
+import atexit
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from src.color.lattice import luma
+from src.damage.hole import DrawDamage, punch_hole
+from src.datasets.competition import SIZE, read_truth
+from src.datasets.pack import ReadTruth
+from src.runtime.errors import InputError
+from src.runtime.processes import one_thread
+from src.runtime.signals import SIGNALS, block_signals
+
+def augmentation(image_size: int) -> A.Compose:
+    """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
+
+    Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged, since that
+    is smoother than what has to be painted in. Tone changes alike in all channels, so that hue, which the
+    score counts, hardly moves.
+    """
+    native = min(1.0, (image_size / min(SIZE)) ** 2)
+    return A.Compose(
+        [
+            A.RandomResizedCrop((image_size, image_size), scale=(native, 1.0), ratio=(1.0, 1.0)),
+            A.HorizontalFlip(p=0.5),
+            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=0.5),
+            A.RandomGamma(gamma_limit=(85, 118), p=0.3),
+        ]
+    )
+
+
+class TrainingImages(Dataset):
+    """Truth images, augmented and damaged afresh in each epoch.
+
+    An item is asked for by (epoch, index) and depends on these and the seed alone, so that neither the
+    number of workers nor an interruption changes what is trained on. It holds uint8 tensors: `damaged`,
+    `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S).
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        image_size: int,
+        seed: int,
+        read: ReadTruth = read_truth,
+        draw_damage: DrawDamage = punch_hole,
+    ):
+        self.paths = paths
+        self.seed = seed
+        self.read = read
+        self.draw_damage = draw_damage
+        self.transform = augmentation(image_size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | InputError:
+        """An image, or the error that says why there is none: raised in another process it would lose its type."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        # set_random_seed would give every transform the same draws: a flip always with a change of tone
+        self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
+        try:
+            truth = self.read(self.paths[index])
+        except InputError as error:
+            return error
+        rgb = self.transform(image=truth)["image"]
+        damaged, mask = self.draw_damage(rgb, rng)
+        return {
+            "damaged": torch.from_numpy(damaged)[None],
+            "mask": torch.from_numpy(mask.astype(np.uint8) * 255)[None],
+            "gray": torch.from_numpy(luma(rgb).copy())[None],
+            "rgb": torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
+        }
+
+
+def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | InputError:
+    """A batch of `TrainingImages`, or the first of their errors."""
+    errors = [item for item in items if isinstance(item, InputError)]
+    return errors[0] if errors else default_collate(items)
+
+
+class EndlessSampler(Sampler):
+    """(epoch, index) pairs, shuffled anew each epoch, from sample number `start` on, without an end.
+
+    Of several processes each takes every n-th, so that together they see the batches of a single one.
+    """
+
+    def __init__(self, size: int, seed: int, start: int = 0, process: int = 0, processes: int = 1):
+        self.size, self.seed, self.start = size, seed, start
+        self.process, self.processes = process, processes
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return islice(self._all(), self.process, None, self.processes)
+
+    def _all(self) -> Iterator[tuple[int, int]]:
+        epoch, skip = divmod(self.start, self.size)
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            yield from ((epoch, int(index)) for index in order[skip:])
+            epoch, skip = epoch + 1, 0
+
+
+def training_batches(
+    paths: list[Path],
+    image_size: int,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    start: int,
+    read: ReadTruth = read_truth,
+    process: int = 0,
+    processes: int = 1,
+    draw_damage: DrawDamage = punch_hole,
+) -> Iterator[dict[str, Tensor]]:
+    """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
+
+    Of `processes` that train together this is number `process`; it gets its part of each batch.
+
+    Raises `InputError` for an unreadable image.
+    """
+    loader = DataLoader(
+        TrainingImages(paths, image_size, seed, read, draw_damage),
+        batch_size=batch_size // processes,
+        sampler=EndlessSampler(len(paths), seed, start, process, processes),
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # the default one, whose state a resumed run restores, stays untouched
+        worker_init_fn=one_thread if workers else None,
+        # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    with block_signals(*SIGNALS):  # training decides when to stop, and needs its workers until then
+        batches = iter(loader)
+    # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not reach. torch
+    # has nothing public for it: workers end when the iterator is collected, and a traceback may still hold it.
+    end = batches._shutdown_workers if workers else lambda: None
+    atexit.register(end)
+    try:
+        for batch in batches:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    finally:
+        end()
+        atexit.unregister(end)

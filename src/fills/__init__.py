@@ -1,0 +1,1 @@
+"""Fills of a hole that need no training."""

@@ -1,0 +1,148 @@
+"""Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from lightning_fabric import Fabric
+from tqdm import tqdm
+
+from src.damage.finders import MaskFile, match_masks
+from src.pipeline import Baseline, Pipeline
+from src.runtime.distributed import gather, share
+from src.runtime.errors import InputError
+from src.runtime.files import file_hash, lock_folder, read_json, write_json
+from src.runtime.images import list_images, read_gray, write_png
+from src.runtime.processes import prefetch
+from src.runtime.recipe import differences, identity
+
+THREADS = 2  # that read and write files while photos are restored
+AHEAD = 2  # photos that are read before, and that are written after, the one at hand
+MANIFEST = ".restored.json"  # in the folder of the results: what they were made of
+
+
+class Job(NamedTuple):
+    """One photo to restore."""
+
+    photo: Path
+    output: Path  # the PNG to write
+    mask: Path | None = None  # a file that says what is lost; the damage is looked for without one
+
+
+def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
+    """What to restore of a photo or a folder of photos, and the PNG of each below `output`.
+
+    Args:
+        masks: a mask file, or a folder of masks named and placed like the photos.
+
+    Raises `InputError` where there is no photo or no mask, or a result would be written over a photo.
+    """
+    root = photos.parent if photos.is_file() else photos
+    paths = [photos] if photos.is_file() else list_images(photos)
+    if output.absolute() != root.absolute():  # results in a folder inside the photos are no photos
+        paths = [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
+    if not paths:
+        raise InputError(f"{photos}: no image file found; name a photo or a folder of photos")
+    drawn = match_masks(masks, root, paths) if masks else {}
+    plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
+    shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
+    jobs = []
+    for path, target in zip(paths, plain, strict=True):
+        if target in shared:
+            target = target.with_name(path.name + ".png")
+        if target.resolve() == path.resolve():
+            raise InputError(f"{output}: the result would overwrite {path}", "output")
+        jobs.append(Job(path, target, drawn.get(path)))
+    return jobs
+
+
+def restore_files(
+    pipeline: Pipeline | Baseline, jobs: Sequence[Job], output: Path, fabric: Fabric
+) -> list[str]:
+    """Restore files, going on where an earlier call stopped; the processes share them.
+
+    Args:
+        output: the folder of the PNGs.
+
+    Returns: an error line for each photo that could not be read; the others are restored.
+
+    Raises `InputError` as `unrestored` does, and when another program works in the folder.
+    """
+    with lock_folder(output) if fabric.is_global_zero else nullcontext():
+        waiting = unrestored(jobs, pipeline.recipe, output) if fabric.is_global_zero else None
+        own = share(fabric, fabric.broadcast(waiting))
+        return gather(fabric, restore_jobs(pipeline, own, fabric.is_global_zero))
+
+
+def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
+    """Those of `jobs` that an earlier call has not finished.
+
+    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of another recipe
+    or photo is deleted, to be made again.
+
+    Raises `InputError` when a PNG to write exists but that file does not tell that it is ours.
+    """
+    manifest = output / MANIFEST
+    earlier = _read_manifest(manifest)
+    photos = earlier["photos"]
+    if not isinstance(earlier["recipe"], dict) or differences(earlier["recipe"], recipe):
+        photos = dict.fromkeys(photos, "")  # written by this program, but of another recipe
+    for job in jobs:
+        key = str(job.output.absolute())
+        now = [str(job.photo.absolute()), identity(job.photo), job.mask and file_hash(job.mask)]
+        if job.output.exists() and key not in photos:
+            raise InputError(f"{job.output}: exists and is not from this program", "output")
+        if photos.get(key) != now:
+            job.output.unlink(missing_ok=True)
+        photos[key] = now
+    write_json(manifest, {"recipe": recipe, "photos": photos})
+    waiting = [job for job in jobs if not job.output.exists()]
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
+    return waiting
+
+
+def restore_jobs(
+    pipeline: Callable[[np.ndarray, np.ndarray], np.ndarray], jobs: Sequence[Job], shown: bool = True
+) -> list[str]:
+    """Restore files one after another; threads read ahead and write behind. Returns as `restore_files`."""
+
+    def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray]:
+        gray = read_gray(job.photo)
+        return gray, (MaskFile(job.mask) if job.mask else pipeline.find)(gray)
+
+    failures, writing = [], deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        reading = prefetch(pool, read_damaged, jobs, AHEAD)
+        read = zip(jobs, reading, strict=True)
+        for job, damaged in tqdm(
+            read, "restoring", len(jobs), unit="image", dynamic_ncols=True, disable=not shown
+        ):
+            try:
+                gray, mask = damaged.result()
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            writing.append(pool.submit(write_png, job.output, pipeline(gray, mask)))
+            if len(writing) > AHEAD:
+                writing.popleft().result()
+        for written in writing:
+            written.result()
+    return failures
+
+
+def _read_manifest(path: Path) -> dict:
+    """`recipe` and `photos` of a manifest; empty ones where there is none, or a broken one."""
+    beside = path.parent.absolute().with_name(f".{path.parent.absolute().name}{MANIFEST}")
+    if beside.exists() and not path.exists():  # where version 1.0 kept it
+        beside.rename(path)
+    try:
+        found = read_json(path, "")
+    except (FileNotFoundError, InputError):
+        found = {}
+    whole = isinstance(found.get("photos"), dict) and "recipe" in found
+    return found if whole else {"recipe": None, "photos": {}}

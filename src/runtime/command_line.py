@@ -1,0 +1,107 @@
+"""From a command line to typed settings, and from an error to one line and an exit status."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from src.runtime.errors import InputError, SettingError
+from src.runtime.signals import Stopped
+
+T = TypeVar("T")
+
+# What library code cannot know: the command that mends a kind of problem.
+HINTS = {
+    "data folder": "name the competition folder with --data-dir, or make one: "
+    "python prepare_data.py build --sample --data-dir data",
+    "checkpoint": "name another run with --name, or train this one first: python train.py",
+    "earlier run": "choose another --name",
+    "folds": "choose another number with --folds",
+    "pack": "make it anew: python prepare_data.py pack",
+    "restored": "restore the test images first: python infer.py --ensemble",
+    "submission": "make it anew: python make_submission.py",
+    "detector": "fetch weights/ again, or train one: python train.py detector",
+    "learning rate": "lower --lr",
+    "time budget": "raise --max-minutes or lower --val-images",
+    "output": "name another folder with --output",
+    "ray": "pip install -r requirements/ray.txt",
+}
+
+
+def parse_settings(
+    settings: type[T],
+    description: str | None = None,
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+    default: T | None = None,
+) -> T:
+    """An instance of a settings dataclass (or of one of several, as subcommands) from the command line.
+
+    Unknown flags are refused with exit status 2; `--help` explains every field by its docstring.
+
+    Args:
+        arguments: instead of those that the script was called with.
+        program: the script's name in `--help`.
+        default: the values of flags that are left out, instead of the dataclass' own.
+    """
+    arguments = _current(sys.argv[1:] if arguments is None else arguments)
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    defaults = {} if default is None else {"default": default}
+    return tyro.cli(
+        settings, prog=program, description=description, args=arguments, config=config, **defaults
+    )
+
+
+def _current(arguments: Sequence[str]) -> list[str]:
+    """A command line as version 1.0 took it, in today's words."""
+    text = "\0".join(arguments)
+    for old, new in (("--damage\0flat", "--damage\0hole"), ("--damage=flat", "--damage=hole")):
+        text = text.replace(old, new)
+    return text.split("\0") if arguments else []
+
+
+def flag(setting: str) -> str:
+    """The flag of a setting: `--color-size` for color_size."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
+
+    An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
+    traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
+    """
+    # read_gray and its like have a bound of their own
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
+    try:
+        sys.exit(main() or 0)
+    except SettingError as error:
+        message = f"{flag(error.setting)} {error.value}: {error.reason}"
+    except InputError as error:
+        message = f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "check the path, its permissions and the free space of the disk"
+        message = f"{where}{error.strerror or error}; {remedy}"
+    except RuntimeError as error:
+        if not _lost_peer(error):
+            raise
+        message = "another process of this run ended; once its cause is mended, run the same command again"
+    except Stopped as stop:
+        print(f"\n{stop}; run the same command again to go on", file=sys.stderr)
+        sys.exit(128 + stop.number)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was saved or written before is kept", file=sys.stderr)
+        sys.exit(130)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _lost_peer(error: RuntimeError) -> bool:
+    """Whether an error says that another process of a distributed run is gone."""
+    # by name, since scripts that need no torch should not wait for its import
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "DistError" in names or "by peer" in str(error)

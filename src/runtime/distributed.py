@@ -1,0 +1,112 @@
+"""One process or many, on one machine or several: launched and connected by Lightning Fabric.
+
+Every process does the same steps with the same random numbers on its share of each batch; what differs is
+averaged. So one process and several follow the same course, and a run may go on with another number.
+"""
+
+import atexit
+import logging
+import os
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from typing import TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from torch import Tensor
+
+from src.runtime.errors import SettingError
+from src.runtime.processes import cores
+
+T = TypeVar("T")
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises `SettingError` for an unknown or absent device.
+    """
+    if name == "auto":
+        name = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError("device", name, f"{reason}; choose auto or cpu") from None
+    return device
+
+
+def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> Fabric:
+    """Start the other processes, which run this script from its beginning, and connect to them.
+
+    Under torchrun the processes are there already: their number is torchrun's, whatever `devices` says.
+
+    Args:
+        device: a name for `pick_device`.
+        devices: processes on this machine, each with a device of its own or its share of the CPU's cores.
+        precision: "fp32", "bf16", or "auto": bf16 on a GPU that has it.
+
+    Raises `SettingError` for an absent device or fewer than `devices` of them.
+    """
+    chosen, nodes = pick_device(device), 1
+    elastic = torch.distributed.is_torchelastic_launched()
+    if elastic:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen.type, devices)
+    if not 1 <= devices <= (1 if chosen.index is not None else there):
+        found = f"this machine has {there} of {chosen.type}" if chosen.index is None else f"{chosen} is one"
+        raise SettingError("devices", devices, f"{found}; choose fewer, and a device without a number")
+    if precision == "auto":
+        half = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if half else "fp32"
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=devices if chosen.index is None else [chosen.index],
+        num_nodes=nodes,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+        plugins=[] if elastic else [LightningEnvironment()],
+    )
+    fabric.launch()
+    if torch.distributed.is_initialized():  # gloo's threads abort a process that exits while they run
+        atexit.register(torch.distributed.destroy_process_group)
+    torch.set_num_threads(max(1, cores() // devices))
+    return fabric
+
+
+def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
+    """Replace float tensors by their mean over the processes, in one message."""
+    if fabric.world_size > 1:
+        flat = fabric.all_reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
+
+
+def agree(fabric: Fabric, *values: float) -> list[float]:
+    """The greatest of each value over the processes, so that all decide alike."""
+    if fabric.world_size == 1:
+        return list(values)
+    return fabric.all_reduce(
+        torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op="max"
+    ).tolist()
+
+
+def share(fabric: Fabric, items: Sequence[T]) -> Sequence[T]:
+    """This process' share of a list: every n-th item."""
+    return items[fabric.global_rank :: fabric.world_size]
+
+
+def gather(fabric: Fabric, shared: Sequence[T]) -> list[T]:
+    """All results of `share`, in the order of the list that was shared."""
+    if fabric.world_size == 1:
+        return list(shared)
+    lists = [None] * fabric.world_size
+    torch.distributed.all_gather_object(lists, list(shared))
+    missing = object()
+    return [item for item in chain(*zip_longest(*lists, fillvalue=missing)) if item is not missing]

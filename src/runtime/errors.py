@@ -1,0 +1,29 @@
+"""Errors that the user can mend."""
+
+
+class InputError(Exception):
+    """Something the user can mend: the message names the file, what was found and what was expected.
+
+    Args:
+        message: one line without any command.
+        hint: the kind of problem, where a command is the remedy; scripts add it, see
+            `src.runtime.command_line.HINTS`.
+    """
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+
+
+class SettingError(InputError):
+    """A setting whose value is impossible.
+
+    Args:
+        setting: name of the field or argument, such as color_size; scripts show it as their flag.
+        value: as it was given.
+        reason: what is wrong with it, and what is possible.
+    """
+
+    def __init__(self, setting: str, value: object, reason: str):
+        super().__init__(f"{setting} {value}: {reason}")
+        self.setting, self.value, self.reason = setting, value, reason

@@ -1,0 +1,150 @@
+"""Reading and writing files so that bad input is named and nothing is left half-written."""
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from src.runtime.errors import InputError
+
+PARTIAL = ".partial"  # ends the names of files that are being written
+LOCK = ".lock"  # in a folder that a process works in
+MAX_TEXT = 256 << 20  # bytes of a CSV, JSON or JSONL file; the manifest of restored photos takes 300 a photo
+
+
+def inside(folder: Path, relative: str | Path) -> Path:
+    """`folder / relative`, which may be missing; `folder` itself may be a link.
+
+    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link.
+    """
+    path = Path(folder) / relative
+    root, found = os.path.realpath(folder), os.path.realpath(path)
+    if not Path(found).is_relative_to(root):
+        remedy = "put the file itself there, or name the folder that holds it"
+        raise InputError(f"{path}: leads to {found}, outside of {root}; {remedy}")
+    return path
+
+
+def require_file(path: Path) -> None:
+    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` where there is nothing."""
+    # Opening a pipe would wait for ever, and a device such as /dev/zero never ends.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise InputError(f"{path}: not a regular file; put a file in its place")
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """A UTF-8 text file of at most `MAX_TEXT` bytes, without a byte order mark.
+
+    Raises `InputError`, which ends with `remedy`, for anything else and `FileNotFoundError` where there is
+    no file.
+    """
+    require_file(path)
+    with open(path, "rb") as file:
+        data = file.read(MAX_TEXT + 1)
+    if len(data) > MAX_TEXT:
+        raise InputError(f"{path}: larger than {MAX_TEXT >> 20} MiB; {remedy}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}); {remedy}") from None
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """The object that a JSON file holds; errors as for `read_text`, and `InputError` for other content."""
+    try:
+        found = json.loads(read_text(path, remedy))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, expected an object; {remedy}")
+    return found
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Work alone in a folder, made where it is missing, and remove what a killed process left half-written.
+
+    The lock is a hidden file in the folder, which stays, but it is held only as long as the process lives,
+    however that ends.
+
+    Raises `InputError` when another process works in the folder.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder}: another process works there; wait for its end, or stop it") from None
+    try:
+        for left in folder.rglob(f".*{PARTIAL}"):
+            left.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
+    """A binary file written beside `path`, renamed over it at the end; on any error nothing is left.
+
+    `durable` waits until the disk has it, so that not even a loss of power leaves an empty file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = None
+    try:
+        handle, beside = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException as error:
+        if beside:
+            Path(beside).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # not the passing name of the file beside it
+        raise
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write a whole file or nothing; see `atomic_write`."""
+    with atomic_write(path, durable) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text to a file; an `OSError` names it."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """`write_bytes` for JSON, indented, with a final newline."""
+    # ASCII alone: a file name that is not UTF-8 can be escaped, but not encoded
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

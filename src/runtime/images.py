@@ -1,0 +1,150 @@
+"""Image files to arrays and back; what cannot be decoded is named."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from src.runtime.errors import InputError
+from src.runtime.files import inside, require_file, write_bytes
+
+PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # by content; PIL would hand others to Ghostscript
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
+
+
+@contextmanager
+def _decoding(path: Path, formats: Sequence[str]) -> Iterator[None]:
+    """Name the file in whatever PIL raises; only calls of PIL belong inside."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
+    except UnidentifiedImageError:
+        kinds = ", ".join(formats)
+        raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
+    except Image.DecompressionBombError:
+        most = f"more than the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
+        raise InputError(f"{path}: {most}; make the image smaller") from None
+    except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: broken image ({reason}); fetch the file again") from None
+
+
+def open_image(
+    path: Path,
+    mode: str | None = None,
+    size: tuple[int, int] | None = None,
+    formats: Sequence[str] = IMAGE_FORMATS,
+    content: BinaryIO | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Decode an image file whole, so that a truncated one is found here and not later.
+
+    Args:
+        mode: expected PIL mode, or None for any.
+        size: expected (width, height) in pixels, or None for any of at most `max_pixels`.
+        formats: PIL's names of the accepted formats; the content decides, not the name.
+        content: the file's bytes where they do not lie at `path`, which then only names them.
+
+    Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded for
+    another format, mode or size.
+    """
+    with _decoding(path, formats):
+        if content is None:
+            require_file(path)
+        image = Image.open(content or path, formats=formats)
+    if mode is not None and image.mode != mode:
+        raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
+    found, pixels = f"{image.width}x{image.height}", image.width * image.height
+    if size is not None and image.size != size:
+        raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
+    if pixels > max_pixels:
+        limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f}"
+        raise InputError(f"{path}: {found} is {limit}; make the image smaller")
+    with _decoding(path, formats):
+        image.load()
+    return image
+
+
+def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An image file as an array, refused unless it is stored in the expected mode and size.
+
+    Args:
+        mode: `"L"` for (H, W) uint8 or `"RGB"` for (H, W, 3) uint8.
+        size: expected (width, height) in pixels, or None for any.
+
+    Raises `InputError` when the file is unreadable, of another mode or of another size.
+    """
+    return np.asarray(open_image(path, mode, size))
+
+
+def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Any photo as (H, W) uint8: colours, sepia too, become PIL's luma; 16 bits are scaled.
+
+    Raises `InputError` for what is no image, or has over `max_pixels`.
+    """
+    image = open_image(Path(path), max_pixels=max_pixels)
+    return np.asarray(upright(image) if image.mode == "L" else to_rgb(image).convert("L"))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says; EXIF that cannot be read counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # PIL raises what its parsing of the tags meets, and viewers show such photos too
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An 8-bit RGB image from any PIL mode: EXIF rotation applied, 16 bits scaled, alpha on white."""
+    image = upright(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
+    """(H, W) to (H, W, 3) of three equal channels."""
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below `folder`, sorted by path; hidden files and folders are left out.
+
+    Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the folder that holds the images")
+    images = []
+    for path in folder.rglob("*"):
+        relative, is_image = path.relative_to(folder), path.suffix.lower() in IMAGE_SUFFIXES
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_symlink() and (is_image or path.is_dir()):
+            inside(folder, relative)
+        if is_image:
+            images.append(path)
+    return sorted(images)
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as a PNG; identical arrays give identical bytes."""
+    buffer = BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=PNG_LEVEL)
+    write_bytes(Path(path), buffer.getvalue())

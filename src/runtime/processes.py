@@ -1,0 +1,85 @@
+"""Work spread over the cores, with a progress bar, and work started before it is needed."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import cv2
+import joblib
+from tqdm import tqdm
+
+from src.runtime.errors import InputError
+from src.runtime.signals import StopSignals, block_signals
+
+MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
+
+
+def cores() -> int:
+    """CPU cores that this process may use, a container's quota included."""
+    return joblib.cpu_count()
+
+
+def one_thread(*_: int) -> None:
+    """Let OpenCV use one thread in this process; for processes that share the cores."""
+    cv2.setNumThreads(1)
+
+
+def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
+    """Results of `function` over `items` in their order, computed by one process a core.
+
+    The processes end with this one, even if it is killed; joblib's would outlive it (tried with 1.6.0), which
+    is why this is not `joblib.Parallel`. `label` names the progress bar on stderr.
+
+    Raises what `function` raises, and `InputError` when a process was ended from outside.
+    """
+    chunk = max(1, min(MAX_CHUNK, len(items) // (8 * cores())))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker)
+    try:
+        with _postponed(), block_signals(signal.SIGINT):  # it reaches all processes, and this one alone answers
+            results = pool.map(function, items, chunksize=chunk)
+        yield from tqdm(
+            results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
+        )
+    except BrokenProcessPool:
+        found = "a process was ended from outside, as happens when memory runs out"
+        raise InputError(f"{label}: {found}; free memory and run the same command again") from None
+    finally:
+        with _postponed():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _postponed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM count after this block: processes being begun or ended would be left over."""
+    with StopSignals() as stop:
+        yield
+    if stop.number:
+        signal.raise_signal(stop.number)
+
+
+def _begin_worker() -> None:
+    one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker of a killed process would wait for work for ever, and meanwhile write what it had begun.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def prefetch(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Future]:
+    """Futures of `function` over `items` in order; at most `ahead` of them run beyond the one yielded."""
+    started: deque[Future] = deque()
+    for item in items:
+        started.append(pool.submit(function, item))
+        if len(started) > ahead:
+            yield started.popleft()
+    yield from started

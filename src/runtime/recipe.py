@@ -1,0 +1,64 @@
+"""Is this the same recipe? What a result depends on, kept beside it and compared before work goes on.
+
+A run that is resumed, a folder of restored photos, a data folder being built and a pack of its images all
+keep a recipe, a dict that JSON can hold, and ask the same questions of it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from src.runtime.errors import InputError
+from src.runtime.files import file_hash
+
+SHOWN = 3  # differences that an error names
+
+
+def identity(path: Path) -> list[int] | None:
+    """Size in bytes and modification time in ns of a file; None for one that cannot be looked at."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None  # reading it will tell why
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def unchanged(path: Path, earlier: list[int], sha256: str) -> bool:
+    """Whether a file still has its earlier `identity`, or at least its size and content."""
+    now = identity(path)
+    if now is None or now[0] != earlier[0]:
+        return False
+    return now[1] == earlier[1] or file_hash(path) == sha256
+
+
+def differences(earlier: Mapping, now: Mapping, free: Iterable[str] = ()) -> list[str]:
+    """What of a recipe is not as it was, in words; the keys in `free` may differ."""
+    found = []
+    for key in sorted((earlier.keys() | now.keys()) - set(free)):
+        if key not in earlier:
+            found.append(f"{key} was added")
+        elif key not in now:
+            found.append(f"{key} was removed")
+        elif earlier[key] != now[key]:
+            was, is_now = (f"{value!r:.80}" for value in (earlier[key], now[key]))
+            found.append(f"{key} was {was} and is {is_now}")
+    return found
+
+
+def require_same(
+    where: Path,
+    earlier: Mapping,
+    now: Mapping,
+    remedy: str,
+    free: Iterable[str] = (),
+    hint: str | None = None,
+) -> None:
+    """Raise `InputError` that names `where` and the first differences, unless both recipes are the same.
+
+    `remedy` ends the message; `free` as for `differences`, `hint` as for `InputError`.
+    """
+    found = differences(earlier, now, free)
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        what = f"{'; '.join(found[:SHOWN])}{more}"
+        raise InputError(f"{where}: other settings or files ({what}); {remedy}", hint)

@@ -1,0 +1,1 @@
+"""The parts of a training run; the loop itself is train.py."""

@@ -1,0 +1,108 @@
+"""The settings of a training run; no torch, so that `--help` need not wait for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from src.models.options import DEFAULT_MODEL, OPTIONS, ModelOptions, model_options, require_positive
+from src.runtime.errors import SettingError
+from src.runtime.processes import cores
+from src.runtime.settings import Compute, Folders, MayChange, as_json
+
+DEFAULT_EPOCHS = 20
+
+Options = TypeVar("Options", bound=ModelOptions)
+
+
+@dataclass(frozen=True)
+class TrainSettings(Generic[Options]):
+    """Train one fold of a model, or all folds. The same command again resumes an interrupted run."""
+
+    model: Options
+    fold: int | Literal["all"] = 0
+    """The fold to validate on, counted from 0; the others are trained on. "all" trains one after another."""
+    max_minutes: MayChange[float | None] = None
+    """Wall-clock budget of a fold in minutes, validation included; the schedule is fitted to it."""
+    epochs: MayChange[int | None] = None
+    """Passes over the training images; 20 when max-minutes is left out as well."""
+    init: Path | None = None
+    """Start from trained weights: a checkpoint, or a folder of folds such as weights, the shipped ones."""
+    folds: int = 5
+    """Number of folds that the scenes are split into."""
+    seed: int = 0
+    """Seed of all randomness."""
+    val_images: MayChange[int] = 100
+    """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all."""
+    validate_every: MayChange[int] = 1
+    """Epochs between validations; the end of the run is always validated."""
+    validate_at: MayChange[tuple[float, ...]] = ()
+    """Minutes of the run at which to validate, instead of validate-every: 1 2 4 8."""
+    save_minutes: MayChange[float] = 5.0
+    """Minutes between checkpoints, beside those at each validation."""
+    workers: MayChange[int] = min(8, cores() - 1)
+    """Processes, for each device, that prepare training images; 0 prepares them between the steps."""
+    precision: MayChange[Literal["auto", "fp32", "bf16"]] = "auto"
+    """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32 elsewhere."""
+    compile: MayChange[bool] = False
+    """Compile the networks with torch.compile: minutes at the start, then faster steps on a GPU."""
+    dry_run: MayChange[bool] = False
+    """Print the resolved settings and stop."""
+    folders: Folders = Folders()
+    compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "epochs", "max_minutes", "validate_every"):
+            require_positive(name, getattr(self, name))
+        for name in ("seed", "workers", "val_images", "save_minutes"):
+            require_positive(name, getattr(self, name), zero=True)
+        if self.fold != "all" and not 0 <= self.fold < self.folds:
+            raise SettingError("fold", self.fold, f"out of range; choose 0 to {self.folds - 1}, or all")
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in `OPTIONS`."""
+        return next(name for name, kind in OPTIONS.items() if kind is type(self.model))
+
+    @property
+    def planned_epochs(self) -> int | None:
+        """Passes over the training images; None where only the clock ends the run."""
+        return DEFAULT_EPOCHS if self.epochs is None and self.max_minutes is None else self.epochs
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run, see `RunFolder.run_dir`."""
+        return self.folders.run_dir
+
+    def config(self) -> dict:
+        """All settings as one flat dict that JSON can hold."""
+        return {"model": self.model_name, **as_json(self), "epochs": self.planned_epochs}
+
+
+def split_model(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The model that a command line names, and its other arguments.
+
+    `gan --fold 0`, `--fold 0 --model gan` and `--model=gan --fold 0` are the same; without a name it is the
+    restorer. Raises `SettingError` for an unknown name.
+    """
+    rest = list(arguments)
+    if rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+    else:
+        name = DEFAULT_MODEL
+        for index, argument in enumerate(rest):
+            if argument == "--model" and index + 1 < len(rest):
+                name = rest[index + 1]
+                del rest[index : index + 2]
+                break
+            if argument.startswith("--model="):
+                name = argument.removeprefix("--model=")
+                del rest[index]
+                break
+    model_options(name)  # refuses an unknown one
+    return name, rest
+
+
+def default_settings(model: str) -> TrainSettings:
+    """The settings of a model's run when nothing is said; the run has the model's name."""
+    return replace(TrainSettings(OPTIONS[model]()), folders=Folders(name=model))

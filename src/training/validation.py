@@ -1,0 +1,119 @@
+"""What a model in training is worth on images that it is not trained on."""
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+from tqdm import tqdm
+
+from src.damage.aging import age
+from src.damage.finders import DamageFinder, clean_mask
+from src.damage.hole import find_hole, lost_pixels
+from src.datasets.competition import read_input, read_truth
+from src.evaluation.detection import detection_rates, hit_counts
+from src.metrics import score_image
+from src.models.base import TrainableModel
+from src.models.detector import DamageDetector
+from src.pipeline import Pipeline
+from src.runtime.distributed import agree, gather, share
+from src.runtime.errors import InputError
+from src.runtime.images import gray_to_rgb
+from src.runtime.signals import StopSignals
+from src.training.schedule import Budget
+
+PICTURES = 4  # validation images that are shown
+
+Pair = tuple[Path, Path]  # damaged input and truth
+Examine = Callable[[Path, Path], tuple[dict, np.ndarray]]  # a pair to its numbers and a picture
+
+
+def validate(
+    model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric, stop: StopSignals | None = None
+) -> tuple[dict[str, float], list[np.ndarray]] | None:
+    """Scores over (input, truth) files, `score` among them, and pictures of the first four.
+
+    Models that restore get the competition's score, the detector its precision and recall. The damage does
+    not depend on the run; the view is the plain one, as in `infer.py --tta 1`. A picture is (512, 1536, 3)
+    uint8: input, result and truth side by side. The processes share the files; each returns the whole.
+
+    Returns: None when a signal came meanwhile.
+    """
+    detector = isinstance(model, DamageDetector)
+    examine, summarize = (detection(model), detection_scores) if detector else (restoration(model), mean_scores)
+    rows, pictures = [], []
+    files = tqdm(
+        share(fabric, list(enumerate(pairs))),
+        "validating",
+        unit="image",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not fabric.is_global_zero,
+    )
+    for index, pair in files:
+        row, picture = examine(*pair)
+        rows.append(row)
+        if index < PICTURES:
+            pictures.append(picture)
+        if stop and stop.number:
+            break
+    rows, pictures = gather(fabric, rows), gather(fabric, pictures)
+    return (summarize(pd.DataFrame(rows)), pictures) if len(rows) == len(pairs) else None
+
+
+def restoration(model: TrainableModel) -> Examine:
+    """S, M, C and score of a pair, as the model restores it."""
+    pipeline = Pipeline([model], find_hole)
+
+    def examine(source: Path, target: Path) -> tuple[dict, np.ndarray]:
+        gray, true = read_input(source), read_truth(target)
+        pred = pipeline(gray)
+        score = score_image(true, pred, lost_pixels(gray, true))
+        return score.as_dict(), np.hstack([gray_to_rgb(gray), pred, true])
+
+    return examine
+
+
+def mean_scores(rows: pd.DataFrame) -> dict[str, float]:
+    """Means of S, M, C and score."""
+    return rows.mean().to_dict()
+
+
+def detection(model: DamageDetector) -> Examine:
+    """How much of an aged photo's damage is found; the damage depends on the file's name alone."""
+    finder = DamageFinder(model.probability)
+
+    def examine(_: Path, target: Path) -> tuple[dict, np.ndarray]:
+        rng = np.random.default_rng(zlib.crc32(target.name.encode()))
+        gray, true = age(read_truth(target), rng)
+        found = clean_mask(finder.probability(gray))
+        shown = (gray, found.astype(np.uint8) * 255, true.astype(np.uint8) * 255)
+        return hit_counts(found, true), gray_to_rgb(np.hstack(shown))
+
+    return examine
+
+
+def detection_scores(rows: pd.DataFrame) -> dict[str, float]:
+    """Precision and recall within two pixels over all images; their harmonic mean is the score."""
+    rates = detection_rates(rows)
+    precision, recall = float(rates["precision, 2 px"]), float(rates["recall, 2 px"])
+    score = 2 * precision * recall / max(1e-9, precision + recall)
+    return {"precision": precision, "recall": recall, "score": score}
+
+
+def reserve_time(budget: Budget, model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric) -> None:
+    """Keep the time that the last validation will take, judged by two images a process.
+
+    Raises `InputError` when nothing would be left for training.
+    """
+    few = pairs[: 2 * fabric.world_size]
+    validate(model, few[: fabric.world_size], fabric)
+    start = time.monotonic()
+    validate(model, few, fabric)
+    (budget.reserve,) = agree(fabric, (time.monotonic() - start) / len(few) * len(pairs))
+    if budget.reserve >= budget.seconds:
+        minutes = f"{budget.reserve / 60:.2g} of {budget.seconds / 60:g} minutes"
+        raise InputError(f"validation alone takes {minutes}", "time budget")
