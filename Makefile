@@ -2,37 +2,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 export CHECK_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")
 DEMO := --data-dir data_sample --name demo
+# Two test processes, each of one thread (tests/conftest.py): more threads on few cores wait for each other.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: demo test lint lock licenses audit fuzz clean
+.PHONY: demo test test-slow lint lock licenses audit clean
 
 # Each target sets itself up on a fresh machine: a virtual environment and exactly the locked packages. With the
 # hashes a file that was exchanged in the package index, or on the way, is refused.
-.venv/runtime: requirements.lock
+.venv/runtime: requirements/runtime.lock
 	test -x $(BIN)/python || { $(PYTHON) -c "$$CHECK_PYTHON" && $(PYTHON) -m venv .venv; }
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/runtime.lock
 	touch $@
 
-.venv/development: .venv/runtime requirements-dev.lock
-	$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
+.venv/development: .venv/runtime requirements/dev.lock
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/dev.lock
 	touch $@
-
-# After a change of requirements*.txt. Locked versions stay unless they must move; `make lock LOCK=--upgrade` moves
-# all. The locks serve every platform and Python from 3.11 on (--universal, one version each). pip is left
-# out: it does the installing, and pip-audit takes any.
-COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--fork-strategy fewest --no-emit-package pip --custom-compile-command "make lock" $(LOCK)
-
-lock: .venv/development
-	$(COMPILE) requirements.txt --output-file requirements.lock
-	$(COMPILE) --constraints requirements.lock requirements-dev.txt --output-file requirements-dev.lock
-
-licenses: .venv/development
-	$(BIN)/python -m tools.licenses
-
-# Asks a public service about known vulnerabilities, so it needs the network and is no part of `make test`. Without
-# --strict, packages that the service does not answer for are only listed, and the audit passes.
-audit: .venv/development
-	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock
 
 data_sample/train.csv: | .venv/runtime
 	rm -rf data_sample
@@ -49,12 +33,31 @@ lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Everything quick, and one real specimen of each slow kind.
 test: .venv/development lint
-	$(BIN)/python -m pytest
+	$(PYTEST) tests --ignore tests/slow
 
-# Nightly: real files, mutated, through every reader of the scripts. `make test` runs 500 of these mutations.
-fuzz: .venv/development
-	$(BIN)/python -m tests.fuzz --mutations 10000
+# The rest: many kills, full disks, 10,000 mutated files, several processes, the notebook, the benchmarks.
+test-slow: .venv/development
+	$(PYTEST) tests/slow
+
+# After a change of requirements.txt or requirements/*.txt. Locked versions stay unless they must move;
+# `make lock LOCK=--upgrade` moves all. The locks serve every platform and Python from 3.11 on (--universal, one
+# version each). pip is left out: it does the installing, and pip-audit takes any.
+COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--fork-strategy fewest --no-emit-package pip --custom-compile-command "make lock" $(LOCK)
+
+lock: .venv/development
+	$(COMPILE) requirements.txt --output-file requirements/runtime.lock
+	$(COMPILE) --constraints requirements/runtime.lock requirements/dev.txt --output-file requirements/dev.lock
+
+licenses: .venv/development
+	$(BIN)/python -m tools.licenses
+
+# Asks a public service about known vulnerabilities, so it needs the network and is no part of `make test`. Without
+# --strict, packages that the service does not answer for are only listed, and the audit passes.
+audit: .venv/development
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.lock
 
 clean:
-	rm -rf .venv data_sample outputs
+	rm -rf .venv data_sample outputs/*

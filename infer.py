@@ -1,7 +1,7 @@
 """Restore the test images of the competition, or any photo: python infer.py --ensemble"""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -28,26 +28,25 @@ class Settings:
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
     damage: DamageKind = "auto"
-    """With --input, what is looked for: a hole of one constant value ("hole"); that or else scratches, creases,
-    stains and tears ("auto"); or nothing ("none")."""
+    """With --input, what is looked for: a hole of one constant value ("hole"); that or else scratches,
+    creases, stains and tears ("auto"); or nothing ("none")."""
     mask: Path | None = None
     """With --input, instead: a mask file (white is lost), or a folder of masks named like the photos."""
     baseline: Literal["input", "telea"] | None = None
     """Use no model, but OpenCV's inpainting left grey ("telea"), or the input as it is."""
     engine: Literal["fabric", "ray"] = "fabric"
     """What spreads the work over devices: this program's own processes, or a Ray cluster."""
-    folders: Folders = Folders()
-    compute: Compute = Compute()
+    folders: Folders = field(default_factory=Folders)
+    compute: Compute = field(default_factory=Compute)
 
 
 def make_pipeline(settings: Settings, run_dir: Path, device: str):
     """What the command line asks for, a `Pipeline` or a `Baseline`; also called in the actors of Ray."""
     from src.pipeline import Baseline, Pipeline
 
+    damage = settings.damage if settings.input else "hole"
     if settings.mask:
-        damage = "none"  # of the photos without a mask
-    else:
-        damage = settings.damage if settings.input else "hole"
+        damage = "none"  # in the photos without a mask
     if settings.baseline:
         return Baseline(settings.baseline, damage)
     folds = None if settings.ensemble else [settings.fold]

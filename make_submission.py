@@ -1,6 +1,6 @@
 """Zip the restored test images for the leaderboard, or check any zip: python make_submission.py"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.runtime.command_line import parse_settings, run_script
@@ -17,7 +17,7 @@ class Settings:
     """The zip to write; <output-dir>/<name>/submission.zip when left out."""
     check: Path | None = None
     """Write nothing, but tell whether this zip, from whatever program, is what test.csv asks for."""
-    folders: Folders = Folders()
+    folders: Folders = field(default_factory=Folders)
 
 
 def main() -> None:

@@ -6,12 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from src.command_line import parse_settings, run_script
-from src.datasets.build import build, photos_below, sample_photos
-from src.datasets.check import check_folder, hole_table
-from src.datasets.folds import load_folds
-from src.datasets.pack import PACK, pack
-from src.files import InputError
+from src.runtime.command_line import parse_settings, run_script
+from src.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -27,6 +23,9 @@ class Check:
 
     def run(self) -> int:
         """Print the summary and every defect; 1 if there is any."""
+        from src.datasets.check import check_folder, hole_table
+        from src.datasets.folds import load_folds
+
         holes, defects = check_folder(self.data_dir)
         print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
         print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
@@ -65,18 +64,16 @@ class Build:
         """Build the folder and print what was skipped."""
         if (self.photos is None) == (not self.sample):
             raise InputError("build: name either --photos DIR or --sample")
+        from src.datasets.build import build, photos_below, sample_photos
+
         photos = sample_photos() if self.sample else photos_below(self.photos, self.data_dir)
         root = photos[0].parent if self.sample else self.photos
-        table, skipped = build(
-            photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed
-        )
+        table, skipped = build(photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed)
         for reason in skipped:
             print(f"skipped {reason}")
         tests = int(table["name"].str.startswith("TEST").sum())
-        photos_used = table["photo"].nunique()
-        print(
-            f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {photos_used} photos"
-        )
+        used = table["photo"].nunique()
+        print(f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {used} photos")
         return 0
 
 
@@ -89,6 +86,8 @@ class Pack:
 
     def run(self) -> int:
         """Write the pack and print its size."""
+        from src.datasets.pack import PACK, pack
+
         count = pack(self.data_dir)
         path = self.data_dir / PACK
         print(f"{path}: {count} images, {path.stat().st_size / 1e9:.2f} GB")

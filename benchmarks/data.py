@@ -1,16 +1,16 @@
 """How fast training images are prepared, from PNG files and from a pack."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from src.benchmarks.machine import describe_machine, median_seconds
-from src.damage import synthesize
+from benchmarks.machine import describe_machine, median_seconds
+from benchmarks.settings import DataSpeed
+from src.damage.hole import punch_hole
 from src.datasets.competition import read_train, read_truth
+from src.datasets.loader import TrainingImages
 from src.datasets.pack import Pack
-from src.datasets.training import TrainingImages
-from src.parallel import one_thread
+from src.runtime.processes import one_thread
 
 WORKERS = 16  # of the GPU machine that is projected
 
@@ -24,7 +24,7 @@ def time_data(data_dir: Path, count: int) -> dict[str, float]:
     work = {
         "read, PNG": lambda i: read_truth(paths[i]),
         "read, pack": lambda i: pack(paths[i]).copy(),
-        "damage": lambda i: synthesize(photos[i], np.random.default_rng(i)),
+        "damage": lambda i: punch_hole(photos[i], np.random.default_rng(i)),
     }
     for size in (512, 256):
         for name, read in (("PNG", read_truth), ("pack", pack)):
@@ -34,20 +34,11 @@ def time_data(data_dir: Path, count: int) -> dict[str, float]:
     return {name: seconds / len(paths) for name, seconds in median_seconds(calls).items()}
 
 
-@dataclass(frozen=True)
-class Data:
-    """Milliseconds an image, one core: reading, damage, and whole training images; PNG files and pack."""
-
-    data_dir: Path
-    """A competition folder, packed: prepare_data.py pack."""
-    count: int = 100
-    """Images of each run; the median of the runs' means counts."""
-
-    def run(self) -> None:
-        """Print the table and, from its last line, what 16 workers deliver."""
-        print(describe_machine())
-        seconds = time_data(self.data_dir, self.count)
-        for name, value in seconds.items():
-            print(f"{name:30} {1000 * value:8.3f} ms {1 / value:10.0f} a second")
-        crops = WORKERS / seconds["training image of 256 px, pack"]
-        print(f"{WORKERS} workers, 256 px, pack, projected: {crops:.0f} a second")
+def run(settings: DataSpeed) -> None:
+    """Print the table and, from its last line, what 16 workers deliver."""
+    print(describe_machine())
+    seconds = time_data(settings.data_dir, settings.count)
+    for name, value in seconds.items():
+        print(f"{name:30} {1000 * value:8.3f} ms {1 / value:10.0f} a second")
+    crops = WORKERS / seconds["training image of 256 px, pack"]
+    print(f"{WORKERS} workers, 256 px, pack, projected: {crops:.0f} a second")

@@ -13,7 +13,7 @@ import skimage
 import torch
 from tqdm import trange
 
-from src.parallel import cores
+from src.runtime.processes import cores
 
 RUNS = 5  # of each timing; the median counts
 
@@ -24,7 +24,7 @@ def describe_machine() -> str:
     names = ", ".join(f"{name} {module.__version__}" for name, module in versions.items())
     processor = cpuinfo.get_cpu_info().get("brand_raw", platform.machine())
     where = f"{processor}, {cores()} cores; Python {platform.python_version()}, {names}"
-    return f"python {shlex.join(sys.argv)}\n{where}"
+    return f"python -m benchmarks {shlex.join(sys.argv[1:])}\n{where}"
 
 
 def median_seconds(work: dict[str, Callable[[], object]], runs: int = RUNS) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +9,15 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.benchmarks.inference import untrained
-from src.benchmarks.machine import describe_machine, median_seconds
-from src.damage import synthesize
-from src.files import InputError, write_png
-from src.inference import restore, restore_all
-from src.models import RestorationModel
-from src.parallel import cores
+from benchmarks.inference import untrained
+from benchmarks.machine import describe_machine, median_seconds
+from benchmarks.settings import PhotoSizes
+from src.damage.hole import punch_hole
+from src.pipeline import Pipeline
+from src.restoring import Job, restore_jobs
+from src.runtime.errors import InputError
+from src.runtime.images import write_png
+from src.runtime.processes import cores
 
 
 def damaged_photo(megapixels: float) -> np.ndarray:
@@ -29,42 +29,33 @@ def damaged_photo(megapixels: float) -> np.ndarray:
     for rows in np.array_split(np.arange(height), max(1, height // 256)):
         grain = rng.integers(-4, 5, (len(rows), *rgb.shape[1:]), np.int8)
         rgb[rows] = np.clip(rgb[rows].astype(np.int16) + grain, 0, 255)
-    return synthesize(rgb, np.random.default_rng(0))[0]
+    return punch_hole(rgb, np.random.default_rng(0))[0]
 
 
-def size_work(models: list[RestorationModel], megapixels: float, folder: Path) -> Callable[[], object]:
+def size_work(pipeline: Pipeline, megapixels: float, folder: Path) -> Callable[[], object]:
     """What infer.py does with a photo of that size: reads a PNG, finds the hole, restores, writes a PNG."""
-    source, target = folder / f"{megapixels}.png", folder / f"{megapixels}.restored.png"
-    write_png(source, damaged_photo(megapixels))
+    job = Job(folder / f"{megapixels}.png", folder / f"{megapixels}.restored.png", None)
+    write_png(job.photo, damaged_photo(megapixels))
 
     def work() -> None:
-        target.unlink(missing_ok=True)
-        if restore_all(partial(restore, models), [(source, target)], shown=False):
-            raise InputError(f"{source}: not restored; make room in {folder}")
+        job.output.unlink(missing_ok=True)
+        if restore_jobs(pipeline, [job], shown=False):
+            raise InputError(f"{job.photo}: not restored; make room in {folder}")
 
     return work
 
 
-@dataclass(frozen=True)
-class Size:
-    """Seconds a megapixel of PNG files of growing size, one fold and one view, and the peak memory."""
+def run(settings: PhotoSizes) -> None:
+    """Print the table, sizes in ascending order."""
+    import resource  # which Windows has not
 
-    megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)
-    """Sizes to restore, in ascending order."""
-
-    def run(self) -> None:
-        """Print the table."""
-        import resource  # which Windows has not
-
-        print(describe_machine())
-        torch.set_num_threads(cores())
-        models = [untrained("restorer")]
-        print(f"{'megapixels':>10}{'seconds':>10}{'s/megapixel':>13}{'peak GiB':>10}")
-        with tempfile.TemporaryDirectory() as folder:
-            for megapixels in sorted(self.megapixels):
-                work = {"restore": size_work(models, megapixels, Path(folder))}
-                seconds = median_seconds(work)["restore"]
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-                print(
-                    f"{megapixels:10g}{seconds:10.2f}{seconds / megapixels:13.3f}{peak:10.2f}", flush=True
-                )
+    print(describe_machine())
+    torch.set_num_threads(cores())
+    pipeline = Pipeline([untrained("restorer")])
+    print(f"{'megapixels':>10}{'seconds':>10}{'s/megapixel':>13}{'peak GiB':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        for megapixels in sorted(settings.megapixels):
+            work = {"restore": size_work(pipeline, megapixels, Path(folder))}
+            seconds = median_seconds(work)["restore"]
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"{megapixels:10g}{seconds:10.2f}{seconds / megapixels:13.3f}{peak:10.2f}", flush=True)

@@ -3,17 +3,18 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from src.benchmarks.machine import describe_machine
-from src.files import InputError, replacing
+from benchmarks.machine import describe_machine
+from benchmarks.settings import TimeToScore
+from src.runtime.errors import InputError
+from src.runtime.files import atomic_write
 
 PEER, OURS = "full_pipeline", "restorer"
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 def score_curve(metrics: Path) -> pd.DataFrame:
@@ -43,52 +44,33 @@ def plot(curves: dict[str, pd.DataFrame], path: Path) -> None:
     axes.set(xscale="log", xlabel="minutes of wall-clock", ylabel="score of held-out images")
     axes.legend()
     axes.grid(alpha=0.3)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)
 
 
-@dataclass(frozen=True)
-class TimeToScore:
-    """Train full_pipeline, then the restorer, for the same wall-clock; how much sooner ours is as good.
+def train_command(settings: TimeToScore, model: str) -> list[str]:
+    """The command line that trains a model as the benchmark's settings say."""
+    command = [sys.executable, TRAIN, model, "--data-dir", settings.data_dir]
+    command += ["--output-dir", settings.output_dir, "--fold", settings.fold, "--workers", 0]
+    command += ["--max-minutes", settings.minutes, "--val-images", settings.val_images]
+    command += ["--validate-at", *settings.validate_at]
+    extra = settings.full_pipeline if model == PEER else settings.restorer
+    command += [part for setting in extra for part in f"--{setting}".split("=", 1)]
+    return list(map(str, command))
 
-    The schedule of each is fitted to the budget, and both times are known no finer than the minutes at
-    which both are validated. Called again, it goes on where it was interrupted.
-    """
 
-    data_dir: Path
-    """The competition folder."""
-    output_dir: Path = Path("outputs/time-to-score")
-    """Where both runs, the table and the plot go."""
-    minutes: float = 30.0
-    """Wall-clock budget of each, validations included."""
-    validate_at: tuple[float, ...] = (0.25, 0.5, 1, 2, 4, 8, 16)
-    """Minutes at which both are validated, besides the end."""
-    val_images: int = 50
-    """Held-out images that both are validated on."""
-    fold: int = 0
-    """The fold held out."""
-    full_pipeline: tuple[str, ...] = ("encoder=lite0", "image-size=128")
-    """Settings of full_pipeline's training; these gave it its best half hour."""
-    restorer: tuple[str, ...] = ()
-    """Settings of the restorer's training."""
-
-    def run(self) -> None:
-        """Train both, print the table and the ratio, write `curves.csv` and `curves.png`."""
-        print(describe_machine())
-        curves = {}
-        for model, settings in ((PEER, self.full_pipeline), (OURS, self.restorer)):
-            command = [sys.executable, TRAIN, "--model", model, "--data-dir", self.data_dir]
-            command += ["--output-dir", self.output_dir, "--fold", self.fold, "--workers", 0]
-            command += ["--max-minutes", self.minutes, "--val-images", self.val_images]
-            command += ["--validate-at", *self.validate_at]
-            command += [part for setting in settings for part in f"--{setting}".split("=", 1)]
-            if subprocess.run(list(map(str, command))).returncode:
-                raise InputError(f"{model}: the training failed, see above; mend it and run this again")
-            curves[model] = score_curve(self.output_dir / model / f"fold{self.fold}" / "metrics.jsonl")
-        table = pd.concat(curves, names=["model", "validation"])[["minutes", "S", "M", "C", "score"]]
-        print(table.to_string(float_format=lambda value: f"{value:.4f}"))
-        table.to_csv(self.output_dir / "curves.csv")
-        plot(curves, self.output_dir / "curves.png")
-        best, minutes, passed = sooner(curves[PEER], curves[OURS])
-        print(f"best score of {PEER}: {best:.4f} after {minutes:.2f} minutes")
-        print(f"{OURS} above it after {passed:.2f} minutes: {minutes / passed:.1f} times sooner")
+def run(settings: TimeToScore) -> None:
+    """Train both, print the table and the ratio, write `curves.csv` and `curves.png`."""
+    print(describe_machine())
+    curves = {}
+    for model in (PEER, OURS):
+        if subprocess.run(train_command(settings, model)).returncode:
+            raise InputError(f"{model}: the training failed, see above; mend it and run this again")
+        curves[model] = score_curve(settings.output_dir / model / f"fold{settings.fold}" / "metrics.jsonl")
+    table = pd.concat(curves, names=["model", "validation"])[["minutes", "S", "M", "C", "score"]]
+    print(table.to_string(float_format=lambda value: f"{value:.4f}"))
+    table.to_csv(settings.output_dir / "curves.csv")
+    plot(curves, settings.output_dir / "curves.png")
+    best, minutes, passed = sooner(curves[PEER], curves[OURS])
+    print(f"best score of {PEER}: {best:.4f} after {minutes:.2f} minutes")
+    print(f"{OURS} above it after {passed:.2f} minutes: {minutes / passed:.1f} times sooner")

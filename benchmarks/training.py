@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from src.benchmarks.machine import RUNS, describe_machine
+from benchmarks.machine import RUNS, describe_machine
+from benchmarks.settings import TrainingSpeed
 from src.datasets.competition import read_train, read_truth
+from src.datasets.loader import training_batches
 from src.datasets.pack import Pack, ReadTruth, truth_reader
-from src.datasets.training import training_batches
-from src.distributed import launch
-from src.models import create_model, model_class
 from src.models.base import Batch
-from src.parallel import cores
-from src.training import TrainingState, training_step
+from src.models.options import OPTIONS, ModelOptions
+from src.models.registry import create_model
+from src.runtime.distributed import launch
+from src.runtime.processes import cores
+from src.training.state import TrainingState, training_step
 
-BATCH_SIZE = 8  # train.py's default
+BATCH_SIZE = ModelOptions().batch_size
+LR = 1e-4  # any; what a step costs does not depend on it
 
 
 def read_batches(
@@ -40,61 +42,43 @@ def loader_speed(batches: Iterator[Batch], count: int) -> float:
     return count * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def step_seconds(
-    name: str, batches: Iterator[Batch], steps: int, **arguments: object
-) -> tuple[float, float]:
+def step_seconds(name: str, batches: Iterator[Batch], steps: int, **options: object) -> tuple[float, float]:
     """Median seconds of a model's training step on the CPU, and the share of the whole spent on waiting.
 
-    The seconds are those of the step alone, without the waiting for its images.
+    The seconds are those of the step alone, without the waiting for its images. `options` are the model's.
     """
     torch.manual_seed(0)
-    model = create_model(name, **arguments)
-    state = TrainingState(model, lr=1e-4, weight_decay=0.01, ema_decay=0.998)
-    fabric = launch("cpu")
+    state, fabric = TrainingState(create_model(name, **options)), launch("cpu")
     times, waits = [], []
     for _ in range(steps + 1):  # the first is not counted
         start = time.perf_counter()
         batch = next(batches)
         waits.append(time.perf_counter() - start)
-        training_step(state, batch, model.loss_weights, 1.0, 1e-4, fabric)
+        training_step(state, batch, LR, fabric)
         times.append(time.perf_counter() - start)
     alone = np.subtract(times, waits)[1:]
     return float(np.median(alone)), float(sum(waits[1:]) / sum(times[1:]))
 
 
-@dataclass(frozen=True)
-class Training:
-    """Images a second of a training step and of the loader alone, and how long steps wait for images."""
-
-    data_dir: Path
-    """A competition folder, packed: prepare_data.py pack."""
-    steps: int = 10
-    """Steps of each model; the median counts."""
-    batches: int = 100
-    """Batches of each loader."""
-
-    def run(self) -> None:
-        """Print the tables."""
-        print(describe_machine())
-        torch.set_num_threads(cores())
-        Pack(self.data_dir)  # refused when there is none
-        alone = 0.0  # images a second of the restorer without a worker
-        print(f"{'training step':44}{'images/s':>10}{'waiting':>10}")
-        for name, arguments in {
-            "restorer": {"encoder_weights": "pip"},
-            "full_pipeline": {},
-            "gan": {},
-        }.items():
-            for workers in (0, 1) if name == "restorer" else (0,):
-                batches = read_batches(self.data_dir, model_class(name).image_size, workers)
-                steps = max(RUNS, self.steps if name == "restorer" else self.steps // 2)
-                seconds, waiting = step_seconds(name, batches, steps, **arguments)
-                label = f"{name}, {model_class(name).image_size} px, {workers} workers"
-                print(f"{label:44}{BATCH_SIZE / seconds:10.2f}{waiting:10.1%}")
-                alone = alone or BATCH_SIZE / seconds
-        print(f"{'loader alone':44}{'images/s':>10}{'of the restorer':>17}")
-        for size, workers, kind in ((512, 2, "pack"), (512, 2, "PNG"), (256, 1, "pack"), (256, 1, "PNG")):
-            read = read_truth if kind == "PNG" else None
-            speed = loader_speed(read_batches(self.data_dir, size, workers, read), self.batches)
-            label = f"{size} px, {workers} workers, {kind}"
-            print(f"{label:44}{speed:10.0f}{speed / alone:17.1f}")
+def run(settings: TrainingSpeed) -> None:
+    """Print the tables."""
+    print(describe_machine())
+    torch.set_num_threads(cores())
+    Pack(settings.data_dir)  # refused when there is none
+    alone = 0.0  # images a second of the restorer without a worker
+    print(f"{'training step':44}{'images/s':>10}{'waiting':>10}")
+    for name in ("restorer", "full_pipeline", "gan"):
+        size = OPTIONS[name]().image_size
+        for workers in (0, 1) if name == "restorer" else (0,):
+            batches = read_batches(settings.data_dir, size, workers)
+            steps = max(RUNS, settings.steps if name == "restorer" else settings.steps // 2)
+            seconds, waiting = step_seconds(name, batches, steps)
+            label = f"{name}, {size} px, {workers} workers"
+            print(f"{label:44}{BATCH_SIZE / seconds:10.2f}{waiting:10.1%}")
+            alone = alone or BATCH_SIZE / seconds
+    print(f"{'loader alone':44}{'images/s':>10}{'of the restorer':>17}")
+    for size, workers, kind in ((512, 2, "pack"), (512, 2, "PNG"), (256, 1, "pack"), (256, 1, "PNG")):
+        read = read_truth if kind == "PNG" else None
+        speed = loader_speed(read_batches(settings.data_dir, size, workers, read), settings.batches)
+        label = f"{size} px, {workers} workers, {kind}"
+        print(f"{label:44}{speed:10.0f}{speed / alone:17.1f}")

@@ -60,7 +60,11 @@ def restore_with_ray(
     ray.init(runtime_env={"py_modules": [str(package)]}, log_to_driver=False, logging_level="warning")
     try:
         rows = [
-            {"photo": str(job.photo.absolute()), "output": str(job.output.absolute()), "mask": str(job.mask or "")}
+            {
+                "photo": str(job.photo.absolute()),
+                "output": str(job.output.absolute()),
+                "mask": str(job.mask or ""),
+            }
             for job in jobs
         ]
         # A block is handed out as a whole, and handed out again when its actor dies.

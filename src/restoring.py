@@ -81,8 +81,8 @@ def restore_files(
 def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     """Those of `jobs` that an earlier call has not finished.
 
-    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of another recipe
-    or photo is deleted, to be made again.
+    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of another
+    recipe or photo is deleted, to be made again.
 
     Raises `InputError` when a PNG to write exists but that file does not tell that it is ours.
     """

@@ -1,5 +1,12 @@
 """A competition folder of real photographs, and scripts run in this process."""
 
+import os
+
+# One thread a process, here and in every process that a test begins: on few cores more threads wait for each
+# other. This has to stand before torch, OpenCV and numba are imported.
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+os.environ.update(dict.fromkeys((*ONE_THREAD, "LOKY_MAX_CPU_COUNT"), "1"))
+
 import importlib
 import shutil
 import subprocess
@@ -7,15 +14,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import save_model
-from src.command_line import run_script
 from src.datasets.build import build, sample_photos
-from src.models import create_model
+from src.models.checkpoints import save_model
+from src.models.registry import create_model
+from src.runtime.command_line import run_script
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +63,7 @@ def random_run(tmp_path_factory) -> Path:
     """Output folder with the run `random`: one fold of a restorer of random weights."""
     outputs = tmp_path_factory.mktemp("random")
     torch.manual_seed(0)
-    model = create_model("restorer", color_size=64)
+    model = create_model("restorer", color_size=64, encoder_weights="none")
     save_model(outputs / "random" / "fold0" / "best.safetensors", model, "restorer", {"fold": 0})
     return outputs
 
@@ -86,11 +97,14 @@ def data_dir(sample_folder, tmp_path) -> Path:
 
 @pytest.fixture
 def script(monkeypatch, capsys):
-    """Run a script in this process: `script("train", "--fold", 0)` gives (exit status, stdout, stderr)."""
+    """Run a script in this process: `script("train", "--fold", 0)` gives (exit status, stdout, stderr).
+
+    `script("benchmarks", "score", …)` is `python -m benchmarks score …`.
+    """
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        module = importlib.import_module(name)
+        module = importlib.import_module("benchmarks.__main__" if name == "benchmarks" else name)
         capsys.readouterr()  # what the test itself printed before
         with pytest.raises(SystemExit) as stop:
             run_script(module.main)

@@ -6,8 +6,8 @@ import sys
 import torch
 from skimage import data
 
-from src.distributed import average, launch
-from src.models import create_model
+from src.runtime.distributed import average, launch
+from src.models.registry import create_model
 from src.training import TrainingState, training_step
 
 if __name__ == "__main__":

@@ -43,17 +43,17 @@ from lightning_fabric import Fabric
 from PIL import Image
 from skimage import data as photographs
 
-from src.checkpoints import load_model, save_model
+from src.models.checkpoints import load_model, save_model
 from src.datasets.build import build, inspect, sample_photos
 from src.datasets.check import Hole, check_image
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.folds import load_folds
 from src.datasets.pack import Pack, pack
 from src.files import InputError, write_json, write_text
-from src.inference import by_rule, read_gray, unrestored
-from src.models import create_model
-from src.scoring import score_files
-from src.submission import check_submission, unpacked, write_submission
+from src.inference import find_hole, read_gray, unrestored
+from src.models.registry import create_model
+from src.evaluation.scoring import score_files
+from src.evaluation.submission import check_submission, unpacked, write_submission
 from src.training import Records, TrainingState, begin_run
 from tests.mutations import anywhere, archive, csv, jpeg, jsonl, pick, png, safetensors
 
@@ -136,7 +136,7 @@ def read_state(path: Path) -> None:
 
 
 def read_photo(path: Path) -> None:
-    by_rule(path, read_gray(path))
+    find_hole(path, read_gray(path))
 
 
 read_model = partial(load_model, device=torch.device("cpu"))

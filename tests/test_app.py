@@ -14,10 +14,10 @@ from PIL import Image
 from skimage import data
 
 from app import Photo, corrected, marked
-from src.checkpoints import save_model
-from src.color import luma
-from src.damage import detect, synthesize
-from src.models import create_model
+from src.models.checkpoints import save_model
+from src.color.lattice import luma
+from src.damage.hole import find_hole, punch_hole
+from src.models.registry import create_model
 from src.old_photos import DETECTOR, find_damage
 from tests.browser import browser_page
 
@@ -53,7 +53,7 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
 def megapixel(tmp_path_factory) -> Path:
     """A damaged grey photo of one megapixel."""
     rgb = np.asarray(Image.fromarray(data.chelsea()).resize((1250, 832)))
-    gray, _ = synthesize(rgb, np.random.default_rng(3))
+    gray, _ = punch_hole(rgb, np.random.default_rng(3))
     path = tmp_path_factory.mktemp("photo") / "chelsea.png"
     Image.fromarray(gray).save(path)
     return path
@@ -99,7 +99,7 @@ def test_upload_restore_choose_download(server, megapixel, tmp_path):
         page.locator("#found").get_by_text("marked as lost").wait_for()
         assert page.locator("#colourings img").count() == 0  # none of the photo before
         assert not complaints
-    hole = detect(gray)
+    hole = find_hole(gray)
     for rgb in results.values():
         assert rgb.shape == (*gray.shape, 3)
         assert (luma(rgb) == gray)[~hole].all() and (luma(rgb) != gray)[hole].mean() > 0.9

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage import data
 
-from src.color import compose, hue_chroma, luma
+from src.color.lattice import compose, hue_chroma, luma
 
 LEVELS = arrays(np.uint8, (5, 9), elements=st.integers(0, 255))
 

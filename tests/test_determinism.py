@@ -10,12 +10,12 @@ import pytest
 import torch
 from skimage import data
 
-from src.checkpoints import save_model
-from src.damage import synthesize
+from src.models.checkpoints import save_model
+from src.damage.hole import punch_hole
 from src.datasets.folds import assign_folds, load_folds
 from src.datasets.pack import INDEX, PACK, pack
-from src.files import read_image
-from src.models import create_model
+from src.runtime.images import read_image
+from src.models.registry import create_model
 from tests.trees import hashes
 
 
@@ -62,15 +62,15 @@ def test_other_seed(small_folder, photos, script, tmp_path):
 def test_damage():
     """In this process and in another one."""
     code = (
-        "import hashlib, numpy as np\nfrom skimage import data\nfrom src.damage import synthesize\n"
+        "import hashlib, numpy as np\nfrom skimage import data\nfrom src.damage.hole import punch_hole\n"
         "for seed in range(20):\n"
-        "    gray, _ = synthesize(data.coffee(), np.random.default_rng(seed))\n"
+        "    gray, _ = punch_hole(data.coffee(), np.random.default_rng(seed))\n"
         "    print(hashlib.sha256(gray).hexdigest())"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(2)]
     lines = runs[0].stdout.splitlines()
     assert len(set(lines)) == 20 and runs[0].stdout == runs[1].stdout, runs[0].stderr
-    one, two = (synthesize(data.coffee(), np.random.default_rng(3)) for _ in range(2))
+    one, two = (punch_hole(data.coffee(), np.random.default_rng(3)) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import load_state
-from src.damage import synthesize
-from src.datasets.training import EndlessSampler, training_batches
+from src.models.checkpoints import load_state
+from src.damage.hole import punch_hole
+from src.datasets.loader import EndlessSampler, training_batches
 
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6, "--workers", 0)
 RUN = (*TINY, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)  # writes the losses of each step
@@ -188,7 +188,7 @@ def test_ray_restores_every_file_once(alone, tmp_path):
     photos.mkdir()
     for number in range(count):
         crop = data.coffee()[10 * number : 10 * number + 160, :200]
-        gray, _ = synthesize(np.ascontiguousarray(crop), np.random.default_rng(number))
+        gray, _ = punch_hole(np.ascontiguousarray(crop), np.random.default_rng(number))
         Image.fromarray(gray).save(photos / f"{number:02d}.png")
     (photos / "broken.png").write_text("no picture")
     flags = ("--output-dir", alone, "--name", "one", "--input", photos)

@@ -9,23 +9,23 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.command_line import run_script
+from src.runtime.command_line import run_script
 from src.files import (
     InputError,
     open_image,
     read_image,
-    replacing,
+    atomic_write,
     to_rgb,
     write_bytes,
     write_png,
 )
-from src.inference import read_gray
+from src.runtime.images import read_gray
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError), replacing(path) as file:
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
         file.write(b"half")
         raise RuntimeError
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
@@ -36,7 +36,7 @@ def test_full_disk(tmp_path):
     path = tmp_path / "big.bin"
     write_bytes(path, b"old")
     code = (
-        "from src.command_line import run_script\nfrom src.files import write_bytes\n"
+        "from src.runtime.command_line import run_script\nfrom src.files import write_bytes\n"
         f"run_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
     )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731

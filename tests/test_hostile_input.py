@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import load_model, load_state, save_model
+from src.models.checkpoints import load_model, load_state, save_model
 from src.datasets.competition import read_train
 from src.datasets.folds import load_folds
 from src.datasets.pack import INDEX, PACK, Pack, pack
@@ -34,8 +34,8 @@ from src.files import (
     read_text,
     write_json,
 )
-from src.models import create_model
-from src.submission import MAX_ENTRIES, MAX_PNG, read_submission
+from src.models.registry import create_model
+from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def measured(code: str, *arguments: object) -> tuple[str, float, float]:
     """Output, seconds of the processor and MiB of growth of a statement in a process of its own."""
     program = (
         "import resource, sys, time\nfrom pathlib import Path\n"
-        "from src.files import InputError, open_image\nfrom src.submission import read_submission\n"
+        "from src.files import InputError, open_image\nfrom src.evaluation.submission import read_submission\n"
         "path = Path(sys.argv[1])\nused = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before, start = used(), time.process_time()\n"
         f"try:\n    {code}\nexcept InputError as error:\n    print(error)\n"

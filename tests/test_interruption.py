@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.checkpoints import load_model, load_state
+from src.models.checkpoints import load_model, load_state
 from src.files import PARTIAL
 from tests.trees import begin, wait_for
 

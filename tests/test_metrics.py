@@ -1,4 +1,4 @@
-"""The score against its published calls, and the cases that they leave open."""
+"""The score against its published calls, the cases that they leave open, and its likeness in the losses."""
 
 import cv2
 import numpy as np
@@ -7,8 +7,17 @@ import torch
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from src.batch_metrics import score_batch, score_images, score_stacked
-from src.metrics import Score, hue_correlation, masked_ssim, mean_score, published_score, score_image, ssim
+from src.losses import similarity
+from src.metrics import (
+    Score,
+    hue_correlation,
+    hue_histogram,
+    masked_ssim,
+    mean_score,
+    published_score,
+    score_image,
+    ssim,
+)
 
 
 @pytest.fixture
@@ -119,46 +128,51 @@ def test_mean():
     assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)
 
 
-def tensors(*images: np.ndarray) -> list[torch.Tensor]:
-    """Images to (1, 3, H, W), masks to (1, H, W)."""
-    arrays = [image.transpose(2, 0, 1) if image.ndim == 3 else image for image in images]
-    return [torch.from_numpy(np.ascontiguousarray(array))[None] for array in arrays]
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_batches_agree(seed):
-    """The tensor form against the reference, masks of 0 to 9 pixels and flat predictions included."""
+def images_of_full_range(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(true, pred, mask) of random size; the prediction has the range of 255 that the losses assume."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(7, 80, 2))
-    true = noise(rng, shape)
-    pred = [noise(rng, shape), np.full_like(true, 90), true][seed % 3]
-    true = pred if seed % 7 == 0 else true
-    mask = rng.random(shape) < 0.3
-    if seed >= 30:
-        mask = np.zeros(shape, bool)
-        mask.flat[rng.permutation(mask.size)[: seed % 10]] = True
-    wanted = score_image(true, pred, mask)
-    found = {key: float(value) for key, value in score_batch(*tensors(true, pred, mask)).items()}
-    assert found == pytest.approx({"S": wanted.S, "M": wanted.M, "C": wanted.C}, abs=1e-5)
+    true, pred, mask = noise(rng, shape), noise(rng, shape), rng.random(shape) < rng.random()
+    pred[0, 0], pred[-1, -1] = 0, 255
+    return true, pred, mask
 
 
-def test_a_batch_is_scored_image_by_image(pair):
-    true, pred, mask = pair
-    batches = [
-        torch.cat(both) for both in zip(tensors(true, pred, mask), tensors(pred, true, ~mask), strict=True)
-    ]
-    one, other = score_image(true, pred, mask), score_image(pred, true, ~mask)
-    found = score_batch(*batches)
-    for key, values in found.items():
-        wanted = (getattr(one, key), getattr(other, key))
-        assert tuple(values.tolist()) == pytest.approx(wanted, abs=1e-5)
+def tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 to (3, H, W) float64 in [0, 1], (N, 3) to (3, 1, N)."""
+    image = image[None] if image.ndim == 2 else image
+    return torch.from_numpy(image.transpose(2, 0, 1) / 255)
 
 
-def test_arrays_are_scored_as_tensors(pair):
-    """What validation calls: the stacked form, which a GPU takes, against the one that the CPU takes."""
-    true, pred, mask = pair
-    images, cpu = [(true, pred, mask), (pred, true, ~mask), (true, true, mask)], torch.device("cpu")
-    stacked, single = score_stacked(images, cpu), score_images(images, cpu)
-    for found, wanted in zip(stacked, single, strict=True):
-        assert found.as_dict() == pytest.approx(wanted.as_dict(), abs=1e-5)
-    assert single[0] == score_image(*images[0]) and single[0].score < single[2].score
+@pytest.mark.parametrize("seed", range(20))
+def test_ssim_of_the_losses_is_the_scores(seed):
+    """S with windows of 7×7 pixels, and that of a sequence with windows of 1×7."""
+    true, pred, _ = images_of_full_range(seed)
+    x, y = tensor(true), tensor(pred)
+    assert similarity.ssim(x, y, (7, 7)).item() == pytest.approx(ssim(true, pred), abs=1e-5)
+    assert similarity.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(ssim(true, pred), abs=1e-5)
+    lines = true.reshape(-1, 3), pred.reshape(-1, 3)
+    found = similarity.ssim(*map(tensor, lines), (1, 7)).item()
+    assert found == pytest.approx(ssim(*lines, 255), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_masked_ssim_of_the_losses_is_the_scores(seed):
+    """Image by image of a batch, each with its own hole."""
+    true, pred, mask = images_of_full_range(seed)
+    masks = [mask, ~mask]
+    batch = (torch.stack([tensor(image)] * 2) for image in (true, pred))
+    found = similarity.masked_ssim(*batch, torch.from_numpy(np.stack(masks))[:, None].double())
+    wanted = [masked_ssim(true, pred, m) if m.sum() >= 7 else 1.0 for m in masks]
+    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_correlation_of_the_losses_is_the_scores(seed):
+    true, pred, _ = images_of_full_range(seed)
+    images = [(true, pred), (pred, true[::-1]), (true, true)]
+    histograms = (
+        torch.from_numpy(np.stack([hue_histogram(pair[which])[:, 0] for pair in images])).double()
+        for which in (0, 1)
+    )
+    wanted = [hue_correlation(*pair) for pair in images]
+    assert similarity.correlation(*histograms).tolist() == pytest.approx(wanted, abs=1e-5)

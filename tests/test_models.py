@@ -9,14 +9,14 @@ from skimage import data
 from skimage.transform import resize
 from torch.nn import functional as F
 
-from src.checkpoints import load_model, load_state, save_model, save_state
-from src.files import InputError
+from src.models.checkpoints import load_model, load_state, save_model, save_state
+from src.runtime.errors import InputError
 from src.inference import restore
 from src.losses import pipeline_loss
-from src.models import MODELS, create_model
+from src.models.registry import MODELS, create_model
 from src.models.base import RestorationModel
 from src.models.encoders import ENCODERS, unet
-from src.models.views import VIEWS, unview, view
+from src.models.tta import VIEWS, unview, view
 
 LOWERED = {"restorer": ["hue", "chroma"], "full_pipeline": ["inpaint", "colorize"], "gan": ["l1"]}
 CPU = torch.device("cpu")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from src.aging import KINDS, age
+from src.damage.aging import KINDS, age
 from src.benchmarks.detector import counts, rates
-from src.color import luma
-from src.damage import synthesize
-from src.files import InputError
-from src.inference import read_gray
+from src.color.lattice import luma
+from src.damage.hole import punch_hole
+from src.runtime.errors import InputError
+from src.runtime.images import read_gray
 from src.models.inpainter import Inpainter
 from src.models.restorer import MARGIN, MAX_CROP, inpaint, pieces
 from src.old_photos import DETECTOR, clean_mask, find_damage, load_detector, probability, read_mask
@@ -91,7 +91,7 @@ def test_bench(sample_folder, script):
 
 
 def test_one_flat_comes_first():
-    gray, mask = synthesize(data.coffee(), np.random.default_rng(1))
+    gray, mask = punch_hole(data.coffee(), np.random.default_rng(1))
     assert (find_damage(DETECTOR, None, gray) == mask).mean() > 0.999
 
 
@@ -107,7 +107,7 @@ def test_large_photos_are_detected_at_a_bounded_size():
 def test_pieces_cover_the_hole_once(seed, height, width):
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    lost = age(rgb, rng)[1] | synthesize(rgb, rng)[1]
+    lost = age(rgb, rng)[1] | punch_hole(rgb, rng)[1]
     covered = np.zeros(lost.shape, int)
     for box, piece in pieces(lost):
         covered[box] += piece
@@ -208,7 +208,7 @@ def test_missing_masks_are_named(scratched, random_run, script):
 
 def test_sepia_is_turned_grey_first(random_run, script, tmp_path):
     """A sepia photo with a hole gives what its luma gives."""
-    gray, mask = synthesize(data.coffee(), np.random.default_rng(2))
+    gray, mask = punch_hole(data.coffee(), np.random.default_rng(2))
     sepia = (gray[..., None] * np.array([1.0, 0.85, 0.65])).round().astype(np.uint8)
     (tmp_path / "in").mkdir()
     Image.fromarray(sepia).save(tmp_path / "in" / "sepia.png")

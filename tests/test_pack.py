@@ -15,8 +15,8 @@ from PIL import Image
 
 from src.datasets.competition import read_train, read_truth
 from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
-from src.datasets.training import training_batches
-from src.files import InputError
+from src.datasets.loader import training_batches
+from src.runtime.errors import InputError
 
 
 def truths(folder):

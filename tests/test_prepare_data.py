@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.damage import detect
+from src.damage.hole import find_hole
 from src.datasets.build import build, inspect, place_crops, resized, sample_photos
 from src.datasets.competition import read_table, read_train
-from src.files import InputError
+from src.runtime.errors import InputError
 
 
 def test_folder_has_the_shape_of_the_competition(sample_folder):
@@ -34,7 +34,7 @@ def test_folder_has_the_shape_of_the_competition(sample_folder):
         assert (gray.mode, gray.size, true.mode, true.size) == ("L", (512, 512), "RGB", (512, 512))
         differs = np.asarray(gray) != np.asarray(true.convert("L"))
         assert len(np.unique(np.asarray(gray)[differs])) == 1
-        assert 0.004 < detect(np.asarray(gray)).mean() < 0.2
+        assert 0.004 < find_hole(np.asarray(gray)).mean() < 0.2
 
 
 def test_crop_is_the_resized_photo(sample_folder):
@@ -185,7 +185,7 @@ def test_check_does_not_depend_on_the_detector(data_dir, script):
     gray = np.array(Image.open(truth).convert("L"))
     gray[100:200, 50:150] = 200
     Image.fromarray(gray).save(path)
-    assert not detect(gray).any()
+    assert not find_hole(gray).any()
     status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
     assert status == 0, stdout
     gray[400:405, 400:405] = 200

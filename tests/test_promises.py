@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from src.color import LEVELS, luma
-from src.damage import synthesize
+from src.color.lattice import LEVELS, luma
+from src.damage.hole import punch_hole
 from src.datasets.build import sample_photos
 from src.inference import read_gray, restore
-from src.models import create_model
+from src.models.registry import create_model
 from src.old_photos import FINDERS
 
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -69,7 +69,7 @@ def draw_gray(kind, height, width, rng):
 def draw_mask(kind, gray, rng):
     """A damaged copy of a grey image and its mask; only the competition's rule makes its holes constant."""
     if kind == "competition":
-        return synthesize(np.repeat(gray[..., None], 3, axis=2), rng)
+        return punch_hole(np.repeat(gray[..., None], 3, axis=2), rng)
     mask = np.full(gray.shape, kind == "full")
     if kind == "pixel":
         mask.flat[rng.integers(mask.size)] = True
@@ -102,7 +102,7 @@ def of_size(height, width, mask="empty"):
 def test_damage_of_any_size(height, width, seed):
     """A hole is drawn in photos of any size, it is never empty and holds one value."""
     rgb = PHOTOS[0][:height, np.arange(width) % 512]
-    gray, mask = synthesize(rgb, np.random.default_rng(seed))
+    gray, mask = punch_hole(rgb, np.random.default_rng(seed))
     assert mask.shape == gray.shape == (height, width) and mask.any()
     assert len(np.unique(gray[mask])) == 1 and np.array_equal(gray[~mask], luma(rgb)[~mask])
 
@@ -158,7 +158,7 @@ def files(tmp_path_factory):
     for name in ("damaged", "whole"):
         (folder / name).mkdir()
     for number, size in enumerate([(300, 200), (77, 101), (64, 64), (12, 90), (1, LONG), (1, 1)]):
-        gray, _ = synthesize(PHOTOS[number % 4][: size[0], : size[1]].copy(), rng)
+        gray, _ = punch_hole(PHOTOS[number % 4][: size[0], : size[1]].copy(), rng)
         Image.fromarray(gray).save(folder / "damaged" / f"{number}.png")
         Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "damaged" / f"{number}_deep.png")
     whole = folder / "whole"

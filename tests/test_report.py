@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src.files import InputError
-from src.report import outline, read_curves
+from src.evaluation.report import outline, read_curves
 from tests.browser import browser_page
 
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.command_line import run_script
-from src.damage import synthesize
+from src.runtime.command_line import run_script
+from src.damage.hole import punch_hole
 from src.datasets.build import RECORD, build, photos_below
 from src.datasets.pack import INDEX, PACK, PART, pack
 from src.files import InputError
-from src.parallel import parallel_map
+from src.runtime.processes import parallel_map
 from tests.trees import begin, finished, hashes, interrupt, wait_for
 
 KILL, CTRL_C, TERMINATE = signal.SIGKILL, signal.SIGINT, signal.SIGTERM
@@ -31,7 +31,7 @@ def damaged(tmp_path_factory):
     rng = np.random.default_rng(0)
     for number in range(60):
         top, left = rng.integers(0, 200, 2)
-        gray, _ = synthesize(data.coffee()[top : top + 200, left : left + 200], rng)
+        gray, _ = punch_hole(data.coffee()[top : top + 200, left : left + 200], rng)
         Image.fromarray(gray).save(folder / f"{number:03d}.png")
     return folder
 

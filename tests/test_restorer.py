@@ -8,15 +8,21 @@ from scipy.optimize import linear_sum_assignment
 from skimage import data
 from torch.nn import functional as F
 
-from src.color import HUES, luma
-from src.damage import detect, synthesize
-from src.decode import COOLING, best_hues, decode, histogram_fit, render, rows_of, transport_prices
-from src.inference import restore
-from src.losses import color_loss, histogram_correlation, masked_ssim_loss
+from src.color.decode import COOLING, best_hues, decode, histogram_fit, render, rows_of, transport_prices
+from src.color.lattice import HUES, luma
+from src.damage.hole import find_hole, punch_hole
+from src.fills.lines import DIRECTIONS, line_fills
+from src.fills.push_pull import push_pull
+from src.fills.simple import COUNT
+from src.losses.color import color_loss
+from src.losses.inpainting import inpainting_loss
+from src.losses.similarity import correlation
 from src.metrics import hue_correlation, masked_ssim
-from src.models import create_model
-from src.models.inpainter import DIRECTIONS, line_fills, push_pull
-from src.models.restorer import CROP, LEAST_CROP, MAX_CROP, cells, crops_around, inpaint, random_square
+from src.models.inpainter import CROP, MAX_CROP, crops_around, inpaint
+from src.models.options import RestorerOptions
+from src.models.registry import create_model
+from src.models.restorer import LEAST_CROP, Restorer, hue_histograms, random_square
+from src.pipeline import Pipeline
 
 PHOTO = data.astronaut()
 
@@ -44,33 +50,37 @@ def test_differentiable_m_is_the_scores():
     """On grey images whose values span the whole range, so that skimage's data_range is 255."""
     gray = luma(PHOTO).copy()
     gray[0, :2] = 0, 255
-    _, mask = synthesize(PHOTO, np.random.default_rng(1))
+    _, mask = punch_hole(PHOTO, np.random.default_rng(1))
     mask[0, :2] = False
     guess = np.where(mask, cv2.GaussianBlur(gray, (0, 0), 2), gray)
     wanted = masked_ssim(*(np.repeat(a[..., None], 3, axis=2) for a in (gray, guess)), mask)
     pred = tensor(guess).requires_grad_()
-    loss = masked_ssim_loss(pred, tensor(gray), torch.from_numpy(mask).float()[None, None])
-    loss.backward()
-    assert loss.item() == pytest.approx(1 - wanted, abs=1e-4)
+    terms = inpainting_loss(pred, tensor(gray), torch.from_numpy(mask).float()[None, None])
+    terms["inpaint_ssim"].backward()
+    assert terms["inpaint_ssim"].item() == pytest.approx(1 - wanted, abs=1e-4)
+    assert terms["inpaint_l1"].item() == pytest.approx(np.abs(guess / 255 - gray / 255)[mask].mean(), abs=1e-5)
     assert pred.grad[0, 0].numpy()[mask].any() and not pred.grad[0, 0].numpy()[~mask].any()
 
 
-def test_differentiable_m_of_a_tiny_hole_is_zero():
+def test_differentiable_m_of_a_tiny_hole_is_the_best():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 0, :6] = 1
-    assert masked_ssim_loss(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8), mask).item() == 0
+    pred = torch.rand(1, 1, 8, 8, requires_grad=True)
+    loss = inpainting_loss(pred, torch.rand(1, 1, 8, 8), mask)["inpaint_ssim"]
+    loss.backward()
+    assert loss.item() == 0 and not pred.grad.any()
 
 
 def test_histogram_correlation_is_opencvs():
     one, two = np.random.default_rng(0).random((2, HUES)).astype(np.float32)
     wanted = cv2.compareHist(one, two, cv2.HISTCMP_CORREL)
-    found = histogram_correlation(torch.from_numpy(one)[None], torch.from_numpy(two)[None])
+    found = correlation(torch.from_numpy(one)[None], torch.from_numpy(two)[None])
     assert found.item() == pytest.approx(wanted, abs=1e-5)
 
 
-def test_cells_count_every_pixel():
+def test_every_pixel_is_counted_in_its_cell():
     rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
-    counts, chromas = cells(rgb.repeat(2, 1, 1, 1), (16, 8))
+    counts, chromas = hue_histograms(rgb.repeat(2, 1, 1, 1), (16, 8))
     hue = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2HSV)[..., 0]
     chroma = PHOTO.max(axis=2).astype(int) - PHOTO.min(axis=2)
     assert counts.shape == chromas.shape == (2, HUES, 16, 8)
@@ -84,7 +94,7 @@ def test_cells_count_every_pixel():
 def test_color_loss_of_the_truth():
     """Only the entropy of the cells is left when the prediction is the truth."""
     rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
-    counts, chromas = cells(rgb, (64, 64))
+    counts, chromas = hue_histograms(rgb, (64, 64))
     share = counts / counts.sum(dim=1, keepdim=True)
     logits, chroma = share.clamp(min=1e-9).log(), chromas / counts.clamp(min=1)
     terms = color_loss(logits, chroma, share.mean(dim=(2, 3)), counts, chromas)
@@ -163,7 +173,7 @@ def test_colored_cells_are_those_of_the_truth(model):
     rgb = torch.zeros(2, 3, 512, 512)
     rgb[0, 0, :, 256:], rgb[1, 2, :, :] = 1, 1  # hue 0 right of the middle, black is hue 0 too; hue 120
     rgb[0, 1, 256:, :256] = 1  # hue 60 below on the left
-    counts, _ = cells(rgb[..., ::2, ::2], [64, 64])
+    counts, _ = hue_histograms(rgb[..., ::2, ::2], [64, 64])
     picked = counts[..., ::2, ::2]
     assert picked.shape == (2, HUES, 32, 32) and (picked.sum(dim=1) == 16).all()
     assert (picked[0, 60, 16:, :16] == 16).all() and not picked[0, 60, :16].any()
@@ -187,7 +197,7 @@ def test_views_of_a_hole_are_turned_back(tta):
     gray[0, 0] = (rows + columns) / 2
 
     def inpainter(crop, hole, fills):
-        assert crop.shape == hole.shape and fills.shape[1] == len(DIRECTIONS) + 1
+        assert crop.shape == hole.shape and fills.shape[1] == COUNT
         return torch.where(hole > 0, fills[:, :1], crop)  # the fill along the rows of the view
 
     filled = inpaint([inpainter], gray * (1 - mask), mask, tta)
@@ -245,7 +255,7 @@ def test_hues_follow_the_expected_histogram():
 
         def agreement(hues: torch.Tensor, target: torch.Tensor = target) -> float:
             histogram = torch.bincount(hues.flatten(), minlength=HUES).float()
-            return histogram_correlation(histogram[None], target[None]).item()
+            return correlation(histogram[None], target[None]).item()
 
         assert agreement(hues_of(histogram_fit(p.log(), target, 200, 136), 200, 136)) > 0.98
         assert agreement(hues_of(p, 200, 136)) < 0.9
@@ -274,7 +284,7 @@ def test_large_photos_have_no_seams(with_fit, monkeypatch):
     fit = torch.randn(HUES, 16, 16, generator=generator) if with_fit else None
     gray, pictures = luma(data.coffee()), []
     for strip in (1 << 24, 4000):
-        monkeypatch.setattr("src.decode.STRIP", strip)
+        monkeypatch.setattr("src.color.decode.STRIP", strip)
         pictures.append(render(gray, color, fit))
     assert np.array_equal(*pictures) and np.array_equal(luma(pictures[0]), gray)
 
@@ -283,7 +293,7 @@ def test_large_photos_have_no_seams(with_fit, monkeypatch):
 def test_decode_keeps_luma_and_shows_colors(style):
     """From the true distributions: the luma is untouched, the colours are those of the photo."""
     rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
-    counts, chromas = (sums[0] / 64 for sums in cells(rgb, (64, 64)))
+    counts, chromas = (sums[0] / 64 for sums in hue_histograms(rgb, (64, 64)))
     histogram = counts.mean(dim=(1, 2))[:, None, None]
     restored = decode(luma(PHOTO), counts, chromas * 255, histogram, style)
     assert np.array_equal(luma(restored), luma(PHOTO))
@@ -296,25 +306,25 @@ def test_restored_luma_is_the_inputs(model):
     """Whatever the network says: every known pixel of a real photo keeps its luma, for any size."""
     smaller = create_model("restorer", color_size=64).eval()  # sees the photo on a coarser grid
     for photo in (PHOTO, data.coffee()[:301, :173], data.chelsea()[:40, :75]):
-        damaged, mask = synthesize(photo, np.random.default_rng(0))
+        damaged, mask = punch_hole(photo, np.random.default_rng(0))
         for style in ("score", "visual"):
-            restored = restore([model, smaller], damaged, mask, tta=2, style=style)
+            restored = Pipeline([model, smaller], tta=2, style=style)(damaged, mask)
             assert restored.shape == photo.shape
             assert np.array_equal(luma(restored)[~mask], damaged[~mask])
 
 
 def test_photo_without_damage(model):
     gray = luma(data.rocket())
-    assert np.array_equal(luma(restore([model], gray, np.zeros(gray.shape, bool))), gray)
+    assert np.array_equal(luma(Pipeline([model])(gray, np.zeros(gray.shape, bool))), gray)
 
 
 def test_only_the_hole_is_inpainted(model):
-    damaged, mask = synthesize(PHOTO, np.random.default_rng(3))
+    damaged, mask = punch_hole(PHOTO, np.random.default_rng(3))
     with torch.inference_mode():
         filled = inpaint([model.inpainter], tensor(damaged), torch.from_numpy(mask).float()[None, None], 1)
     changed = (filled != tensor(damaged))[0, 0].numpy()
     assert changed[mask].mean() > 0.9 and not changed[~mask].any()
-    assert np.array_equal(detect(damaged), mask)
+    assert np.array_equal(find_hole(damaged), mask)
 
 
 def test_a_large_hole_is_filled_at_a_lower_resolution(model):
@@ -337,25 +347,21 @@ def test_a_large_hole_is_filled_at_a_lower_resolution(model):
     assert steps.max() < 0.05
 
 
-def test_ensembles_average_distributions(model):
+def test_ensembles_average_distributions():
     """Two models that are each sure of another hue: both hues appear, half of the pixels each."""
 
-    class Sure(torch.nn.Module):
+    class Sure(Restorer):
         def __init__(self, hue):
-            super().__init__()
-            self.hue = torch.nn.Parameter(torch.tensor(hue), requires_grad=False)
-            self.inpainter = model.inpainter
+            super().__init__(RestorerOptions(color_size=64, encoder_weights="none"))
+            self.hue = hue
 
         def colors(self, luma):
             p = torch.zeros(len(luma), HUES, 16, 16)
             p[:, self.hue] = 1
             return [p, p * 80, p.mean(dim=(2, 3), keepdim=True)]
 
-        predict = staticmethod(model.predict)
-        shrink, decode = model.shrink, model.decode
-
     gray = np.full((64, 64), 128, np.uint8) + np.arange(64, dtype=np.uint8)
-    restored = restore([Sure(20), Sure(25)], gray, np.zeros(gray.shape, bool))
+    restored = Pipeline([Sure(20).eval(), Sure(25).eval()])(gray, np.zeros(gray.shape, bool))
     hue = cv2.cvtColor(restored, cv2.COLOR_RGB2HSV)[..., 0]
     assert set(np.unique(hue)) <= {20, 25}
 

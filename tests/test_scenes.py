@@ -14,7 +14,7 @@ from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
 from src.datasets.folds import assign_folds, load_folds
 from src.datasets.scenes import describe, find_scenes, group
-from src.files import InputError
+from src.runtime.errors import InputError
 
 STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 

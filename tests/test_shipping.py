@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import BEST, SHIPPED, fold_checkpoints, load_model, save_model
-from src.color import luma
-from src.damage import detect, synthesize
+from src.models.checkpoints import BEST, SHIPPED, fold_checkpoints, load_model, save_model
+from src.color.lattice import luma
+from src.damage.hole import find_hole, punch_hole
 from tools import ship_weights
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_installed_command(tmp_path):
     build = tmp_path / "source"
     subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, build], check=True)
     subprocess.run([*pip, "--target", tmp_path / "site", build], check=True)
-    gray, mask = synthesize(data.chelsea(), np.random.default_rng(0))
+    gray, mask = punch_hole(data.chelsea(), np.random.default_rng(0))
     Image.fromarray(gray).save(tmp_path / "cat.png")
     command = [sys.executable, tmp_path / "site" / "bin" / "restore-photo", tmp_path / "cat.png"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
@@ -104,5 +104,5 @@ def test_installed_command(tmp_path):
     )
     assert done.returncode == 0 and "1 photos in" in done.stdout, done.stderr
     restored = np.asarray(Image.open(tmp_path / "out" / "cat.png"))
-    assert (luma(restored) == gray)[~detect(gray)].all() and np.ptp(restored, axis=2).mean() > 5
+    assert (luma(restored) == gray)[~find_hole(gray)].all() and np.ptp(restored, axis=2).mean() > 5
     assert (luma(restored) != gray)[mask].mean() > 0.9

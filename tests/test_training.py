@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.checkpoints import load_model, load_state, save_model
-from src.color import luma
+from src.models.checkpoints import load_model, load_state, save_model
+from src.color.lattice import luma
 from src.datasets.folds import load_folds
-from src.datasets.training import EndlessSampler, TrainingImages, augmentation
-from src.distributed import launch
+from src.datasets.loader import EndlessSampler, TrainingImages, augmentation
+from src.runtime.distributed import launch
 from src.files import InputError
-from src.models import create_model
+from src.models.registry import create_model
 from src.training import Budget, Records, learning_rate
 from tests.trees import begin
 
@@ -420,7 +420,7 @@ def test_broken_training_image_is_one_line(data_dir, tmp_path, workers):
 def test_workers_end_with_the_process(sample_folder):
     """Even if the batches are still referred to when it ends, as by the traceback of an error."""
     lines = [
-        "import sys; from pathlib import Path; from src.datasets.training import training_batches",
+        "import sys; from pathlib import Path; from src.datasets.loader import training_batches",
         "paths = sorted(Path(sys.argv[1]).glob('*.png'))[:4]",
         "if __name__ == '__main__': batches = training_batches(paths, 64, 2, 1, 0, 0); next(batches)",
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from src.files import file_hash
+from src.runtime.files import file_hash
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-RUNTIME_LOCK = ROOT / "requirements.lock"
-LOCK = ROOT / "requirements-dev.lock"  # everything of the other lock, and what the tests use
+RUNTIME_LOCK = ROOT / "requirements" / "runtime.lock"
+LOCK = ROOT / "requirements" / "dev.lock"  # everything of the other lock, and what the tests use
 PAGE = ROOT / "docs" / "licenses.md"
 BEGIN, END = "<!-- table of packages: begin -->\n", "<!-- table of packages: end -->\n"
 

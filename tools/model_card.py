@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-
-from src.checkpoints import SHIPPED, fold_checkpoints, load_model
+from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model
 
 CARD = SHIPPED / "README.md"
 
@@ -35,7 +34,7 @@ def sources(path: Path) -> str:
 def validations() -> str:
     """The validation that chose each fold's weights."""
     rows = []
-    for path in fold_checkpoints(SHIPPED, None):
+    for path in fold_checkpoints(SHIPPED):
         description = load_model(path, torch.device("cpu"))[1]
         rows.append({"fold": path.parent.name, "step": description["step"], **description["score"]})
     return table(pd.DataFrame(rows))

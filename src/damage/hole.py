@@ -102,8 +102,8 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
 def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The hole of an input whose truth is known, for scoring it.
 
-    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it finds nothing,
-    the pixels that differ are taken, so that a hole it misses still counts.
+    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it finds
+    nothing, the pixels that differ are taken, so that a hole it misses still counts.
 
     Args:
         gray: (H, W) uint8, damaged.

@@ -158,9 +158,7 @@ def build(
         return _build(photos, root, data_dir, settings)
 
 
-def _build(
-    photos: list[Path], root: Path, data_dir: Path, settings: dict
-) -> tuple[pd.DataFrame, list[str]]:
+def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tuple[pd.DataFrame, list[str]]:
     crops_per_photo, test_photos, seed = settings.values()
     recipe = settings | _identities(photos, root)
     found = _inspected(photos, root, data_dir, recipe)

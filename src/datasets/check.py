@@ -45,9 +45,7 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     if not differs.any():
         return f"{source}: no hole found, expected one region of one constant value"
     fill = int(np.median(gray[differs]))
-    filled = cv2.morphologyEx(
-        (gray == fill).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)
-    )
+    filled = cv2.morphologyEx((gray == fill).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8))
     _, labels = cv2.connectedComponents(filled)
     hole = (gray == fill) & (labels == np.bincount(labels[differs]).argmax())
     # single pixels of the fill are dots of a polygon's thinnest tips, a larger region is a second hole

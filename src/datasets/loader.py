@@ -20,6 +20,7 @@ from src.runtime.errors import InputError
 from src.runtime.processes import one_thread
 from src.runtime.signals import SIGNALS, block_signals
 
+
 def augmentation(image_size: int) -> A.Compose:
     """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size` px.
 
@@ -64,7 +65,10 @@ class TrainingImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | InputError:
-        """An image, or the error that says why there is none: raised in another process it would lose its type."""
+        """An image, or the error that says why there is none.
+
+        It is returned, since an error that is raised in a worker reaches the training as another type.
+        """
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         # set_random_seed would give every transform the same draws: a flip always with a change of tone
@@ -142,8 +146,8 @@ def training_batches(
     )
     with block_signals(*SIGNALS):  # training decides when to stop, and needs its workers until then
         batches = iter(loader)
-    # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not reach. torch
-    # has nothing public for it: workers end when the iterator is collected, and a traceback may still hold it.
+    # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not reach.
+    # torch has nothing public for it: workers end when the iterator is collected, which a traceback may hold.
     end = batches._shutdown_workers if workers else lambda: None
     atexit.register(end)
     try:

@@ -155,7 +155,7 @@ def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
     else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); too little texture in common gives 0.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
-    inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_MATCH_DISTANCEEST)
+    inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)
     inside = cv2.blur(inside, (WINDOW, WINDOW), borderType=cv2.BORDER_CONSTANT) > 0.999
     b = b.astype(np.float32)
     mean_a, mean_b = _mean(warped), _mean(b)

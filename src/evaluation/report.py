@@ -82,7 +82,9 @@ def write_report(
     shown = {}  # of one or two photos each is shown once
     for label, rank in ranks.items():
         shown.setdefault(int(order.iloc[rank]), label)
-    environment = Environment(loader=PackageLoader("src.evaluation"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("src.evaluation"), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters["score"] = "{:.4f}".format
     page = environment.get_template("report.html").render(
         title=title,
@@ -151,9 +153,7 @@ def _curves_plot(curves: Sequence[Curve]) -> str:
     figure = Figure(figsize=(4.5, 2.2 + 1.3 * len(terms)), layout="constrained")
     panels = figure.subplots(1 + len(terms), squeeze=False)[:, 0]
     for curve in curves:
-        panels[0].plot(
-            curve.validations["minutes"], curve.validations["score"], marker=".", label=curve.name
-        )
+        panels[0].plot(curve.validations["minutes"], curve.validations["score"], marker=".", label=curve.name)
         for axes, term in zip(panels[1:], terms, strict=True):
             if term in curve.losses:
                 axes.plot(curve.losses[term], linewidth=0.8)

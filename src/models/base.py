@@ -93,9 +93,7 @@ class RestorationModel(TrainableModel):
         raise NotImplementedError
 
 
-def on_padded(
-    function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor
-) -> list[Tensor]:
+def on_padded(function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor) -> list[Tensor]:
     """`function` of images that are padded at the right and bottom to a multiple; its results are cropped.
 
     Args:

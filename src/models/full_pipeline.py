@@ -37,7 +37,10 @@ class FullPipeline(RestorationModel):
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """One step of all three U-Nets."""
         outputs = self(batch["damaged"] * 2 - 1)
-        yield "model", three_stage_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
+        yield (
+            "model",
+            three_stage_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1),
+        )
 
     def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
         """RGB (B, 3, H, W), about [0, 1]; the model finds the hole itself and ignores `mask`."""

@@ -36,7 +36,7 @@ class ModelOptions:
     ema_decay: float = 0.998
     """Decay of the averaged weights (EMA), which are what is validated and kept."""
     loss_weights: dict[str, float] = field(default_factory=dict)
-    """Weights of single loss terms that differ from the model's own, such as: histogram 0."""
+    """Other weights for single loss terms, such as: histogram 0."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size", "lr", "clip_norm"):
@@ -53,8 +53,11 @@ class ModelOptions:
         if unknown:
             known = ", ".join(f"{term} {weight:g}" for term, weight in self.default_loss_weights.items())
             raise SettingError("loss_weights", min(unknown), f"unknown; the terms are {known}")
-        # frozen, so that options can be compared and shared; this completes the object while it is made
-        object.__setattr__(self, "loss_weights", self.default_loss_weights | self.loss_weights)
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weight of every loss term."""
+        return self.default_loss_weights | self.loss_weights
 
     def architecture(self) -> dict[str, str | int | float]:
         """The options that a checkpoint keeps, since the model is built by them."""
@@ -63,7 +66,10 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class RestorerOptions(ModelOptions):
-    """The restorer (ours): an inpainter and a colorizer."""
+    """The restorer (ours): an inpainter and a colorizer.
+
+    Loss terms and their weights: inpaint_l1 2, inpaint_ssim 1, hue 1, histogram 2, chroma 20.
+    """
 
     default_loss_weights: ClassVar = {
         "inpaint_l1": 2.0,
@@ -92,7 +98,10 @@ class RestorerOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class FullPipelineOptions(ModelOptions):
-    """full_pipeline, the team's second system: three U-Nets in a row."""
+    """full_pipeline, the team's second system: three U-Nets in a row.
+
+    Loss terms and their weights: mask 1, inpaint 1, colorize 1.
+    """
 
     default_loss_weights: ClassVar = {"mask": 1.0, "inpaint": 1.0, "colorize": 1.0}
 
@@ -108,7 +117,10 @@ class FullPipelineOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class GanOptions(ModelOptions):
-    """gan, the team's first system: a generator against a discriminator."""
+    """gan, the team's first system: a generator against a discriminator.
+
+    Loss terms and their weights: adversarial 1, l1 100, discriminator 1.
+    """
 
     size_multiple: ClassVar[int] = 512
     default_loss_weights: ClassVar = {"adversarial": 1.0, "l1": 100.0, "discriminator": 1.0}  # pix2pix's
@@ -119,7 +131,10 @@ class GanOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class DetectorOptions(ModelOptions):
-    """The detector of scratches, creases, stains and tears in old photos."""
+    """The detector of scratches, creases, stains and tears in old photos.
+
+    Loss terms and their weights: cross_entropy 1, dice 1.
+    """
 
     size_multiple: ClassVar[int] = 8
     default_loss_weights: ClassVar = {"cross_entropy": 1.0, "dice": 1.0}

@@ -46,7 +46,7 @@ class RestorerEnsemble(Ensemble):
         return {"luma": luma, **mean}
 
     def decode(self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style) -> np.ndarray:
-        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments as for the base."""
+        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments: see the base."""
         maps = (estimate[key][0] for key in ("p", "chroma_mass", "histogram"))
         return decode(restored_luma(estimate, gray, mask), *maps, style)
 
@@ -101,7 +101,9 @@ class Restorer(RestorationModel):
             small = self.shrink(luma)
             grid = [side // CELL for side in small.shape[-2:]]
             step = max(1, min(SPACING, rgb.shape[-1] // grid[-1]))  # no cell is left without a pixel
-            truth = (sums[..., ::SPACING, ::SPACING] for sums in hue_histograms(rgb[..., ::step, ::step], grid))
+            truth = (
+                sums[..., ::SPACING, ::SPACING] for sums in hue_histograms(rgb[..., ::step, ::step], grid)
+            )
             yield "colorizer", color_loss(*self.colorizer(small, SPACING), *truth)
 
     def shrink(self, luma: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """From a command line to typed settings, and from an error to one line and an exit status."""
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence

@@ -30,9 +30,7 @@ def pick_device(name: str) -> torch.device:
     Raises `SettingError` for an unknown or absent device.
     """
     if name == "auto":
-        name = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

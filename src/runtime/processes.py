@@ -42,11 +42,12 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker)
     try:
-        with _postponed(), block_signals(signal.SIGINT):  # it reaches all processes, and this one alone answers
+        with (
+            _postponed(),
+            block_signals(signal.SIGINT),
+        ):  # it reaches all processes, and this one alone answers
             results = pool.map(function, items, chunksize=chunk)
-        yield from tqdm(
-            results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
-        )
+        yield from tqdm(results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items))
     except BrokenProcessPool:
         found = "a process was ended from outside, as happens when memory runs out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None

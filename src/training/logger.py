@@ -25,7 +25,12 @@ def progress_bar(label: str, done: float, visible: bool) -> tqdm:
     """A bar in per cent of the run, with the time left."""
     style = "{desc}: {percentage:5.1f}%|{bar}| {elapsed} < {remaining}{postfix}"
     return tqdm(
-        desc=label, total=100.0, initial=100 * done, bar_format=style, dynamic_ncols=True, disable=not visible
+        desc=label,
+        total=100.0,
+        initial=100 * done,
+        bar_format=style,
+        dynamic_ncols=True,
+        disable=not visible,
     )
 
 

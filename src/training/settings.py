@@ -1,7 +1,7 @@
 """The settings of a training run; no torch, so that `--help` need not wait for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -40,7 +40,7 @@ class TrainSettings(Generic[Options]):
     """Minutes of the run at which to validate, instead of validate-every: 1 2 4 8."""
     save_minutes: MayChange[float] = 5.0
     """Minutes between checkpoints, beside those at each validation."""
-    workers: MayChange[int] = min(8, cores() - 1)
+    workers: MayChange[int] = field(default_factory=lambda: min(8, cores() - 1))
     """Processes, for each device, that prepare training images; 0 prepares them between the steps."""
     precision: MayChange[Literal["auto", "fp32", "bf16"]] = "auto"
     """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32 elsewhere."""
@@ -48,8 +48,8 @@ class TrainSettings(Generic[Options]):
     """Compile the networks with torch.compile: minutes at the start, then faster steps on a GPU."""
     dry_run: MayChange[bool] = False
     """Print the resolved settings and stop."""
-    folders: Folders = Folders()
-    compute: Compute = Compute()
+    folders: Folders = field(default_factory=Folders)
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         for name in ("folds", "epochs", "max_minutes", "validate_every"):
@@ -76,7 +76,8 @@ class TrainSettings(Generic[Options]):
 
     def config(self) -> dict:
         """All settings as one flat dict that JSON can hold."""
-        return {"model": self.model_name, **as_json(self), "epochs": self.planned_epochs}
+        resolved = {"epochs": self.planned_epochs, "loss_weights": self.model.term_weights}
+        return {"model": self.model_name, **as_json(self), **resolved}
 
 
 def split_model(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -51,7 +51,9 @@ class TrainingState:
         weights = {"model": self.model.state_dict(), "ema": self.ema.module.state_dict()}
         save_state(path, numbers | weights | {"optimizers": optimizers, "rng": torch.get_rng_state()})
 
-    def keep_if_best(self, folder: Path, name: str, facts: dict, scores: dict[str, float], writes: bool) -> None:
+    def keep_if_best(
+        self, folder: Path, name: str, facts: dict, scores: dict[str, float], writes: bool
+    ) -> None:
         """Write the averaged weights to `folder` if no validation had a better score; one process writes.
 
         `facts` and `scores` stand in the checkpoint, with the name of the model.
@@ -101,9 +103,7 @@ def forward_passes(
         yield found
 
 
-def training_step(
-    state: TrainingState, batch: Batch, lr: float, fabric: Fabric
-) -> dict[str, Tensor]:
+def training_step(state: TrainingState, batch: Batch, lr: float, fabric: Fabric) -> dict[str, Tensor]:
     """One optimizer step of each network at a learning rate; returns the unweighted loss terms.
 
     `batch` holds uint8 tensors, of each process its own share. Gradients are averaged over the processes,
@@ -116,7 +116,7 @@ def training_step(
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         optimizer.zero_grad()
-        sum(options.loss_weights[key] * term for key, term in terms.items()).backward()
+        sum(options.term_weights[key] * term for key, term in terms.items()).backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average(fabric, [p.grad for p in parameters if p.grad is not None])
         torch.nn.utils.clip_grad_norm_(parameters, options.clip_norm)

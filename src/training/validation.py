@@ -43,7 +43,9 @@ def validate(
     Returns: None when a signal came meanwhile.
     """
     detector = isinstance(model, DamageDetector)
-    examine, summarize = (detection(model), detection_scores) if detector else (restoration(model), mean_scores)
+    examine, summarize = (
+        (detection(model), detection_scores) if detector else (restoration(model), mean_scores)
+    )
     rows, pictures = [], []
     files = tqdm(
         share(fabric, list(enumerate(pairs))),

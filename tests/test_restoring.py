@@ -8,17 +8,17 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.damage import detect, synthesize
-from src.distributed import launch
+from src.damage.hole import find_hole, punch_hole
+from src.runtime.distributed import launch
 from src.inference import AHEAD, restore_files, telea
-from src.parallel import begun_ahead
+from src.runtime.processes import prefetch
 
 
 def damaged_photos(folder, count: int) -> list:
     """(photo, PNG to write) pairs of different damage."""
     jobs = []
     for number in range(count):
-        gray, _ = synthesize(data.coffee()[:200, :200], np.random.default_rng(number))
+        gray, _ = punch_hole(data.coffee()[:200, :200], np.random.default_rng(number))
         Image.fromarray(gray).save(folder / f"{number}.png")
         jobs.append((folder / f"{number}.png", folder / "out" / f"{number}.png"))
     return jobs
@@ -41,7 +41,7 @@ def test_every_photo_gets_its_own_result(tmp_path):
         assert target.exists() == (number != 2)
         if target.exists():
             gray, rgb = np.asarray(Image.open(source)), np.asarray(Image.open(target))
-            assert np.array_equal(rgb, telea(gray, detect(gray)))
+            assert np.array_equal(rgb, telea(gray, find_hole(gray)))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}.png" for n in (0, 1, 3, 4, 5, 6)]
 
 
@@ -57,7 +57,7 @@ def test_a_failed_write_ends_it(tmp_path, monkeypatch):
 def test_photos_are_not_all_read_at_once():
     begun, most = [], []
     with ThreadPoolExecutor(2) as pool:
-        for number, future in enumerate(begun_ahead(pool, begun.append, range(20), AHEAD)):
+        for number, future in enumerate(prefetch(pool, begun.append, range(20), AHEAD)):
             future.result()
             most.append(len(begun) - number)
     assert sorted(begun) == list(range(20)) and len(most) == 20 and max(most) <= AHEAD + 1

@@ -1,0 +1,83 @@
+"""A photo that somebody restores step by step: damage found, corrected by hand, colourings to choose from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from src.color.decode import VISUAL_TEMPERATURE, expected_color, render, sampled_color
+from src.models.restorer import restored_luma
+from src.pipeline import Pipeline
+
+SHOWN = 1024  # longest side in pixels of what is shown and painted on
+COLOURINGS = 6  # the likeliest one, and samples
+EDITOR_SLACK = np.ones((5, 5), np.uint8)  # how far an editor moves borders, in pixels of what is shown
+MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
+
+
+@dataclass
+class Session:
+    """One photo, and what was made of it so far."""
+
+    name: str
+    gray: np.ndarray  # (H, W) uint8
+    found: np.ndarray  # (H, W) bool, the damage that was found
+    luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
+    colors: list[Tensor] = field(default_factory=list)  # (2, h, w) of each colouring
+    result: Path | None = None  # the PNG to download
+
+    def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
+        """The mask (H, W) bool after painting; exactly what was found where nothing was painted.
+
+        Args:
+            layers: (h, w, 4) uint8 RGBA each, as an editor returns what `marked` showed.
+        """
+        before = marked(self.found)[..., 3] > 0
+        after = np.zeros_like(before)
+        for layer in layers:
+            after |= cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        added, removed = (
+            cv2.resize(change.view(np.uint8), self.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+            for change in (_gained(before, after), _gained(after, before))
+        )
+        return (self.found | added) & ~removed
+
+    def restore(self, pipeline: Pipeline, mask: np.ndarray) -> None:
+        """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
+        estimate = pipeline.estimate(self.gray, mask)
+        self.luma = restored_luma(estimate, self.gray, mask)
+        p, chroma_mass = estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu()
+        seeds = range(1, COLOURINGS)
+        samples = (sampled_color(p, chroma_mass, np.random.default_rng(seed)) for seed in seeds)
+        self.colors = [expected_color(p, chroma_mass, VISUAL_TEMPERATURE), *samples]
+
+    def colored(self, chosen: int, saturation: float) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of one of the colourings; a saturation of 1 leaves it as it is."""
+        return render(self.luma, self.colors[chosen] * saturation)
+
+    def thumbnails(self) -> list[np.ndarray]:
+        """Every colouring, in the size of `thumbnail`."""
+        small = thumbnail(self.luma)
+        return [render(small, color) for color in self.colors]
+
+
+def thumbnail(array: np.ndarray) -> np.ndarray:
+    """An image, (H, W) or (H, W, 3) uint8, reduced to at most `SHOWN` pixels along a side."""
+    image = Image.fromarray(array)
+    image.thumbnail((SHOWN, SHOWN), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def marked(mask: np.ndarray) -> np.ndarray:
+    """The layer of an editor that shows a mask: (h, w, 4) uint8 RGBA, of the size of `thumbnail`."""
+    return (thumbnail(mask.astype(np.uint8) * 255) > 0)[..., None] * MARK
+
+
+def _gained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What of `after` is new, (h, w) bool; an editor scales its layers, and borders it moved are not."""
+    core = after & (cv2.dilate(before.view(np.uint8), EDITOR_SLACK) == 0)
+    return (cv2.dilate(core.view(np.uint8), EDITOR_SLACK) > 0) & after & ~before
