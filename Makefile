@@ -32,6 +32,7 @@ demo: .venv/runtime data_sample/train.csv
 lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 # Everything quick, and one real specimen of each slow kind.
 test: .venv/development lint

@@ -72,7 +72,6 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     from src.datasets.folds import evenly_spaced
     from src.evaluation.report import read_curves, write_report
     from src.evaluation.scoring import picture, score_table
-    from src.models.checkpoints import trained_or_shipped
     from src.runtime.files import write_json
     from src.runtime.images import write_png
 
@@ -88,6 +87,8 @@ def report(parts: dict[str, list], settings: Settings) -> None:
         folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
         write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
     if settings.report:
+        from src.models.checkpoints import trained_or_shipped
+
         run_dir = settings.folders.run_dir
         own = settings.pred is None or settings.pred.resolve().is_relative_to(run_dir.resolve())
         curves = read_curves(trained_or_shipped(run_dir)) if own else []

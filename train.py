@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from src.models.options import OPTIONS
 from src.runtime.command_line import parse_settings, run_script
-from src.runtime.errors import SettingError
+from src.runtime.errors import InputError, SettingError
 from src.runtime.files import lock_folder
 from src.runtime.settings import may_change
 from src.training.settings import TrainSettings, default_settings, split_model
@@ -83,10 +83,10 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     if writes:
         where = f"{fabric.world_size} x {fabric.device.type}"
         print(f"fold {fold}: {len(truths)} training and {len(shown)} validation images, {where}")
-    bar = progress_bar(f"fold {fold}", budget.done(state.step, state.spent), writes)
+    progress = progress_bar(f"fold {fold}", budget.done(state.step, state.spent), writes)
 
     # Train until the budget is spent or a signal comes: validate and save when due, then take a step.
-    with StopSignals() as stop:
+    with StopSignals() as stop, progress as bar:
         while True:
             spent, stopped = agree(fabric, budget.spent(), stop.number)
             done = budget.done(state.step, spent)
@@ -115,11 +115,12 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
                 break
             lr = learning_rate(options.lr, done)
             logger.add(training_step(state, next(batches), lr, fabric))
-    bar.close()
 
     # Report.
     if not writes:
         return
+    if state.step == 0 and not stopped:
+        raise InputError(f"fold {fold}: the budget was spent before the first step", "time budget")
     if stopped:
         name = signal.Signals(int(stopped)).name
         found = f"{name} at step {state.step}, everything is saved in {folder / LAST}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from src.color.decode import LEAST, decode, expected_color, render
-from src.color.lattice import luma
+from src.color.luma import luma
 from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_truth
 from src.metrics import HUE_BINS, hue_histogram, masked_ssim, score_image

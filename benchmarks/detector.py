@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.settings import DetectorQuality
-from src.color.lattice import luma
+from src.color.luma import luma
 from src.damage.aging import KINDS, age
 from src.damage.finders import clean_mask
 from src.datasets.competition import read_truth

@@ -170,9 +170,9 @@ class SlowdownCheck:
     against: str = "HEAD"
     """The commit to compare with, as git names it: main, v1.2, HEAD~3."""
     rounds: int = 3
-    """Processes of each side; a name that looks slower is timed in as many more before it is said."""
+    """Processes of each side; what looks slower is timed in two more before it is said."""
     tolerance: float | None = None
-    """Share by which anything may take longer; each measurement's own (0.1 to 0.2) when left out."""
+    """Share by which anything may take longer; each measurement's own (0.1 or 0.15) when left out."""
 
 
 BENCHMARKS: dict[str, type] = {

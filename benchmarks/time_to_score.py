@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.machine import describe_machine
 from benchmarks.settings import TimeToScore
-from src.runtime.errors import InputError
+from src.runtime.errors import InputError, SettingError
 from src.runtime.files import atomic_write
 
 PEER, OURS = "full_pipeline", "restorer"
@@ -67,6 +67,8 @@ def run(settings: TimeToScore) -> None:
         if subprocess.run(train_command(settings, model)).returncode:
             raise InputError(f"{model}: the training failed, see above; mend it and run this again")
         curves[model] = score_curve(settings.output_dir / model / f"fold{settings.fold}" / "metrics.jsonl")
+        if curves[model].empty:
+            raise SettingError("minutes", settings.minutes, f"too few: {model} was never validated")
     table = pd.concat(curves, names=["model", "validation"])[["minutes", "S", "M", "C", "score"]]
     print(table.to_string(float_format=lambda value: f"{value:.4f}"))
     table.to_csv(settings.output_dir / "curves.csv")

@@ -1,7 +1,7 @@
 """CPU seconds of what must not get slower, as JSON: python -m benchmarks.timings DATA_DIR [NAME ...]
 
-`benchmarks.check` starts this module in two versions of the repository, so its arguments and its output must stay
-as they are; measurements may come and go.
+`benchmarks.check` starts this module in two versions of the repository, so its arguments and its output must
+stay as they are; measurements may come and go.
 """
 
 import json
@@ -22,7 +22,6 @@ from src.datasets.competition import read_input, read_train, read_truth
 from src.datasets.loader import TrainingImages, training_batches
 from src.datasets.pack import Pack, ReadTruth
 from src.metrics import score_image
-from src.models.options import OPTIONS
 from src.models.registry import create_model
 from src.pipeline import Pipeline
 from src.runtime.distributed import launch
@@ -30,7 +29,9 @@ from src.training.state import TrainingState, training_step
 
 IMAGES = 4  # that a quick measurement goes over, since images differ
 BATCH = 2  # images in a training step
-RUNS, SECONDS = 3, 1.5  # repetitions: at least so many, and as many as fit into so many seconds
+ENCODER = "lite0"  # full_pipeline's own, and its image size, would take seconds a step
+SIDES = {"restorer": 512, "full_pipeline": 128}  # px of the training images
+RUNS, SECONDS = 2, 0.5  # calls: at least so many, and as many as fit into so many seconds
 
 Work = Callable[[], object]
 
@@ -68,10 +69,11 @@ def finder_work(data_dir: Path) -> Work:
 def training_work(data_dir: Path, name: str) -> Work:
     """A training step of a model on the same batch again and again."""
     torch.manual_seed(0)
-    state, fabric = TrainingState(create_model(name, encoder_weights="none")), launch("cpu")
+    model = create_model(name, encoder=ENCODER, encoder_weights="none")
+    state, fabric = TrainingState(model), launch("cpu")
     torch.set_num_threads(1)  # which launch has raised
     paths = [truth for _, truth in pairs(data_dir)]
-    batch = next(training_batches(paths, OPTIONS[name]().image_size, BATCH, workers=0, seed=0, start=0))
+    batch = next(training_batches(paths, SIDES[name], BATCH, workers=0, seed=0, start=0))
 
     def step() -> None:
         torch.manual_seed(0)  # the random crops of a step differ in size
@@ -120,11 +122,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Work]] = {
 
 
 def least_seconds(work: Work, runs: int = RUNS, seconds: float = SECONDS) -> float:
-    """The least CPU seconds of several calls, which is what other programs on the machine disturb least.
-
-    A first call, in which code is compiled and files enter the cache, does not count.
-    """
-    work()
+    """The least CPU seconds of several calls: the first may compile code, and others may be disturbed."""
     times: list[float] = []
     while len(times) < runs or sum(times) < seconds:
         start = time.process_time()

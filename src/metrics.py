@@ -56,7 +56,7 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
 
 
 def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
-    """The score by the published calls; slow, and what tests and `bench.py` compare with.
+    """The score by the published calls; slow, and what tests and benchmarks compare with.
 
     Arguments as for `score_image`. Undefined for a prediction of one single value, and raises `ValueError`
     for fewer than 7 lost pixels.

@@ -6,15 +6,15 @@ import sys
 import torch
 from skimage import data
 
-from src.runtime.distributed import average, launch
 from src.models.registry import create_model
-from src.training import TrainingState, training_step
+from src.runtime.distributed import average, launch
+from src.training.state import TrainingState, training_step
 
 if __name__ == "__main__":
     fabric = launch("cpu", int(sys.argv[1]))
     torch.manual_seed(0)
-    model = create_model("full_pipeline", encoder="lite0", encoder_weights="pip")
-    state = TrainingState(model, lr=1e-4, weight_decay=0.01, ema_decay=0.9)
+    state = TrainingState(create_model("full_pipeline", encoder="lite0", ema_decay=0.9))
+    model = state.model
     # AdamW's first steps are the signs of the gradients, which the last digit of a small one decides
     state.optimizers = {"model": torch.optim.SGD(model.parameters(), lr=0.1)}
     for module in model.modules():
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     losses = []
     for _ in range(5):
         mine = {key: value[fabric.global_rank :: fabric.world_size] for key, value in batch.items()}
-        terms = training_step(state, mine, model.loss_weights, 1.0, 1e-4, fabric)
+        terms = training_step(state, mine, 1e-4, fabric)
         values = [term.detach() for term in terms.values()]
         average(fabric, values)
         losses.append([float(value) for value in values])

@@ -7,9 +7,9 @@
 | restored/ | score_files | evaluate.py, make_submission.py |
 | train.csv, test.csv, folds.csv | read_train, read_test, load_folds | all but build |
 | pack.npy, pack.jsonl | Pack | train.py, prepare_data.py pack |
-| config.json, metrics.jsonl, last.pt | begin_run, Records, TrainingState.load | train.py |
+| config.json, metrics.jsonl, last.pt | begin_run, RunLogger, TrainingState.load | train.py |
 | best.safetensors | load_model | infer.py, evaluate.py --fold |
-| .pictures.restored.json | unrestored | infer.py, evaluate.py --fold |
+| pictures/.restored.json | unrestored | infer.py, evaluate.py --fold |
 | submission.zip | check_submission, unpacked | make_submission.py --check, evaluate.py --pred |
 
 A reader may accept a file or refuse it with an `InputError` that names it or one beside it. Anything
@@ -43,18 +43,22 @@ from lightning_fabric import Fabric
 from PIL import Image
 from skimage import data as photographs
 
-from src.models.checkpoints import load_model, save_model
+from src.damage.hole import find_hole
 from src.datasets.build import build, inspect, sample_photos
 from src.datasets.check import Hole, check_image
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.folds import load_folds
 from src.datasets.pack import Pack, pack
-from src.files import InputError, write_json, write_text
-from src.inference import find_hole, read_gray, unrestored
-from src.models.registry import create_model
 from src.evaluation.scoring import score_files
 from src.evaluation.submission import check_submission, unpacked, write_submission
-from src.training import Records, TrainingState, begin_run
+from src.models.checkpoints import load_model, save_model
+from src.models.registry import create_model
+from src.restoring import MANIFEST, Job, unrestored
+from src.runtime.errors import InputError
+from src.runtime.files import write_json, write_text
+from src.runtime.images import read_gray
+from src.training.logger import RunLogger
+from src.training.state import TrainingState, begin_run
 from tests.mutations import anywhere, archive, csv, jpeg, jsonl, pick, png, safetensors
 
 SECONDS, MEMORY = 60, 4 << 30
@@ -92,9 +96,7 @@ def read_pack(path: Path) -> None:
 
 
 def score(path: Path) -> None:
-    score_files(
-        (path, path.parent / "train_gt/TRAIN_00000.png", path.parent / "train_input/TRAIN_00000.png")
-    )
+    score_files((path, path.parent / "train_gt/TRAIN_00000.png", path.parent / "train_input/TRAIN_00000.png"))
 
 
 def check_pair(path: Path) -> str | Hole:
@@ -109,8 +111,8 @@ def read_zip(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> None:
-    output = path.with_name("pictures")
-    unrestored([(path.with_name("photo.png"), output / "photo.png")], {"tta": 1}, output)
+    photo = path.parents[1] / "photo.png"
+    unrestored([Job(photo, path.with_name("photo.png"))], {"tta": 1}, path.parent)
 
 
 def read_config(path: Path) -> None:
@@ -118,12 +120,12 @@ def read_config(path: Path) -> None:
 
 
 def read_metrics(path: Path) -> None:
-    Records(path.parent, 20, Fabric(accelerator="cpu", devices=1)).writer.close()
+    RunLogger(path.parent, 20, Fabric(accelerator="cpu", devices=1)).writer.close()
     shutil.rmtree(path.with_name("tensorboard"))
 
 
 def fresh_state() -> TrainingState:
-    return TrainingState(create_model("restorer", color_size=64), 1e-3, 0.01, 0.99)
+    return TrainingState(create_model("restorer", color_size=64))
 
 
 STATES: list[TrainingState] = []  # one takes all cases of a process
@@ -136,7 +138,7 @@ def read_state(path: Path) -> None:
 
 
 def read_photo(path: Path) -> None:
-    find_hole(path, read_gray(path))
+    find_hole(read_gray(path))
 
 
 read_model = partial(load_model, device=torch.device("cpu"))
@@ -157,7 +159,7 @@ KINDS = (
     Kind("pack.jsonl", 5, (read_pack,), jsonl),
     Kind("config.json", 4, (read_config,), jsonl),
     Kind("metrics.jsonl", 3, (read_metrics,), jsonl),
-    Kind(".pictures.restored.json", 4, (read_manifest,), jsonl),
+    Kind(f"pictures/{MANIFEST}", 4, (read_manifest,), jsonl),
     Kind("best.safetensors", 5, (read_model,), safetensors),
     Kind("last.pt", 2, (read_state,), archive),
     Kind("submission.zip", 6, (read_zip,), archive),
@@ -202,7 +204,7 @@ def make_seeds(folder: Path) -> None:
     state.save(folder / "last.pt")
     facts = {"fold": 0, "held_out": "0" * 16, "step": 1, "score": {"S": 0.5}}
     save_model(folder / "best.safetensors", state.ema.module, "restorer", facts)
-    read_manifest(folder / ".pictures.restored.json")
+    read_manifest(folder / "pictures" / MANIFEST)
 
 
 def mutated(kinds: Sequence[Kind], folder: Path, seed: int, number: int) -> tuple[Kind, bytes]:
@@ -283,7 +285,8 @@ def fuzz(
         make_seeds(folder / "seeds")
     shutil.copytree(folder / "seeds", folder / "work", dirs_exist_ok=True)
     context, results = multiprocessing.get_context("forkserver"), []
-    context.set_forkserver_preload(["src.training"])  # what takes longest to import, once; starts no thread
+    # what takes longest to import, once; starts no thread
+    context.set_forkserver_preload(["src.training.validation", "src.training.logger"])
     while len(results) < mutations:
         receiving, sending = context.Pipe(duplex=False)
         numbers = range(len(results), mutations)

@@ -164,9 +164,7 @@ def safetensors(rng: Random, data: bytes, _: bytes) -> bytes:
         header["__metadata__"]["restoration"] = json.dumps(changed(rng, inner))
     elif rng.random() < 0.5:
         tensor = header[pick(rng, [key for key in header if key != "__metadata__"])]
-        tensor["dtype"] = pick(
-            rng, ("F64", "F16", "BF16", "F8_E4M3", "F4", "I64", "BOOL", "C64", "U16", "")
-        )
+        tensor["dtype"] = pick(rng, ("F64", "F16", "BF16", "F8_E4M3", "F4", "I64", "BOOL", "C64", "U16", ""))
     else:
         header = changed(rng, header)
     text = json.dumps(header).encode()

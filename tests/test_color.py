@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage import data
 
-from src.color.lattice import compose, hue_chroma, luma
+from src.color.lattice import compose, hue_chroma
+from src.color.luma import luma
 
 LEVELS = arrays(np.uint8, (5, 9), elements=st.integers(0, 255))
 
@@ -56,9 +57,7 @@ def test_every_luma_hue_and_chroma():
 def test_hue_and_chroma_are_opencvs(rgb):
     hue, chroma = hue_chroma(torch.from_numpy(rgb).permute(2, 0, 1)[None])
     expected_hue, expected_chroma = opencv(rgb)
-    assert np.array_equal(hue[0].numpy(), expected_hue) and np.array_equal(
-        chroma[0].numpy(), expected_chroma
-    )
+    assert np.array_equal(hue[0].numpy(), expected_hue) and np.array_equal(chroma[0].numpy(), expected_chroma)
 
 
 def test_a_photo_comes_back():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 from skimage import data as skimage_data
 
-from src.damage.hole import find_hole, draw_hole, lost_pixels, punch_hole
+from src.damage.hole import draw_hole, find_hole, lost_pixels, punch_hole
 
 PHOTOS = [
     "astronaut.png",

@@ -1,126 +1,22 @@
-"""Several processes on one machine, and machines under torchrun: the course of a single process."""
+"""What several processes share of the work; tests/slow runs them on one machine and under torchrun."""
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from itertools import islice
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from skimage import data
 
-from src.models.checkpoints import load_state
-from src.damage.hole import punch_hole
-from src.datasets.loader import EndlessSampler, training_batches
-
-TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6, "--workers", 0)
-RUN = (*TINY, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)  # writes the losses of each step
+from src.datasets.loader import EndlessSampler
+from tests.training import assert_batches_of_one
 
 
-def start(script: str, *arguments: object, launcher: tuple = ()) -> subprocess.Popen:
-    command = list(map(str, [sys.executable, *launcher, f"{script}.py", *arguments]))
-    # one thread a process, since another number of threads rounds differently
-    machine = {"LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | machine
-    )
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_see_the_batches_of_one(sample_folder, processes):
+    assert_batches_of_one(sample_folder, processes, workers=0)
 
 
-def finish(*processes: subprocess.Popen) -> str:
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
-    return "".join(outputs)
-
-
-def train(
-    data_dir: Path, outputs: Path, name: str, *more: object, launcher: tuple = ()
-) -> subprocess.Popen:
-    folders = ("--data-dir", data_dir, "--output-dir", outputs, "--name", name)
-    return start("train", *folders, *RUN, *more, launcher=launcher)
-
-
-def curve(folder: Path) -> dict[str, np.ndarray]:
-    """Each loss and score of `metrics.jsonl`, step by step."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    keys = {key for line in lines for key in line if key.startswith(("loss/", "val/"))}
-    return {key: np.array([line[key] for line in lines if key in line]) for key in keys}
-
-
-def assert_same_course(folder: Path, reference: Path) -> None:
-    """As near as batch normalization and the hole's share of a batch allow, which see a process' part.
-
-    Tolerances: the mean of the hue loss 4 %, of the other terms 25 %; the validation score 0.02.
-    """
-    found, wanted = curve(folder), curve(reference)
-    assert found.keys() == wanted.keys()
-    for key, values in wanted.items():
-        assert len(found[key]) == len(values), key
-        if key.startswith("loss/"):
-            tolerance = 0.04 if key == "loss/hue" else 0.25
-            assert found[key].mean() == pytest.approx(values.mean(), rel=tolerance), key
-    assert found["val/score"] == pytest.approx(wanted["val/score"], abs=0.02)
-    for state in (load_state(path / "last.pt") for path in (folder, reference)):
-        assert state["step"] == len(wanted["loss/hue"])
-
-
-@pytest.fixture(scope="module")
-def alone(sample_folder, tmp_path_factory) -> Path:
-    """The outputs of a training in one process, run `one`."""
-    outputs = tmp_path_factory.mktemp("alone")
-    finish(train(sample_folder, outputs, "one"))
-    return outputs
-
-
-def test_gradients_of_the_parts_are_those_of_the_whole():
-    """Where every loss is a plain mean and normalization is fixed: the same losses to 1e-4."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.distributed_steps", str(devices)], stdout=subprocess.PIPE
-        )
-        for devices in (1, 2)
-    ]
-    found = [json.loads(process.communicate()[0]) for process in processes]
-    assert [one["processes"] for one in found] == [1, 2]
-    for key in ("losses", "weights"):
-        assert np.allclose(found[0][key], found[1][key], rtol=1e-4, atol=1e-5), key
-    assert np.ptp(found[0]["losses"], axis=0).min() > 0.001  # it did train
-
-
-def test_torchrun_over_two_machines(sample_folder, alone):
-    """Two torchruns of one process each, as on two machines."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launchers = [
-        ("-m", "torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 1, "--node-rank", rank,
-         "--master-addr", "127.0.0.1", "--master-port", port) for rank in (0, 1)
-    ]  # fmt: skip
-    output = finish(*(train(sample_folder, alone, "two", launcher=launcher) for launcher in launchers))
-    assert output.count("2 x cpu") == output.count("best validation score") == 1
-    assert_same_course(alone / "two" / "fold0", alone / "one" / "fold0")
-
-
-def test_goes_on_with_another_number_of_processes(sample_folder, alone):
-    """Two processes, one of which is killed; the other says so and ends; then one process goes on."""
-    process, folder = train(sample_folder, alone, "more", "--devices", 2), alone / "more" / "fold0"
-    end = time.monotonic() + 120
-    while not (folder / "last.pt").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    second = [pid for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(int(second[0]), signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode != 0 and "Traceback" not in output, output
-    assert 0 < load_state(folder / "last.pt")["step"] < len(curve(alone / "one" / "fold0")["loss/hue"])
-    assert "1 x cpu" in finish(train(sample_folder, alone, "more", "--devices", 1))
-    assert_same_course(folder, alone / "one" / "fold0")
+def test_an_epoch_is_shared_out_whole():
+    samplers = [iter(EndlessSampler(7, seed=1, start=3, process=n, processes=3)) for n in range(3)]
+    together = [next(samplers[i % 3]) for i in range(25)]
+    assert together == list(islice(EndlessSampler(7, seed=1, start=3), 25))
 
 
 def test_bad_numbers_of_devices(sample_folder, script, tmp_path):
@@ -130,87 +26,3 @@ def test_bad_numbers_of_devices(sample_folder, script, tmp_path):
     photo = ("--baseline", "telea", "--input", sample_folder / "test_input", "--output", tmp_path / "out")
     status, _, stderr = script("infer", *photo, "--engine", "ray", "--devices", 0)
     assert status == 2 and "--devices 0" in stderr
-    process = start("train", *folders, *TINY, "--devices", 2, "--batch-size", 5)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0 and "not a multiple of the 2 processes" in output
-    assert "Traceback" not in output, output
-
-
-def test_processes_share_the_files(sample_folder, alone):
-    """infer.py and evaluate.py: the same PNGs and scores as one process, each file restored once."""
-    folders = ("--data-dir", sample_folder, "--output-dir", alone, "--name", "one")
-    outputs = [alone / f"restored{devices}" for devices in (1, 2)]
-    output = finish(
-        *(
-            start("infer", *folders, "--output", folder, "--devices", devices)
-            for devices, folder in enumerate(outputs, 1)
-        )
-    )
-    assert output.count("3 images in") == 2
-    results = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in outputs]
-    assert results[0] == results[1] and len(results[0]) == 3
-    scores = []
-    for devices in (1, 2):
-        finish(start("evaluate", *folders, "--fold", 0, "--devices", devices, "--json", alone / "s.json"))
-        scores.append(json.loads((alone / "s.json").read_text()))
-        for left in (alone / "one" / "fold0" / "oof").iterdir():
-            left.unlink()
-    assert scores[0] == scores[1]
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_and_workers_see_the_batches_of_one(sample_folder, processes, workers):
-    paths = sorted((sample_folder / "train_gt").glob("*.png"))[:6]
-    settings = {"image_size": 64, "batch_size": 4, "seed": 3, "start": 4}
-    whole = list(islice(training_batches(paths, workers=0, **settings), 3))
-    parts = [
-        list(
-            islice(training_batches(paths, workers=workers, **settings, process=n, processes=processes), 3)
-        )
-        for n in range(processes)
-    ]
-    for number, batch in enumerate(whole):
-        for key, values in batch.items():
-            for n in range(processes):
-                assert torch.equal(values[n::processes], parts[n][number][key])
-
-
-def test_an_epoch_is_shared_out_whole():
-    samplers = [iter(EndlessSampler(7, seed=1, start=3, process=n, processes=3)) for n in range(3)]
-    together = [next(samplers[i % 3]) for i in range(25)]
-    assert together == list(islice(EndlessSampler(7, seed=1, start=3), 25))
-
-
-def test_ray_restores_every_file_once(alone, tmp_path):
-    """Two actors of a Ray of this machine, one of which is killed half-way."""
-    photos, count = tmp_path / "photos", 24
-    photos.mkdir()
-    for number in range(count):
-        crop = data.coffee()[10 * number : 10 * number + 160, :200]
-        gray, _ = punch_hole(np.ascontiguousarray(crop), np.random.default_rng(number))
-        Image.fromarray(gray).save(photos / f"{number:02d}.png")
-    (photos / "broken.png").write_text("no picture")
-    flags = ("--output-dir", alone, "--name", "one", "--input", photos)
-    process = start("infer", *flags, "--output", tmp_path / "ray", "--engine", "ray", "--devices", 2)
-    end = time.monotonic() + 120
-    while len(list((tmp_path / "ray").glob("*.png"))) < 4 and time.monotonic() < end:
-        time.sleep(0.01)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray").glob("*.png")}
-    actors = [
-        path.parent
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.read_bytes().startswith(b"ray::MapWorker")
-    ]
-    assert len(actors) == 2 and len(before) < count
-    os.kill(int(actors[0].name), signal.SIGKILL)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 2 and f"{count} images in" in output, output
-    assert output.count("broken.png: not an image") == 1
-    finish_alone = start("infer", *flags, "--output", tmp_path / "plain")
-    finish_alone.communicate(timeout=120)
-    restored, plain = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("ray", "plain")
-    )
-    assert restored == plain and len(plain) == count
-    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())

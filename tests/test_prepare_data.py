@@ -1,6 +1,5 @@
 """Building and checking competition folders, with real files and real defects."""
 
-import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -12,49 +11,48 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import find_hole
-from src.datasets.build import build, inspect, place_crops, resized, sample_photos
+from src.datasets.build import RECORD, inspect, place_crops, resized
 from src.datasets.competition import read_table, read_train
 from src.runtime.errors import InputError
+from src.runtime.files import LOCK
+
+pytestmark = pytest.mark.xdist_group("small_folder")
 
 
-def test_folder_has_the_shape_of_the_competition(sample_folder):
-    train, test = pd.read_csv(sample_folder / "train.csv"), pd.read_csv(sample_folder / "test.csv")
+@pytest.fixture
+def data_dir(small_folder, tmp_path) -> Path:
+    """A copy of the small folder, 9 pairs and 3 test images of 4 photos, that a test may damage."""
+    return Path(shutil.copytree(small_folder, tmp_path / "data"))
+
+
+def test_folder_has_the_shape_of_the_competition(small_folder):
+    train, test = pd.read_csv(small_folder / "train.csv"), pd.read_csv(small_folder / "test.csv")
     assert list(train.columns) == ["input_image_path", "gt_image_path"]
     assert list(test.columns) == ["input_image_path"]
     assert train.iloc[0].tolist() == ["./train_input/TRAIN_00000.png", "./train_gt/TRAIN_00000.png"]
     assert test.iloc[0].tolist() == ["./test_input/TEST_000.png"]
-    crops = pd.read_csv(sample_folder / "crops.csv")
+    crops = pd.read_csv(small_folder / "crops.csv")
     by_part = crops.groupby(crops["name"].str.startswith("TEST"))["photo"].unique()
     assert not set(by_part[True]) & set(by_part[False])
-    assert len(train) + len(test) == len(crops) == 3 * len(sample_photos())
+    assert len(train) + len(test) == len(crops) == 3 * 4
     for row in crops.itertuples():
         part = row.name.split("_")[0].lower()
-        gray = Image.open(sample_folder / f"{part}_input" / f"{row.name}.png")
-        true = Image.open(sample_folder / f"{part}_gt" / f"{row.name}.png")
+        gray = Image.open(small_folder / f"{part}_input" / f"{row.name}.png")
+        true = Image.open(small_folder / f"{part}_gt" / f"{row.name}.png")
         assert (gray.mode, gray.size, true.mode, true.size) == ("L", (512, 512), "RGB", (512, 512))
         differs = np.asarray(gray) != np.asarray(true.convert("L"))
         assert len(np.unique(np.asarray(gray)[differs])) == 1
         assert 0.004 < find_hole(np.asarray(gray)).mean() < 0.2
 
 
-def test_crop_is_the_resized_photo(sample_folder):
-    crops = pd.read_csv(sample_folder / "crops.csv")
+def test_crop_is_the_resized_photo(small_folder):
+    crops = pd.read_csv(small_folder / "crops.csv")
     row = crops[crops["photo"] == "coffee.png"].iloc[0]
     photo = Image.fromarray(data.coffee()).resize((row["width"], row["height"]), Image.Resampling.LANCZOS)
     box = (row["left"], row["top"], row["left"] + 512, row["top"] + 512)
     part = row["name"].split("_")[0].lower()
-    crop = np.asarray(Image.open(sample_folder / f"{part}_gt" / f"{row['name']}.png"))
+    crop = np.asarray(Image.open(small_folder / f"{part}_gt" / f"{row['name']}.png"))
     assert np.array_equal(crop, np.asarray(photo.crop(box)))
-
-
-def test_same_seed_same_bytes(tmp_path):
-    photos = sample_photos()[:3]
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        build(photos, photos[0].parent, tmp_path / name, 2, 0.3, seed)
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    same = filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)
-    assert len(files) == 16 and len(same[0]) == 16
-    assert len(filecmp.cmpfiles(tmp_path / "a", tmp_path / "c", files, shallow=False)[1]) > 5
 
 
 def test_every_kind_of_photo(tmp_path, script):
@@ -77,6 +75,8 @@ def test_every_kind_of_photo(tmp_path, script):
         "prepare_data", "build", "--photos", photos, "--data-dir", out, "--test-photos", 0.4
     )
     assert status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "data"}  # nothing is left beside it
+    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {LOCK, RECORD}
     crops = pd.read_csv(out / "crops.csv").drop_duplicates("photo").set_index("photo")
     assert set(crops.index) == {"deep/er/a.webp", "deep/b.PNG", "turned.jpg"}
     assert crops.loc["turned.jpg", "width"] < crops.loc["turned.jpg", "height"]
@@ -115,12 +115,12 @@ def test_crops_differ_and_stay_inside(tmp_path):
     assert all(0 <= v <= side - 512 for place in places for v, side in zip(place, photo.size, strict=True))
 
 
-def test_build_refuses(data_dir, tmp_path, script):
+def test_build_refuses(data_dir, photos, tmp_path, script):
     empty = tmp_path / "empty"
     empty.mkdir()
     new = tmp_path / "new"
     for arguments, message in (
-        (("--sample", "--data-dir", data_dir), "crops_per_photo was 3 and is 4"),
+        (("--photos", photos, "--data-dir", data_dir), "crops_per_photo was 3 and is 4"),
         (("--sample", "--data-dir", tmp_path), "not empty"),
         (("--photos", tmp_path / "none", "--data-dir", new), "no such folder"),
         (("--photos", empty, "--data-dir", new), "no image file found"),
@@ -136,12 +136,20 @@ def test_build_refuses(data_dir, tmp_path, script):
 
 
 def test_check_of_a_good_folder(data_dir, script):
-    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir, "--folds", 2)
     assert status == 0, stdout
-    assert "good pairs: 24, good test inputs: 3" in stdout
+    assert "good pairs: 9, good test inputs: 3" in stdout
     scenes = int(stdout.split("scenes: ")[1].split()[0])
-    assert 7 <= scenes <= 24
+    assert 3 <= scenes <= 9
     assert (data_dir / "folds.csv").exists()
+    assert list(data_dir.parent.iterdir()) == [data_dir]
+
+
+def test_a_good_folder_of_too_few_scenes_is_good(data_dir, script):
+    """No fold can be made of it, which is no defect of its files."""
+    status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir, "--folds", 9)
+    assert status == 0 and "no folds.csv: folds 9: only" in stdout
+    assert not (data_dir / "folds.csv").exists()
 
 
 def test_check_names_every_defect(data_dir, script):
@@ -180,7 +188,7 @@ def test_check_names_every_defect(data_dir, script):
 
 
 def test_check_does_not_depend_on_the_detector(data_dir, script):
-    """A hole that `detect` misses is no defect of a pair; a second hole of the same fill is one."""
+    """A hole that `find_hole` misses is no defect of a pair; a second hole of the same fill is one."""
     path, truth = data_dir / "train_input" / "TRAIN_00000.png", data_dir / "train_gt" / "TRAIN_00000.png"
     gray = np.array(Image.open(truth).convert("L"))
     gray[100:200, 50:150] = 200
@@ -192,15 +200,6 @@ def test_check_does_not_depend_on_the_detector(data_dir, script):
     Image.fromarray(gray).save(path)
     status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir)
     assert status == 1 and "TRAIN_00000.png: 25 pixels outside the hole differ" in stdout
-
-
-def test_bench_of_the_detector(sample_folder, script):
-    status, stdout, stderr = script(
-        "bench", "damage", "--photos", sample_folder / "train_gt", "--count", 10
-    )
-    assert status == 0, stderr
-    values = {line[:30].strip(): float(line[30:]) for line in stdout.splitlines() if line[30:].strip()}
-    assert values["IoU"] > 0.99 and values["false hole"] == 0
 
 
 def test_tables(data_dir):
@@ -224,6 +223,6 @@ def test_tables(data_dir):
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
         read_train(data_dir)
-    with pytest.raises(InputError, match="--data-dir"):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
         read_table(Path("nowhere"), "train.csv", [])
     shutil.rmtree(data_dir)

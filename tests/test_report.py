@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from src.files import InputError
 from src.evaluation.report import outline, read_curves
+from src.runtime.errors import InputError
 from tests.browser import browser_page
+
+pytestmark = pytest.mark.xdist_group("report")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from skimage import data
 from torch.nn import functional as F
 
 from src.color.decode import COOLING, best_hues, decode, histogram_fit, render, rows_of, transport_prices
-from src.color.lattice import HUES, luma
+from src.color.lattice import HUES
+from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
 from src.fills.lines import DIRECTIONS, line_fills
 from src.fills.push_pull import push_pull
@@ -58,7 +59,9 @@ def test_differentiable_m_is_the_scores():
     terms = inpainting_loss(pred, tensor(gray), torch.from_numpy(mask).float()[None, None])
     terms["inpaint_ssim"].backward()
     assert terms["inpaint_ssim"].item() == pytest.approx(1 - wanted, abs=1e-4)
-    assert terms["inpaint_l1"].item() == pytest.approx(np.abs(guess / 255 - gray / 255)[mask].mean(), abs=1e-5)
+    assert terms["inpaint_l1"].item() == pytest.approx(
+        np.abs(guess / 255 - gray / 255)[mask].mean(), abs=1e-5
+    )
     assert pred.grad[0, 0].numpy()[mask].any() and not pred.grad[0, 0].numpy()[~mask].any()
 
 

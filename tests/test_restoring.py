@@ -1,7 +1,13 @@
-"""Files restored while others are read and written."""
+"""Files restored while others are read and written, and taken up where an earlier call stopped."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,49 +15,207 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import find_hole, punch_hole
+from src.pipeline import Baseline, telea
+from src.restoring import AHEAD, MANIFEST, Job, photo_jobs, restore_files, unrestored
 from src.runtime.distributed import launch
-from src.inference import AHEAD, restore_files, telea
+from src.runtime.errors import InputError
+from src.runtime.files import LOCK
+from src.runtime.images import write_png
 from src.runtime.processes import prefetch
 
-
-def damaged_photos(folder, count: int) -> list:
-    """(photo, PNG to write) pairs of different damage."""
-    jobs = []
-    for number in range(count):
-        gray, _ = punch_hole(data.coffee()[:200, :200], np.random.default_rng(number))
-        Image.fromarray(gray).save(folder / f"{number}.png")
-        jobs.append((folder / f"{number}.png", folder / "out" / f"{number}.png"))
-    return jobs
+HIDDEN = {LOCK, MANIFEST}
 
 
-def test_every_photo_gets_its_own_result(tmp_path):
-    jobs = damaged_photos(tmp_path, 7)
-    jobs[2][0].write_bytes(b"broken")
+@pytest.fixture(scope="module")
+def fabric():
+    return launch("cpu")
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of seven small photos of different damage."""
+    folder = tmp_path / "photos"
+    for number in range(7):
+        gray, _ = punch_hole(data.coffee()[:100, :120], np.random.default_rng(number))
+        write_png(folder / f"{number}.png", gray)
+    return folder
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each PNG of a folder was written, ns."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+
+
+def rewritten(folder: Path, before: dict[str, int]) -> set[str]:
+    """Names of the PNGs that were written since."""
+    return {name for name, time in times(folder).items() if before.get(name) != time}
+
+
+def test_every_photo_gets_its_own_result(photos, fabric):
+    (photos / "2.png").write_bytes(b"broken")
+    output = photos.parent / "out"
     seen = []
 
-    def restore_one(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        assert mask.any()
-        seen.append(threading.current_thread())
-        return telea(gray, mask)
+    class Watched(Baseline):
+        def __call__(self, gray, mask):
+            assert mask.any()
+            seen.append(threading.current_thread())
+            return super().__call__(gray, mask)
 
-    failures = restore_files(restore_one, jobs, {}, tmp_path / "out", launch("cpu"))
+    failures = restore_files(Watched("telea"), photo_jobs(photos, output), output, fabric)
     assert len(failures) == 1 and "2.png" in failures[0]
     assert set(seen) == {threading.main_thread()}
-    for number, (source, target) in enumerate(jobs):
+    for number in range(7):
+        target = output / f"{number}.png"
         assert target.exists() == (number != 2)
         if target.exists():
-            gray, rgb = np.asarray(Image.open(source)), np.asarray(Image.open(target))
-            assert np.array_equal(rgb, telea(gray, find_hole(gray)))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}.png" for n in (0, 1, 3, 4, 5, 6)]
+            gray, rgb = np.asarray(Image.open(photos / f"{number}.png")), np.asarray(Image.open(target))
+            assert (rgb == telea(gray, find_hole(gray))[..., None]).all()
+    assert {p.name for p in output.iterdir()} == HIDDEN | {f"{n}.png" for n in (0, 1, 3, 4, 5, 6)}
 
 
-def test_a_failed_write_ends_it(tmp_path, monkeypatch):
-    def full(path, array):
-        raise OSError(28, "No space left on device", str(path))
+def test_nothing_appears_beside_the_folder(photos, fabric):
+    """Lock and manifest lie inside, hidden; photos and the folder that holds all are left alone."""
+    output = photos.parent / "deep" / "out"
+    before = sorted(photos.iterdir())
+    restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
+    assert {path.name for path in output.iterdir()} == HIDDEN | {f"{n}.png" for n in range(7)}
+    assert [path.name for path in output.parent.iterdir()] == ["out"]
+    assert sorted(path.name for path in photos.parent.iterdir()) == ["deep", "photos"]
+    assert sorted(photos.iterdir()) == before
 
-    monkeypatch.setattr("src.inference.write_png", full)
-    with pytest.raises(OSError, match="No space left"):
-        restore_files(telea, damaged_photos(tmp_path, 5), {}, tmp_path / "out", launch("cpu"))
+
+def test_the_same_call_does_nothing_again(photos, fabric, capsys):
+    output = photos.parent / "out"
+    jobs = photo_jobs(photos, output)
+    restore_files(Baseline("input"), jobs, output, fabric)
+    before = times(output)
+    (output / "3.png").unlink()
+    gray, _ = punch_hole(data.rocket()[:100, :120], np.random.default_rng(0))
+    write_png(photos / "5.png", gray)
+    restore_files(Baseline("input"), jobs, output, fabric)
+    assert rewritten(output, before) == {"3.png", "5.png"}
+    assert "5 of 7 images were restored before" in capsys.readouterr().out
+    before = times(output)
+    restore_files(Baseline("telea"), jobs, output, fabric)  # another recipe
+    assert rewritten(output, before) == set(before)
+
+
+def test_a_folder_of_version_1_0_is_taken_over(photos, fabric):
+    """Its manifest lay beside the folder; what it knows is not restored again, and the file moves inside."""
+    output = photos.parent / "out"
+    jobs, pipeline = photo_jobs(photos, output), Baseline("input")
+    restore_files(pipeline, jobs, output, fabric)
+    beside = output.parent / ".out.restored.json"
+    (output / MANIFEST).rename(beside)
+    (output / "0.png").unlink()
+    before = times(output)
+    restore_files(pipeline, jobs, output, fabric)
+    assert not beside.exists() and (output / MANIFEST).exists()
+    assert rewritten(output, before) == {"0.png"}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"recipe": {}}', '{"photos": {}}', '{"photos": 3}']
+)
+def test_a_broken_manifest_is_no_licence_to_overwrite(photos, fabric, content):
+    output = photos.parent / "out"
+    jobs = photo_jobs(photos, output)
+    restore_files(Baseline("input"), jobs, output, fabric)
+    (output / MANIFEST).write_text(content)
+    with pytest.raises(InputError, match=r"0\.png: exists and is not from this program"):
+        unrestored(jobs, Baseline("input").recipe, output)
+    assert len(times(output)) == 7
+
+
+def test_a_foreign_picture_is_never_overwritten(photos, fabric):
+    output = photos.parent / "out"
+    write_png(output / "4.png", data.camera())
+    with pytest.raises(InputError, match=r"4\.png: exists and is not from this program"):
+        restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
+    assert set(times(output)) == {"4.png"}
+
+
+def test_a_mask_that_was_drawn_anew_redoes_its_photo_alone(photos, fabric):
+    masks, output = photos.parent / "masks", photos.parent / "out"
+    mask = np.zeros((100, 120), np.uint8)
+    mask[10:20, 10:90] = 255
+    for number in range(7):
+        write_png(masks / f"{number}.png", mask)
+    pipeline = Baseline("telea", damage="none")
+    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
+    before = times(output)
+    os.utime(masks / "1.png")  # saved again, the same
+    write_png(masks / "3.png", mask[::-1].copy())
+    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
+    assert rewritten(output, before) == {"3.png"}
+    gray = np.asarray(Image.open(photos / "3.png"))
+    assert np.array_equal(np.asarray(Image.open(output / "3.png"))[..., 0], telea(gray, mask[::-1] > 0))
+    before = times(output)
+    (masks / "6.png").unlink()  # nothing is lost in it then
+    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
+    assert rewritten(output, before) == {"6.png"}
+
+
+def test_jobs_have_names_of_their_own(tmp_path):
+    """a.jpg beside a.png, folders in folders, and results that lie inside the folder of the photos."""
+    for name in ("a.jpg", "a.png", "deep/a.png", "out/old.png"):
+        write_png((tmp_path / name).with_suffix(".png"), data.camera()[:20, :30])
+    Image.open(tmp_path / "a.png").save(tmp_path / "a.jpg")
+    output = tmp_path / "out"
+    jobs = photo_jobs(tmp_path, output)
+    assert {job.output.relative_to(output).as_posix() for job in jobs} == {
+        "a.jpg.png",
+        "a.png.png",
+        "deep/a.png",
+    }
+    assert photo_jobs(tmp_path / "a.jpg", output) == [Job(tmp_path / "a.jpg", output / "a.png")]
+    with pytest.raises(InputError, match="would overwrite"):
+        photo_jobs(tmp_path / "deep", tmp_path / "deep")
+    shutil.rmtree(tmp_path / "deep")
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(InputError, match="no image file found"):
+        photo_jobs(tmp_path / "deep", output)
+
+
+def test_two_programs_never_share_a_folder(photos):
+    """The second one is told so; the first one ends as if nothing had been."""
+    output = photos.parent / "out"
+    code = (
+        "import sys, time\nfrom src.runtime.files import lock_folder\n"
+        "with lock_folder(sys.argv[1]):\n    print('locked', flush=True)\n    sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, output]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another process works there"):
+            restore_files(Baseline("input"), photo_jobs(photos, output), output, launch("cpu"))
+        other.stdin.close()
+        assert other.wait() == 0
+    assert restore_files(Baseline("input"), photo_jobs(photos, output), output, launch("cpu")) == []
+
+
+def test_a_failed_write_ends_it(photos, fabric):
+    """A folder where a PNG should be: no error of a photo, but one that ends the work."""
+    output = photos.parent / "out"
+    jobs = photo_jobs(photos, output)
+    waiting = unrestored(jobs, Baseline("input").recipe, output)
+    assert waiting == jobs
+
+    class Spoiling(Baseline):
+        def __call__(self, gray, mask):
+            (output / "1.png").mkdir(exist_ok=True)
+            return super().__call__(gray, mask)
+
+    with pytest.raises(OSError, match=r"1\.png"):
+        restore_files(Spoiling("input"), jobs, output, fabric)
+
+
+def test_the_manifest_tells_what_the_results_are_made_of(photos, fabric):
+    output = photos.parent / "out"
+    restore_files(Baseline("telea"), photo_jobs(photos, output), output, fabric)
+    kept = json.loads((output / MANIFEST).read_text())
+    assert kept["recipe"] == {"baseline": "telea", "damage": "hole"} and len(kept["photos"]) == 7
 
 
 def test_photos_are_not_all_read_at_once():

@@ -14,7 +14,9 @@ from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
 from src.datasets.folds import assign_folds, load_folds
 from src.datasets.scenes import describe, find_scenes, group
-from src.runtime.errors import InputError
+from src.runtime.errors import InputError, SettingError
+
+pytestmark = pytest.mark.xdist_group("scenes")
 
 STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 
@@ -22,9 +24,7 @@ STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("competition")
-    build(
-        sample_photos(), Path(skimage_data.__path__[0]), folder, crops_per_photo=6, test_photos=0.1, seed=0
-    )
+    build(sample_photos(), Path(skimage_data.__path__[0]), folder, crops_per_photo=6, test_photos=0.1, seed=0)
     return folder
 
 
@@ -103,8 +103,8 @@ def test_no_scene_lies_in_two_folds_and_sizes_are_balanced(table):
     assert (fold != assign_folds(scenes, 5, seed=2)).any()
 
 
-def test_folds_csv_is_reused(folder, table, monkeypatch):
-    monkeypatch.setattr("src.datasets.scenes.find_scenes", lambda paths: pytest.fail("searched again"))
+def test_folds_csv_is_reused(folder, table):
+    """Another seed would give other folds."""
     before = (folder / "folds.csv").stat().st_mtime_ns
     again = load_folds(folder, folds=3, seed=9)
     pd.testing.assert_frame_equal(again, table)
@@ -142,9 +142,7 @@ def split_scene(table):
     return table.assign(fold=[(table["fold"][0] + 1) % 3, *table["fold"][1:]])
 
 
-@pytest.mark.parametrize(
-    "spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene]
-)
+@pytest.mark.parametrize("spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene])
 def test_a_stale_or_broken_folds_csv_is_refused(folder, table, tmp_path, spoil):
     (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
     spoil(table).to_csv(tmp_path / "folds.csv", index=False)
@@ -160,13 +158,14 @@ def test_an_empty_folds_csv_is_refused(folder, tmp_path):
 
 
 def test_another_number_of_folds_is_refused(folder, table):
-    with pytest.raises(InputError, match=r"folds\.csv.*delete it.*--folds 3"):
+    with pytest.raises(InputError, match=r"folds\.csv: folds 0, 1, 2, expected 0 to 3; delete it") as refused:
         load_folds(folder, folds=4)
+    assert refused.value.hint == "folds"
 
 
 @pytest.mark.parametrize(("scenes", "folds"), [([0, 0, 1, 1], 3), ([0, 0], 2), ([0, 1, 2], 1)])
 def test_too_few_scenes_or_folds_are_refused(scenes, folds):
-    with pytest.raises(InputError, match="--folds"):
+    with pytest.raises(SettingError, match=f"^folds {folds}: "):
         assign_folds(np.array(scenes), folds)
 
 

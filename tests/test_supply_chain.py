@@ -30,8 +30,9 @@ def table():
     [
         ("requirements.txt", RUNTIME_LOCK),
         ("requirements.txt", LOCK),
-        ("requirements-ray.txt", LOCK),
-        ("requirements-dev.txt", LOCK),
+        ("requirements/app.txt", LOCK),
+        ("requirements/ray.txt", LOCK),
+        ("requirements/dev.txt", LOCK),
     ],
 )
 def test_requirements_are_locked_at_the_same_version(requirements, lock):

@@ -11,16 +11,12 @@ from functools import cache
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+
+from src.color.luma import luma
 
 HUES = 180
 LEVELS = 256
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    """PIL's ``convert("L")`` of (H, W, 3) uint8 RGB as (H, W) uint8."""
-    return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
 def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from src.color.lattice import luma
+from src.color.luma import luma
 from src.damage.hole import REFERENCE_SIDE
 
 VISIBLE = 16  # grey levels; damage that changes a pixel by less is neither seen nor lost

@@ -35,7 +35,8 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     if folds < 2:
         raise SettingError("folds", folds, "at least 2 are needed to validate on unseen scenes")
     if found < folds:
-        raise SettingError("folds", folds, f"only {found} scenes; choose {max(2, found)}, or add photos")
+        remedy = f"choose at most {found}, or add photos" if found > 1 else "add photos of other scenes"
+        raise SettingError("folds", folds, f"found {found} scene(s); {remedy}")
     # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the scenes.
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

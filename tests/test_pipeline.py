@@ -1,0 +1,184 @@
+"""The pipeline from Python: a grey photo in, a colour photo out."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from src.color.luma import luma
+from src.damage.hole import find_hole, punch_hole
+from src.models.checkpoints import BEST, SHIPPED, save_model
+from src.models.registry import create_model
+from src.pipeline import BASELINES, Baseline, Pipeline, load_detector, telea
+from src.runtime.errors import InputError
+from src.runtime.images import read_gray, write_png
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+@pytest.fixture(scope="module")
+def models() -> list:
+    """Three small restorers of random weights."""
+    torch.manual_seed(0)
+    found = [create_model("restorer", color_size=64, encoder_weights="none").eval() for _ in range(3)]
+    # as loaded ones are: another order in memory rounds otherwise
+    return [model.to(memory_format=torch.channels_last) for model in found]
+
+
+@pytest.fixture(scope="module")
+def run_dir(models, tmp_path_factory) -> Path:
+    """A run with the folds 0, 1 and 3."""
+    folder = tmp_path_factory.mktemp("outputs") / "mine"
+    for fold, model in zip((0, 1, 3), models, strict=True):
+        save_model(folder / f"fold{fold}" / BEST, model, "restorer", {"fold": fold})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged() -> tuple[np.ndarray, np.ndarray]:
+    """(gray, mask) of a small photo."""
+    return punch_hole(data.coffee()[100:240, 100:301], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("tta", "style"), [(1, "score"), (2, "visual"), (8, "score")])
+def test_the_ways_to_call_it_agree(run_dir, damaged, tta, style):
+    gray, _ = damaged
+    pipeline = Pipeline.load(run_dir, [0, 3], tta=tta, style=style)
+    found = pipeline.find(gray)
+    assert found.any() and np.array_equal(found, find_hole(gray))
+    rgb = pipeline(gray)
+    assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
+    assert np.array_equal(luma(rgb)[~found], gray[~found])
+    assert np.array_equal(pipeline(gray, found), rgb)
+    estimate = pipeline.estimate(gray, found)
+    assert np.array_equal(pipeline.decode(estimate, gray, found), rgb)
+    other = {"score": "visual", "visual": "score"}[style]
+    wanted = Pipeline(pipeline.ensemble.members, tta=tta, style=other)(gray, found)
+    assert np.array_equal(pipeline.decode(estimate, gray, found, other), wanted)
+    assert not np.array_equal(wanted, rgb)
+
+
+def test_a_given_mask_is_used_and_nothing_is_looked_for(models, damaged):
+    gray, _ = damaged
+    mask = np.zeros(gray.shape, bool)
+    mask[5:25, 10:40] = True
+    pipeline = Pipeline(models[:1], find=lambda gray: pytest.fail("looked for damage"))
+    changed = luma(pipeline(gray, mask)) != gray
+    assert changed[mask].mean() > 0.5 and not changed[~mask].any()
+
+
+def test_an_estimate_says_what_is_known(models, damaged):
+    """Documented names and ranges: what the app's colourings and other programs are made from."""
+    estimate = Pipeline(models).estimate(*damaged)
+    assert set(estimate) == {"luma", "p", "chroma_mass", "histogram"}
+    assert estimate["luma"].shape == (1, 1, *damaged[0].shape)
+    assert estimate["p"].shape == estimate["chroma_mass"].shape and estimate["p"].shape[:2] == (1, 180)
+    assert torch.allclose(estimate["p"].sum(dim=1), torch.ones(()), atol=1e-4)
+    assert estimate["histogram"].sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_folds_are_chosen(run_dir, models, damaged):
+    every = Pipeline.load(run_dir)
+    assert len(every.ensemble.members) == 3
+    assert [Path(path).parent.name for path in every.recipe["checkpoints"]] == ["fold0", "fold1", "fold3"]
+    for folds, members in (([3], models[2:]), ([0, 1], models[:2]), (None, models)):
+        loaded = Pipeline.load(run_dir, folds, damage="hole")
+        assert np.array_equal(loaded(*damaged), Pipeline(members)(*damaged))
+    with pytest.raises(InputError, match=r"no checkpoint of fold 2 \(trained folds: 0, 1, 3; runs: mine\)"):
+        Pipeline.load(run_dir, [0, 2])
+    with pytest.raises(InputError, match=r"no checkpoint of any fold .*runs: mine"):
+        Pipeline.load(run_dir.with_name("other"))
+
+
+def test_the_recipe_tells_what_the_result_depends_on(run_dir, tmp_path):
+    """Other weights, views, colours, folds or damage are another recipe; the same call is the same one."""
+    recipe = Pipeline.load(run_dir, [0]).recipe
+    assert recipe == Pipeline.load(run_dir, [0]).recipe and recipe["model"] == "restorer"
+    copy = shutil.copytree(run_dir, tmp_path / "mine")
+    shutil.copy(copy / "fold1" / BEST, copy / "fold0" / BEST)
+    others = [
+        Pipeline.load(run_dir, [0], tta=2),
+        Pipeline.load(run_dir, [0], style="visual"),
+        Pipeline.load(run_dir, [1]),
+        Pipeline.load(run_dir, [0], damage="none"),
+        Pipeline.load(copy, [0]),
+    ]
+    recipes = [recipe, *(other.recipe for other in others)]
+    assert len({repr(found) for found in recipes}) == len(recipes)
+    hashes = (list(recipes[i]["checkpoints"].values()) for i in (0, 3, 5))
+    one, other, copied = hashes
+    assert one != other == copied
+
+
+@pytest.mark.parametrize(
+    ("damage", "hole", "scratch"), [("auto", True, True), ("hole", True, False), ("none", False, False)]
+)
+def test_what_is_looked_for(run_dir, damage, hole, scratch):
+    pipeline = Pipeline.load(run_dir, [0], damage=damage)
+    gray, mask = punch_hole(data.coffee(), np.random.default_rng(1))
+    assert (pipeline.find(gray)[mask].mean() > 0.99) == hole
+    scratched = luma(data.coffee()).copy()
+    scratched[20:380, 200:203] = 250
+    assert (pipeline.find(scratched)[20:380, 201].mean() > 0.9) == scratch
+
+
+def test_folds_of_different_models_are_refused(run_dir, tmp_path):
+    folder = shutil.copytree(run_dir, tmp_path / "mixed")
+    other = create_model("full_pipeline", encoder="mobilenetv3_small_050")
+    save_model(folder / "fold1" / BEST, other, "full_pipeline", {})
+    with pytest.raises(
+        InputError, match=r"^\S+mixed: folds of different models \(full_pipeline, restorer\)$"
+    ):
+        Pipeline.load(folder)
+
+
+def test_a_run_of_the_detector_is_refused(tmp_path, script):
+    save_model(tmp_path / "found" / "fold0" / BEST, create_model("detector"), "detector", {})
+    message = "holds a detector, expected a model that restores photos"
+    with pytest.raises(InputError, match=rf"^\S+best\.safetensors: {message}$"):
+        Pipeline.load(tmp_path / "found")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(data.camera()[:50, :60]).save(tmp_path / "photos" / "a.png")
+    folders = ("--input", tmp_path / "photos", "--output", tmp_path / "out", "--output-dir", tmp_path)
+    status, _, err = script("infer", "--name", "found", *folders)
+    assert status == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_restorer_is_no_detector(run_dir):
+    with pytest.raises(InputError, match="holds a Restorer, expected a detector"):
+        load_detector(run_dir / "fold0" / BEST)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_is_called_the_same_way(name, damaged):
+    gray, mask = damaged
+    baseline = Baseline(name)
+    assert np.array_equal(baseline.find(gray), find_hole(gray))
+    rgb = baseline(gray)
+    assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
+    assert np.array_equal(rgb, baseline(gray, find_hole(gray))) and baseline.recipe["baseline"] == name
+    assert np.array_equal(luma(rgb)[~mask], gray[~mask])
+    wanted = telea(gray, mask) if name == "telea" else gray
+    assert (baseline(gray, mask) == wanted[..., None]).all()
+
+
+def test_the_five_lines_of_the_readme(tmp_path, monkeypatch):
+    (tmp_path / "weights").symlink_to(SHIPPED)
+    gray, _ = punch_hole(data.coffee()[:200, :260], np.random.default_rng(3))
+    Image.fromarray(gray).save(tmp_path / "old.jpg", quality=100)
+    monkeypatch.chdir(tmp_path)
+    pipeline = Pipeline.load("weights", tta=2, style="visual")
+    gray = read_gray("old.jpg")
+    write_png("restored.png", pipeline(gray))
+
+    with Image.open("restored.png") as image:
+        rgb = np.asarray(image)
+    found = pipeline.find(gray)
+    assert image.mode == "RGB" and rgb.shape == (*gray.shape, 3)
+    assert np.array_equal(luma(rgb)[~found], gray[~found])
+    assert len(pipeline.ensemble.members) == 5
+    assert (rgb.max(axis=2).astype(int) - rgb.min(axis=2)).mean() > 5  # in colour

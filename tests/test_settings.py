@@ -1,0 +1,177 @@
+"""Command lines: which model, which options, what a resumed run may change, and how light the start is."""
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+from src.damage.hole import punch_hole
+from src.models.options import OPTIONS
+from src.runtime.images import write_png
+from src.runtime.settings import may_change
+from src.training.settings import default_settings
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "timm", "lightning_fabric", "segmentation_models_pytorch", "skimage", "numba"}
+MAY_CHANGE = {
+    "data_dir",
+    "output_dir",
+    "device",
+    "devices",
+    "max_minutes",
+    "epochs",
+    "val_images",
+    "validate_every",
+    "validate_at",
+    "save_minutes",
+    "workers",
+    "precision",
+    "compile",
+    "dry_run",
+}
+
+
+@pytest.fixture
+def config(script):
+    """The settings that a command line of train.py is resolved to."""
+
+    def resolve(*arguments: object) -> dict:
+        status, out, err = script("train", *arguments, "--dry-run")
+        assert status == 0, err
+        return json.loads(out)
+
+    return resolve
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gan", "--fold", 1),
+        ("--model", "gan", "--fold", 1),
+        ("--fold", 1, "--model", "gan"),
+        ("--model=gan", "--fold", 1),
+        ("--fold=1", "--model=gan"),
+    ],
+)
+def test_the_model_may_be_named_in_every_way(config, arguments):
+    found = config(*arguments)
+    assert (found["model"], found["fold"], found["name"]) == ("gan", 1, "gan")
+    assert found["lr"] == OPTIONS["gan"]().lr != OPTIONS["restorer"]().lr
+    assert found == config("gan", "--fold", 1)
+
+
+def test_without_a_name_it_is_the_restorer(config):
+    found = config("--fold", 1)
+    assert found == config("restorer", "--fold", 1)
+    assert (found["model"], found["name"]) == ("restorer", "restorer")
+    assert config("--name", "first_try")["name"] == "first_try"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_config_is_flat(config, name):
+    """Each setting under its own name, whatever group it is of; loss weights are one setting."""
+    found = config(name)
+    assert not [key for key, value in found.items() if isinstance(value, dict) and key != "loss_weights"]
+    assert found["loss_weights"] == OPTIONS[name].default_loss_weights
+    own = {field.name for field in fields(OPTIONS[name])}
+    assert own | MAY_CHANGE | {"model", "fold", "seed", "name"} < set(found)
+
+
+def test_values_arrive(config):
+    found = config("--color-size", 64, "--lr", 0.5, "--validate-at", 1, 2.5, "--loss-weights", "hue", 0)
+    assert (found["color_size"], found["lr"], found["validate_at"]) == (64, 0.5, [1.0, 2.5])
+    assert found["loss_weights"] == OPTIONS["restorer"].default_loss_weights | {"hue": 0.0}
+    assert found["epochs"] == 20 and config("--max-minutes", 3)["epochs"] is None
+    assert config("--max-minutes", 3, "--epochs", 2)["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("unet", "--fold", 0),
+            "--model unet: unknown; choose one of restorer, full_pipeline, gan, detector",
+        ),
+        (("--model", "unet"), "--model unet: unknown; choose one of"),
+        (("gan", "--color-size", 64), "color-size"),
+        (("full_pipeline", "--parts", "both"), "parts"),
+        (("detector", "--encoder", "lite0"), "encoder"),
+        (("--encoder-weights", "web"), "web"),
+        (("--loss-weights", "hues", 1), "--loss-weights hues: unknown; the terms are inpaint_l1 2"),
+        (("--color-size", 100), "--color-size 100: must be a multiple of 32 from 64 to 1024"),
+        (("--image-size", 100), "--image-size 100: must be a multiple of 32"),
+        (("gan", "--image-size", 256), "--image-size 256: must be a multiple of 512"),
+        (("--image-size", 32, "--batch-size", 1), "--batch-size 1: this model needs at least 2"),
+        (("--fold", 5), "--fold 5: out of range; choose 0 to 4, or all"),
+        (("--folds", 0), "--folds 0: must be above 0"),
+        (("--max-minutes", 0), "--max-minutes 0.0: must be above 0"),
+        (("--lr", -1), "--lr -1.0: must be above 0"),
+        (("--workers", -1), "--workers -1: must be 0 or more"),
+        (("--lr", "nan"), "--lr nan: must be above 0"),
+    ],
+)
+def test_what_is_impossible_is_refused(script, arguments, message):
+    status, _, err = script("train", *arguments, "--dry-run")
+    assert status == 2 and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "/tmp/x"])
+def test_a_run_stays_below_the_output_folder(script, tmp_path, name):
+    status, _, err = script("make_submission", "--name", name, "--output-dir", tmp_path)
+    assert status == 2 and f"--name {name}: must be one plain folder name" in err
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_a_resumed_run_may_change(name):
+    assert may_change(default_settings(name)) == MAY_CHANGE
+
+
+def loaded_by(*command: object) -> set[str]:
+    """Top-level modules that a script has imported when it ends, run in a process of its own."""
+    code = (
+        "import runpy, sys\nscript, *arguments = sys.argv[1:]\nsys.argv = [script, *arguments]\n"
+        "sys.path.insert(0, '.')\n"
+        "try:\n    runpy.run_path(script, run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "print('\\nloaded:', *{name.split('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", code, *map(str, command)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split("loaded:")[1].split())
+
+
+@pytest.mark.parametrize("name", ["train", "infer", "evaluate", "make_submission", "prepare_data", "app"])
+def test_help_waits_for_nothing(name):
+    assert not loaded_by(f"{name}.py", "--help") & HEAVY
+
+
+def test_a_submission_needs_no_torch(tmp_path):
+    (tmp_path / "test.csv").write_text("input_image_path\n./test_input/TEST_000.png\n")
+    write_png(tmp_path / "restored" / "TEST_000.png", data.astronaut())
+    target = tmp_path / "submission.zip"
+    given = ("--data-dir", tmp_path, "--pred", tmp_path / "restored", "--zip", target)
+    assert not loaded_by("make_submission.py", *given) & HEAVY
+    assert target.exists()
+
+
+def test_workers_on_images_need_no_torch():
+    """Building, checking, packing and scoring begin a process a core, and torch takes 600 MB of each."""
+    modules = ["src.datasets.build", "src.datasets.check", "src.datasets.pack", "src.datasets.scenes"]
+    code = f"import sys, {', '.join(modules)}, src.evaluation.scoring\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [("--damage", "flat"), ("--damage=flat",), ("--damage", "hole")])
+def test_what_version_1_0_called_flat_is_a_hole(script, tmp_path, words):
+    gray, _ = punch_hole(data.coffee()[:100, :120], np.random.default_rng(0))
+    write_png(tmp_path / "a.png", gray)
+    folders = ("--input", tmp_path / "a.png", "--output", tmp_path / "out")
+    status, out, err = script("infer", "--baseline", "telea", *folders, *words)
+    assert status == 0 and "baseline telea, damage hole" in out, err

@@ -1,0 +1,58 @@
+"""Small trainings in this process, and what a training leaves."""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.datasets.loader import training_batches
+from src.models.checkpoints import BEST, LAST, load_state
+
+TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
+
+
+def train(*arguments: object) -> None:
+    """`python train.py …` in this process; an error of it is raised here."""
+    import train as script
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        script.main()
+
+
+def metrics(folder: Path, key: str) -> list[dict]:
+    """The lines of a fold's `metrics.jsonl` that hold `key`."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if key in line]
+
+
+def assert_same_training(folder: Path, reference: Path) -> None:
+    """Equal weights, averages, moments and random state, bit by bit, and an equal best checkpoint."""
+    first, second = (load_state(path / LAST) for path in (folder, reference))
+    assert first["step"] == second["step"] and torch.equal(first["rng"], second["rng"])
+    for key in ("model", "ema"):
+        assert first[key].keys() == second[key].keys()
+        assert all(torch.equal(value, second[key][name]) for name, value in first[key].items())
+    for name, optimizer in first["optimizers"].items():
+        for index, moments in optimizer["state"].items():
+            others = second["optimizers"][name]["state"][index]
+            assert all(torch.equal(value, others[key]) for key, value in moments.items())
+    assert (folder / BEST).read_bytes() == (reference / BEST).read_bytes()
+
+
+def assert_batches_of_one(sample_folder: Path, processes: int, workers: int) -> None:
+    """Each of several processes gets its part of the batches that one process would get."""
+    paths = sorted((sample_folder / "train_gt").glob("*.png"))[:6]
+    settings = {"image_size": 64, "batch_size": 4, "seed": 3, "start": 4}
+    whole = list(islice(training_batches(paths, workers=0, **settings), 3))
+    parts = []
+    for process in range(processes):
+        batches = training_batches(paths, workers=workers, **settings, process=process, processes=processes)
+        parts.append(list(islice(batches, 3)))
+    for number, batch in enumerate(whole):
+        for key, values in batch.items():
+            for process in range(processes):
+                assert torch.equal(values[process::processes], parts[process][number][key])
