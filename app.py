@@ -16,7 +16,8 @@ UPLOAD_SIZE = "50mb"  # of an upload
 KEPT_SECONDS = 3600  # after which uploads and results are deleted; at the end all are
 INTRODUCTION = """# Restore a photo
 Drop a photo (JPEG, PNG, WebP or TIFF, at most 12 megapixels). What is marked in red counts as lost and
-is painted in: correct it with the brush and the eraser. The photo stays where this page is served."""
+is painted in: correct it with the brush and the eraser. Your photo does not leave the machine that
+serves this page."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ class Settings:
     pred: Path | None = None
     """Folder or zip of restored PNGs; needs --gt and --input as well."""
     gt: Path | None = None
-    """Folder of the truth, the same names."""
+    """Folder of the ground truth, with the same file names."""
     input: Path | None = None
-    """Folder of the damaged inputs, the same names; the hole is found in them."""
+    """Folder of the damaged inputs, with the same file names; the hole is found in them."""
     fold: int | Literal["all"] | None = None
     """Restore and score the held-out images of this fold, or of all trained folds."""
     report: bool = False

@@ -13,7 +13,7 @@ from src.runtime.settings import Compute, DamageKind, Folders, Style, Tta
 
 @dataclass(frozen=True)
 class Settings:
-    """Restore the images of test.csv, or any photo with --input. The same command again goes on."""
+    """Restore the images of test.csv, or any photo with --input. Run the same command again to resume."""
 
     ensemble: bool = False
     """Average all trained folds of the run, or the shipped ones where nothing was trained."""
@@ -28,14 +28,15 @@ class Settings:
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
     damage: DamageKind = "auto"
-    """With --input, what is looked for: a hole of one constant value ("hole"); that or else scratches,
-    creases, stains and tears ("auto"); or nothing ("none")."""
+    """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a hole or, if
+    there is none, scratches, creases, stains and tears; "none" finds nothing."""
     mask: Path | None = None
-    """With --input, instead: a mask file (white is lost), or a folder of masks named like the photos."""
+    """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
+    the photos."""
     baseline: Literal["input", "telea"] | None = None
-    """Use no model, but OpenCV's inpainting left grey ("telea"), or the input as it is."""
+    """Use no model: "telea" is OpenCV's inpainting, left grey; "input" is the image unchanged."""
     engine: Literal["fabric", "ray"] = "fabric"
-    """What spreads the work over devices: this program's own processes, or a Ray cluster."""
+    """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray cluster)."""
     folders: Folders = field(default_factory=Folders)
     compute: Compute = field(default_factory=Compute)
 
@@ -57,7 +58,7 @@ def main() -> int:
     """Restore what the command line asks for; 2 when some photo could not be read."""
     settings = parse_settings(Settings)
     if settings.input is None and (settings.mask or settings.damage != "auto"):
-        raise InputError("--mask, --damage: only with --input; test images have one hole, which is found")
+        raise InputError("--mask and --damage need --input; the hole of a test image is found automatically")
     if settings.input and settings.output is None:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     from src.datasets.competition import read_test

@@ -16,7 +16,7 @@ class Settings:
     zip: Path | None = None
     """The zip to write; <output-dir>/<name>/submission.zip when left out."""
     check: Path | None = None
-    """Write nothing, but tell whether this zip, from whatever program, is what test.csv asks for."""
+    """Write nothing, but check this zip, made by any program, against test.csv."""
     folders: Folders = field(default_factory=Folders)
 
 

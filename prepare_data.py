@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Build:
-    """Make a competition folder from a folder of colour photos. The same command again goes on."""
+    """Make a competition folder from a folder of colour photos. Run the same command again to resume."""
 
     data_dir: Path = Path("data")
     """The folder to make."""
@@ -79,7 +79,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truth images once, into one file that training reads. The same command again goes on."""
+    """Decode the truth images once, into one file for training. Run the same command again to resume."""
 
     data_dir: Path = Path("data")
     """The competition folder; the pack takes 0.8 MB an image there."""

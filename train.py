@@ -12,10 +12,10 @@ from src.runtime.files import lock_folder
 from src.runtime.settings import may_change
 from src.training.settings import TrainSettings, default_settings, split_model
 
-DESCRIPTION = f"""Train one fold of a model, or all folds. The same command again resumes an interrupted run.
+DESCRIPTION = f"""Train one fold of a model, or all folds. Run the same command again to resume.
 
 Models: {", ".join(OPTIONS)}. The name comes first, as in `train.py gan --fold 0`;
-without a name it is the restorer. `train.py gan --help` shows the defaults of gan."""
+the default is restorer. `train.py gan --help` shows the defaults of gan."""
 
 
 def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
@@ -123,7 +123,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         raise InputError(f"fold {fold}: the budget was spent before the first step", "time budget")
     if stopped:
         name = signal.Signals(int(stopped)).name
-        found = f"{name} at step {state.step}, everything is saved in {folder / LAST}"
+        found = f"stopped by {name} at step {state.step}; progress is saved in {folder / LAST}"
         raise Stopped(f"fold {fold}: {found}", int(stopped))
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
 

@@ -19,12 +19,12 @@ class Settings:
     photos: Annotated[Path, tyro.conf.Positional]
     """A photo or a folder of photos."""
     output: Path = Path("restored")
-    """The folder for the restored PNGs; of two photos of one name it keeps the latest."""
+    """The folder for the restored PNGs; the later of two photos with the same name replaces the earlier."""
     damage: DamageKind = "auto"
-    """What is looked for: a hole of one constant value ("hole"); that or else scratches, creases, stains and
-    tears ("auto"); or nothing ("none")."""
+    """The damage to find: "hole" is one region of one constant value; "auto" is a hole or, if there is none,
+    scratches, creases, stains and tears; "none" finds nothing."""
     mask: Path | None = None
-    """Instead: a mask file (white is lost), or a folder of masks named like the photos."""
+    """Instead of finding damage: a mask file (white is lost), or a folder of masks named like the photos."""
     decode: Style = "visual"
     """"visual": the colours that look best; "score": those that the competition's score rewards."""
     tta: Tta = 2

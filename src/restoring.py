@@ -95,14 +95,14 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
         key = str(job.output.absolute())
         now = [str(job.photo.absolute()), identity(job.photo), job.mask and file_hash(job.mask)]
         if job.output.exists() and key not in photos:
-            raise InputError(f"{job.output}: exists and is not from this program", "output")
+            raise InputError(f"{job.output}: exists, but was not written by this program", "output")
         if photos.get(key) != now:
             job.output.unlink(missing_ok=True)
         photos[key] = now
     write_json(manifest, {"recipe": recipe, "photos": photos})
     waiting = [job for job in jobs if not job.output.exists()]
     if len(waiting) < len(jobs):
-        print(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before")
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} images are already restored")
     return waiting
 
 

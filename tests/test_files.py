@@ -142,7 +142,7 @@ def test_a_folder_is_locked_from_inside(tmp_path):
             f"run_script(lambda: lock_folder({str(folder)!r}).__enter__())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 2 and "another process works there" in done.stderr
+        assert done.returncode == 2 and "another process is working there" in done.stderr
         assert [path.name for path in folder.iterdir()] == [LOCK]
     with lock_folder(folder):
         pass

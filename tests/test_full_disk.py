@@ -16,7 +16,7 @@ def test_restoring(small_disk, small_folder, random_run, script, tmp_path):
         assert bool(before) == (left > 0) and len(before) < 3
         ballast.unlink()
     status, out, err = script("infer", *infer, "--output", there)
-    assert status == 0 and f"{len(before)} of 3 images were restored before" in out, err
+    assert status == 0 and f"{len(before)} of 3 images are already restored" in out, err
     assert {path: finished(there)[path] for path in before} == before
     assert script("infer", *infer, "--output", here)[0] == 0
     restored, whole = ({p.name: p.read_bytes() for p in place.glob("*.png")} for place in (there, here))

@@ -80,7 +80,7 @@ def test_picture_bomb(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(60_000, 60_000, zlib.compress(bytes(1 << 20))))
     message, growth = measured("from src.runtime.images import open_image", "open_image(path)", path)
-    assert f"{path}: more than the 179 megapixels that are read; make the image smaller" in message
+    assert f"{path}: larger than the limit of 179 megapixels" in message
     assert growth < 32
     side = int(MAX_PIXELS**0.5)
     path.write_bytes(png_of(side + 1, side + 1, b""))
@@ -258,7 +258,7 @@ def gray(info: zipfile.ZipInfo, png: bytes) -> tuple:
         (renamed("C:\\TEST_001.png"), "not the plain name"),
         (renamed("folder/TEST_001.png"), "not the plain name"),
         (renamed("readme.txt"), "not the plain name"),
-        (renamed("TEST_000.png"), "there twice"),
+        (renamed("TEST_000.png"), "listed twice"),
         (renamed("x" * 300 + ".png"), "no file can have"),
         (link, "a link"),
         (gray, "mode is L, expected RGB"),
@@ -383,19 +383,19 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder": "lite0", "color_size": 64, "encoder_weights": "imagenet"}, "expected a value each"),
-        ({"encoder": "lite0", "color_size": 64, "parts": "both"}, "expected a value each"),
-        ({"encoder": "lite0", "color_size": 64, "other": 1}, "expected a value each"),
-        ({"encoder": "lite0"}, "expected a value each"),
-        ([], "expected a value each"),
-        (None, "expected a value each"),
+        ({"encoder": "lite0", "color_size": 64, "encoder_weights": "imagenet"}, "expected one value for each"),
+        ({"encoder": "lite0", "color_size": 64, "parts": "both"}, "expected one value for each"),
+        ({"encoder": "lite0", "color_size": 64, "other": 1}, "expected one value for each"),
+        ({"encoder": "lite0"}, "expected one value for each"),
+        ([], "expected one value for each"),
+        (None, "expected one value for each"),
         ({"encoder": "vgg", "color_size": 64}, "vgg: unknown; choose"),
         ({"encoder": "hf-hub:a/b", "color_size": 64}, "hf-hub:a/b: unknown; choose"),
         ({"encoder": "hf_hub:timm/resnet18.a1_in1k", "color_size": 64}, "unknown; choose"),
         ({"encoder": "local-dir:/tmp", "color_size": 64}, "unknown; choose"),
         ({"encoder": "../../etc/passwd", "color_size": 64}, "unknown; choose"),
         ({"encoder": "", "color_size": 64}, "unknown; choose"),
-        ({"encoder": "lite0\n", "color_size": 64}, "which no model has"),
+        ({"encoder": "lite0\n", "color_size": 64}, "which no model"),
         ({"encoder": "vit_base_patch16_224", "color_size": 64}, "encoder vit_base_patch16_224|do not fit"),
         ({"encoder": "resnet18", "color_size": 64}, "do not fit"),
         ({"encoder": "lite1", "color_size": 64}, "do not fit|expected"),

@@ -222,7 +222,7 @@ def test_masks_are_for_photos_of_ones_own(random_run, script, tmp_path):
     run = ("--data-dir", tmp_path, "--output-dir", random_run, "--name", "random")
     for flags in (("--mask", tmp_path), ("--damage", "none")):
         status, _, stderr = script("infer", *run, *flags)
-        assert status == 2 and "only with --input" in stderr
+        assert status == 2 and "need --input" in stderr
 
 
 def test_a_missing_detector_is_named(tmp_path):

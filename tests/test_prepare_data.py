@@ -85,7 +85,7 @@ def test_every_kind_of_photo(tmp_path, script):
     for name, reason in (
         ("grey.png", "grey (mode L)"),
         ("grey_as_rgb.jpg", "grey (mean chroma"),
-        ("tiny.png", "tiny (200x150"),
+        ("tiny.png", "too small (200x150"),
         ("truncated.png", "broken image"),
         ("text.png", "not an image"),
     ):
@@ -148,7 +148,7 @@ def test_check_of_a_good_folder(data_dir, script):
 def test_a_good_folder_of_too_few_scenes_is_good(data_dir, script):
     """No fold can be made of it, which is no defect of its files."""
     status, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir, "--folds", 9)
-    assert status == 0 and "no folds.csv: folds 9: only" in stdout
+    assert status == 0 and "no folds.csv: folds 9: found" in stdout
     assert not (data_dir / "folds.csv").exists()
 
 

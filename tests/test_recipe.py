@@ -44,9 +44,9 @@ def test_long_values_are_cut():
 def test_the_error_names_the_first_three_and_the_remedy():
     now = {key: 9 for key in "abcde"}
     with pytest.raises(InputError) as refused:
-        require_same("out/fold0", {}, now, "delete it to begin anew", hint="earlier run")
+        require_same("out/fold0", {}, now, "delete it to start again", hint="earlier run")
     text = "a was added; b was added; c was added and 2 more"
-    assert str(refused.value) == f"out/fold0: other settings or files ({text}); delete it to begin anew"
+    assert str(refused.value) == f"out/fold0: other settings or files ({text}); delete it to start again"
     assert refused.value.hint == "earlier run"
     require_same("out/fold0", {}, now, "delete it", free=now)
 

@@ -62,7 +62,7 @@ def test_a_photo_changed_during_the_build(photos, tmp_path, script):
     wait_for(lambda: (folder / RECORD).exists(), process)
     Image.fromarray(data.coffee()[::-1]).save(own / "coffee.png")
     assert process.wait(300) == 2
-    assert "a photo changed meanwhile; remove" in (tmp_path / "log").read_text()
+    assert "a photo changed during the build; remove" in (tmp_path / "log").read_text()
     assert not list(folder.glob("*.csv"))
     status, _, err = script("prepare_data", *command[1:])
     assert status == 2 and "coffee.png was [" in err
@@ -97,4 +97,4 @@ def test_a_killed_worker_is_one_line(capsys):
         run_script(lambda: list(parallel_map(square_or_die, range(10), "squares")) and 0)
     err = capsys.readouterr().err
     assert stop.value.code == 2 and "Traceback" not in err
-    assert "error: squares: a process was ended from outside" in err and "same command again" in err
+    assert "error: squares: a worker process was killed" in err and "same command again" in err

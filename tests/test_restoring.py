@@ -95,7 +95,7 @@ def test_the_same_call_does_nothing_again(photos, fabric, capsys):
     write_png(photos / "5.png", gray)
     restore_files(Baseline("input"), jobs, output, fabric)
     assert rewritten(output, before) == {"3.png", "5.png"}
-    assert "5 of 7 images were restored before" in capsys.readouterr().out
+    assert "5 of 7 images are already restored" in capsys.readouterr().out
     before = times(output)
     restore_files(Baseline("telea"), jobs, output, fabric)  # another recipe
     assert rewritten(output, before) == set(before)
@@ -123,7 +123,7 @@ def test_a_broken_manifest_is_no_licence_to_overwrite(photos, fabric, content):
     jobs = photo_jobs(photos, output)
     restore_files(Baseline("input"), jobs, output, fabric)
     (output / MANIFEST).write_text(content)
-    with pytest.raises(InputError, match=r"0\.png: exists and is not from this program"):
+    with pytest.raises(InputError, match=r"0\.png: exists, but was not written by this program"):
         unrestored(jobs, Baseline("input").recipe, output)
     assert len(times(output)) == 7
 
@@ -131,7 +131,7 @@ def test_a_broken_manifest_is_no_licence_to_overwrite(photos, fabric, content):
 def test_a_foreign_picture_is_never_overwritten(photos, fabric):
     output = photos.parent / "out"
     write_png(output / "4.png", data.camera())
-    with pytest.raises(InputError, match=r"4\.png: exists and is not from this program"):
+    with pytest.raises(InputError, match=r"4\.png: exists, but was not written by this program"):
         restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
     assert set(times(output)) == {"4.png"}
 
@@ -188,7 +188,7 @@ def test_two_programs_never_share_a_folder(photos):
     command = [sys.executable, "-c", code, output]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match="another process works there"):
+        with pytest.raises(InputError, match="another process is working there"):
             restore_files(Baseline("input"), photo_jobs(photos, output), output, launch("cpu"))
         other.stdin.close()
         assert other.wait() == 0

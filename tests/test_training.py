@@ -98,7 +98,7 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
         status, stdout, stderr = script("infer", *flags(run_folder), "--input", folder, "--output", out)
         assert status == 0, stderr
         results.append((out / "a.png").read_bytes())
-    assert results[0] != results[1] == results[2] and "1 of 1 images were restored before" in stdout
+    assert results[0] != results[1] == results[2] and "1 of 1 images are already restored" in stdout
     # Another recipe for another file of the same folder: the first file's result is of the old recipe.
     Image.fromarray(data.camera()[64:128, :64]).save(two / "b.png")
     arguments = [*flags(run_folder), "--output", out, "--ensemble"]
@@ -189,7 +189,7 @@ def test_submission_of_the_ensemble(run_folder, script, tmp_path):
     pixels = np.asarray(Image.open(outputs / name / "test" / names[1]))
     (outputs / name / "test" / names[1]).unlink()
     status, stdout, _ = script("infer", *flags(run_folder), "--ensemble", "--tta", 2)
-    assert status == 0 and "2 of 3 images were restored before" in stdout
+    assert status == 0 and "2 of 3 images are already restored" in stdout
     assert kept.stat().st_mtime_ns == before
     assert np.array_equal(np.asarray(Image.open(outputs / name / "test" / names[1])), pixels)
     # The zip: names, decodable RGB, the same bytes again.
@@ -245,7 +245,7 @@ def test_any_photo(run_folder, script, tmp_path):
         "pixel.png": (1, 1),
     }
     assert all(Image.open(p).mode == "RGB" for p in out.rglob("*.png"))
-    for output, message in ((photos, "would overwrite"), (tmp_path / "own", "not from this program")):
+    for output, message in ((photos, "would overwrite"), (tmp_path / "own", "not written by this program")):
         (tmp_path / "own").mkdir(exist_ok=True)
         (tmp_path / "own" / "odd.png").write_bytes(b"mine")
         before = {p: p.read_bytes() for p in (*photos.rglob("*.*"), tmp_path / "own" / "odd.png")}
@@ -289,7 +289,7 @@ def test_submission_refuses(run_folder, script, tmp_path):
         assert status == 2 and message in stderr and len(stderr.strip().splitlines()[-1:]) == 1, stderr
         assert not target.exists()
 
-    refused("TEST_000.png: missing, as are 2 more")
+    refused("TEST_000.png: missing, like 2 more")
     for number in range(3):
         Image.fromarray(good).save(pred / f"TEST_{number:03d}.png")
     Image.fromarray(good).save(pred / "TEST_003.png")
@@ -339,7 +339,7 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("infer", ["--ensemble"], "train this one first"),
         ("infer", ["--input", "/proc/none", "--output", "/tmp/none"], "no such folder"),
         ("infer", ["--input", "/proc/none"], "needs --output as well"),
-        ("infer", ["--damage", "none"], "only with --input"),
+        ("infer", ["--damage", "none"], "need --input"),
         ("evaluate", [], "--pred, --gt and --input"),
         ("evaluate", ["--fold", 0, "--pred", "/proc"], "leave --pred, --gt and --input out"),
     ],
@@ -449,7 +449,7 @@ def test_workers_end_with_the_process(sample_folder):
     ]
     command = [sys.executable, "-c", "\n".join(lines), str(sample_folder / "train_gt")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_sampler_goes_on_where_it_stopped():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+
 from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model
 
 CARD = SHIPPED / "README.md"

@@ -94,7 +94,8 @@ def inspect(path: Path, root: Path) -> SourcePhoto | str:
         return str(error)
     size = resized(image.size)
     if size is None:
-        return f"{path}: tiny ({image.width}x{image.height}; the short side needs {SIDE // 2} px)"
+        found = f"{image.width}x{image.height}; the short side must be at least {SIDE // 2} px"
+        return f"{path}: too small ({found})"
     values = np.asarray(image.reduce(max(1, min(image.size) // 64))).astype(np.int16)
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
@@ -186,9 +187,9 @@ def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tu
     for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"):
         pass
     if differences(recipe, settings | _identities(photos, root)):
-        raise InputError(f"{root}: a photo changed meanwhile; remove {data_dir} and build again")
+        raise InputError(f"{root}: a photo changed during the build; remove {data_dir} and build again")
     if len(waiting) < len(jobs):
-        print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos were cropped before")
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos are already cropped")
     table = pd.DataFrame(rows, columns=["name", "photo", "left", "top", "width", "height"])
     tables = {"crops.csv": table}
     for part, columns in (("test", TEST_COLUMNS), ("train", TRAIN_COLUMNS)):
@@ -199,7 +200,7 @@ def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tu
         )
     unwritten = [name for name in tables if not (data_dir / name).exists()]
     if not waiting and not unwritten:
-        print(f"{data_dir}: finished before and left as it is")
+        print(f"{data_dir}: already complete, nothing to do")
     for name in unwritten:
         write_text(data_dir / name, tables[name].to_csv(index=False))
     return table, skipped

@@ -33,7 +33,9 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(StringIO(read_text(path, remedy)), dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, so that is no competition folder", "data folder") from None
+        raise InputError(
+            f"{path}: no such file, so this is not a competition folder", "data folder"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
     missing = [column for column in columns if column not in table.columns]

@@ -82,7 +82,7 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
         raise InputError(f"{path}: scene and fold must be integers; {remedy}")
     if not table[TRAIN_COLUMNS].equals(train):
-        raise InputError(f"{path}: not the files of train.csv in their order; {remedy}")
+        raise InputError(f"{path}: does not list the files of train.csv in the same order; {remedy}")
     if table.groupby("scene")["fold"].nunique().max() > 1:
         raise InputError(f"{path}: a scene lies in two folds; {remedy}")
     found = sorted(table["fold"].unique())

@@ -57,7 +57,7 @@ def _pack(data_dir: Path, names: list[str]) -> None:
         free, size = shutil.disk_usage(data_dir).free, len(names) * IMAGE_BYTES
         if free < size:
             found = f"{free / 1e9:.1f} GB free, the pack needs {size / 1e9:.1f}"
-            raise InputError(f"{data_dir / PACK}: {found}; make room, or train from the PNG files")
+            raise InputError(f"{data_dir / PACK}: {found}; free some space, or train from the PNG files")
         np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *SIZE[::-1], 3))
     write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
     waiting = list(enumerate(names))[len(done) :]

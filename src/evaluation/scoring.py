@@ -68,6 +68,6 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
                 raise InputError(f"{folder / name}: no such file, but {pred / name} is there")
     lacking = sorted({path.name for path in gt.glob("*.png")} - set(names))
     if lacking:
-        found = f"missing, as are {len(lacking) - 1} more of {gt}"
+        found = f"missing, {len(lacking)} of {gt} in all"
         raise InputError(f"{pred / lacking[0]}: {found}", "restored")
     return [(pred / name, gt / name, inputs / name) for name in names]

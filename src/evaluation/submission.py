@@ -29,9 +29,14 @@ def check_names(folder: Path, found: set[str], names: Sequence[str]) -> None:
     """Raise `InputError` unless `found`, which lies in `folder` or in a zip, is exactly `names`."""
     missing, extra = sorted(set(names) - found), sorted(found - set(names))
     if missing:
-        raise InputError(f"{folder / missing[0]}: missing, as are {len(missing) - 1} more", "restored")
+        raise InputError(f"{folder / missing[0]}: missing{_more(missing)}", "restored")
     if extra:
-        raise InputError(f"{folder / extra[0]}: not in test.csv, as are {len(extra) - 1} more; remove it")
+        raise InputError(f"{folder / extra[0]}: not in test.csv{_more(extra)}; remove it")
+
+
+def _more(names: Sequence[str]) -> str:
+    """How many names there are beyond the one that an error shows."""
+    return f", like {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
@@ -132,7 +137,7 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
         elif entry.file_size > MAX_PNG:
             defect = f"{entry.file_size} bytes, at most {MAX_PNG} are read"
         elif name in seen:
-            defect = "there twice"
+            defect = "listed twice"
         else:
             seen.add(name)
             continue

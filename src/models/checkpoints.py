@@ -128,7 +128,7 @@ def load_state(path: Path) -> dict:
             raise TypeError(f"holds a {type(state).__name__}, expected a dict")
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: broken training state ({reason}); delete it to begin anew") from None
+        raise InputError(f"{path}: broken training state ({reason}); delete it to start again") from None
     return state
 
 

@@ -17,7 +17,7 @@ DISCRIMINATOR_WIDTHS = [64, 128, 256, 512, 512, 512, 512]  # 512 px down to 4 px
 class Gan(RestorationModel):
     """9-level generator and discriminator with binary cross-entropy.
 
-    The layers are the report's. Mended: there was no reconstruction loss (now 100·L1, pix2pix); it knew
+    The layers are the report's. Fixed: there was no reconstruction loss (now 100·L1, pix2pix); it knew
     grey only (now colour, so three channels leave the generator and enter the discriminator); its test
     code used untrained weights (`infer.py` loads the checkpoint). The sigmoid moved into the loss.
     """

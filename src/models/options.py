@@ -36,7 +36,7 @@ class ModelOptions:
     ema_decay: float = 0.998
     """Decay of the averaged weights (EMA), which are what is validated and kept."""
     loss_weights: dict[str, float] = field(default_factory=dict)
-    """Other weights for single loss terms, such as: histogram 0."""
+    """Change the weight of single loss terms, for example: histogram 0."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size", "lr", "clip_norm"):
@@ -175,7 +175,7 @@ def from_checkpoint(name: str, arguments: object) -> ModelOptions:
     """
     expected = model_options(name).architecture()
     if not isinstance(arguments, dict) or arguments.keys() != expected.keys():
-        raise InputError(f"arguments {arguments!r:.80}, expected a value each for {list(expected)}")
+        raise InputError(f"arguments {arguments!r:.80}, expected one value for each of {list(expected)}")
     for key, value in arguments.items():
         kind = type(expected[key])
         whole = kind is float and type(value) is int
@@ -184,7 +184,7 @@ def from_checkpoint(name: str, arguments: object) -> ModelOptions:
         if (isinstance(value, str) and not value.isprintable()) or (
             isinstance(value, float) and not math.isfinite(value)
         ):
-            raise InputError(f"argument {key} is {value!r:.80}, which no model has")
+            raise InputError(f"argument {key} is {value!r:.80}, which no model accepts")
     # "imagenet" would download, and the weights are in the checkpoint
     fields = {field.name for field in dataclasses.fields(OPTIONS[name])}
     offline = {"encoder_weights": "none"} if "encoder_weights" in fields else {}

@@ -1,1 +1,1 @@
-"""What everything else stands on: files, processes, signals, devices, settings, the command line."""
+"""The base layer: files, processes, signals, devices, settings, the command line."""

@@ -18,9 +18,9 @@ HINTS = {
     "checkpoint": "name another run with --name, or train this one first: python train.py",
     "earlier run": "choose another --name",
     "folds": "choose another number with --folds",
-    "pack": "make it anew: python prepare_data.py pack",
+    "pack": "make it again: python prepare_data.py pack",
     "restored": "restore the test images first: python infer.py --ensemble",
-    "submission": "make it anew: python make_submission.py",
+    "submission": "make it again: python make_submission.py",
     "detector": "fetch weights/ again, or train one: python train.py detector",
     "learning rate": "lower --lr",
     "time budget": "raise --max-minutes or lower --val-images",
@@ -85,12 +85,12 @@ def run_script(main: Callable[[], int | None]) -> None:
     except RuntimeError as error:
         if not _lost_peer(error):
             raise
-        message = "another process of this run ended; once its cause is mended, run the same command again"
+        message = "another process of this run died; fix the cause and run the same command again"
     except Stopped as stop:
-        print(f"\n{stop}; run the same command again to go on", file=sys.stderr)
+        print(f"\n{stop}; run the same command again to resume", file=sys.stderr)
         sys.exit(128 + stop.number)
     except KeyboardInterrupt:
-        print("\ninterrupted; what was saved or written before is kept", file=sys.stderr)
+        print("\ninterrupted; everything written so far is kept", file=sys.stderr)
         sys.exit(130)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

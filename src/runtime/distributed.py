@@ -59,7 +59,11 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen.type, devices)
     if not 1 <= devices <= (1 if chosen.index is not None else there):
-        found = f"this machine has {there} of {chosen.type}" if chosen.index is None else f"{chosen} is one"
+        found = (
+            f"this machine has {there} {chosen.type} device(s)"
+            if chosen.index is None
+            else f"{chosen} is one"
+        )
         raise SettingError("devices", devices, f"{found}; choose fewer, and a device without a number")
     if precision == "auto":
         half = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

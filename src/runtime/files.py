@@ -69,7 +69,7 @@ def read_json(path: Path, remedy: str) -> dict:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Work alone in a folder, made where it is missing, and remove what a killed process left half-written.
+    """Lock a folder, created if missing, and remove files that a killed process left half-written.
 
     The lock is a hidden file in the folder, which stays, but it is held only as long as the process lives,
     however that ends.
@@ -82,7 +82,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{folder}: another process works there; wait for its end, or stop it") from None
+        raise InputError(
+            f"{folder}: another process is working there; wait for it to finish, or stop it"
+        ) from None
     try:
         for left in folder.rglob(f".*{PARTIAL}"):
             left.unlink()

@@ -34,7 +34,7 @@ def _decoding(path: Path, formats: Sequence[str]) -> Iterator[None]:
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except Image.DecompressionBombError:
-        most = f"more than the {MAX_PIXELS / 1e6:.0f} megapixels that are read"
+        most = f"larger than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
         raise InputError(f"{path}: {most}; make the image smaller") from None
     except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -94,7 +94,7 @@ def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
 def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Any photo as (H, W) uint8: colours, sepia too, become PIL's luma; 16 bits are scaled.
 
-    Raises `InputError` for what is no image, or has over `max_pixels`.
+    Raises `InputError` for a file that is not an image or has more than `max_pixels`.
     """
     image = open_image(Path(path), max_pixels=max_pixels)
     return np.asarray(upright(image) if image.mode == "L" else to_rgb(image).convert("L"))

@@ -49,7 +49,7 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
             results = pool.map(function, items, chunksize=chunk)
         yield from tqdm(results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items))
     except BrokenProcessPool:
-        found = "a process was ended from outside, as happens when memory runs out"
+        found = "a worker process was killed, perhaps because memory ran out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None
     finally:
         with _postponed():

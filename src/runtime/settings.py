@@ -24,7 +24,7 @@ class RunFolder:
     """Where a run's results lie."""
 
     name: str = "restorer"
-    """The run's folder below output-dir; train.py names it after the model."""
+    """Name of the run and of its folder in output-dir; when training, the model's name."""
     output_dir: MayChange[Path] = Path("outputs")
     """The folder that holds all runs."""
 
@@ -46,7 +46,7 @@ class Folders(RunFolder):
 
 @dataclass(frozen=True)
 class Compute:
-    """What computes."""
+    """The hardware to use."""
 
     device: MayChange[str] = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""

@@ -76,7 +76,7 @@ class RunLogger:
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
             found = f"{', '.join(bad)} is not finite at step {step}"
-            raise InputError(f"{self.path}: {found}; delete {self.folder} and begin anew", "learning rate")
+            raise InputError(f"{self.path}: {found}; delete {self.folder} and start again", "learning rate")
         speed, wait = steps * batch_size / (now - self._since), self._waited / (now - self._since)
         self._sums, self._flushed, self._since, self._waited = {}, step, now, 0.0
         if steps:

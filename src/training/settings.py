@@ -17,7 +17,7 @@ Options = TypeVar("Options", bound=ModelOptions)
 
 @dataclass(frozen=True)
 class TrainSettings(Generic[Options]):
-    """Train one fold of a model, or all folds. The same command again resumes an interrupted run."""
+    """Train one fold of a model, or all folds. Run the same command again to resume."""
 
     model: Options
     fold: int | Literal["all"] = 0
@@ -27,7 +27,7 @@ class TrainSettings(Generic[Options]):
     epochs: MayChange[int | None] = None
     """Passes over the training images; 20 when max-minutes is left out as well."""
     init: Path | None = None
-    """Start from trained weights: a checkpoint, or a folder of folds such as weights, the shipped ones."""
+    """Start from trained weights, a checkpoint or a folder of folds, such as weights (the shipped ones)."""
     folds: int = 5
     """Number of folds that the scenes are split into."""
     seed: int = 0

@@ -22,7 +22,7 @@ def begin_run(folder: Path, config: dict, free: set[str]) -> None:
 
     Raises `InputError` when the folder holds a run with other settings than those in `free`.
     """
-    path, remedy = folder / "config.json", f"delete {folder} to begin anew"
+    path, remedy = folder / "config.json", f"delete {folder} to start again"
     if (folder / LAST).exists():
         try:
             earlier = read_json(path, remedy)
@@ -78,7 +78,9 @@ class TrainingState:
                 setattr(self, key, state[key])
         except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: of another model ({reason}); delete it to begin anew") from None
+            raise InputError(
+                f"{path}: belongs to another model ({reason}); delete it to start again"
+            ) from None
 
     def _check_optimizers(self, states: dict) -> None:
         """Raise `ValueError` for moments of other shapes than the weights', which torch does not notice."""

@@ -117,5 +117,5 @@ def reserve_time(budget: Budget, model: TrainableModel, pairs: Sequence[Pair], f
     validate(model, few, fabric)
     (budget.reserve,) = agree(fabric, (time.monotonic() - start) / len(few) * len(pairs))
     if budget.reserve >= budget.seconds:
-        minutes = f"{budget.reserve / 60:.2g} of {budget.seconds / 60:g} minutes"
-        raise InputError(f"validation alone takes {minutes}", "time budget")
+        found = f"{budget.reserve / 60:.2g} minutes, the budget is {budget.seconds / 60:g}"
+        raise InputError(f"validation alone takes {found}", "time budget")

@@ -52,7 +52,7 @@ def interrupted_until_done(command, folder, progress, signals, script, tmp_path)
         wait_for(partial(advanced, progress, begun, more), process)
         os.killpg(process.pid, signal.SIGSTOP)  # so that it does not finish meanwhile
         status, _, err = script(str(command[0]).removesuffix(".py"), *command[1:])
-        assert status == 2 and f"{folder}: another process works there" in err, err
+        assert status == 2 and f"{folder}: another process is working there" in err, err
         os.killpg(process.pid, signal.SIGCONT)
         time.sleep(rng.uniform(0, 0.03))
         status = interrupt(process, number)
@@ -85,7 +85,7 @@ def test_build(photos, small_folder, script, tmp_path):
     assert hashes(folder) == hashes(small_folder)
     before = finished(folder)
     status, again, _ = script("prepare_data", *command[1:])
-    assert status == 0 and "finished before and left as it is" in again and finished(folder) == before
+    assert status == 0 and "already complete, nothing to do" in again and finished(folder) == before
     assert again.splitlines()[-1] == out.splitlines()[-1] and again.count("skipped") == 2
 
 
@@ -142,7 +142,7 @@ def test_restoring(damaged, random_run, script, tmp_path, baseline, signals):
         return len(list(folder.glob("[0-9]*.png")))
 
     out = interrupted_until_done([*command, folder], folder, progress, signals, script, tmp_path)
-    assert f"of {count} images were restored before" in out
+    assert f"of {count} images are already restored" in out
     restored, whole = (
         {path.name: path.read_bytes() for path in place.glob("[0-9]*.png")} for place in (folder, alone)
     )
