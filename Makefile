@@ -3,7 +3,7 @@ BIN := .venv/bin
 export CHECK_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")
 DEMO := --data-dir data_sample --name demo
 # Two test processes, each of one thread (tests/conftest.py): more threads on few cores wait for each other.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 .PHONY: demo test test-slow lint lock licenses audit clean
 
@@ -36,11 +36,11 @@ lint: .venv/development
 
 # Everything quick, and one real specimen of each slow kind.
 test: .venv/development lint
-	$(PYTEST) tests --ignore tests/slow
+	$(PYTEST) tests --ignore tests/slow --dist loadfile
 
 # The rest: many kills, full disks, 10,000 mutated files, several processes, the notebook, the benchmarks.
 test-slow: .venv/development
-	$(PYTEST) tests/slow
+	$(PYTEST) tests/slow --dist load
 
 # After a change of requirements.txt or requirements/*.txt. Locked versions stay unless they must move;
 # `make lock LOCK=--upgrade` moves all. The locks serve every platform and Python from 3.11 on (--universal, one

@@ -19,6 +19,10 @@ FLAGS = [
 ]
 
 
+# what Gradio's image editor says now and then when a photo is cleared while it still draws
+HARMLESS = ("No draw texture found for layer",)
+
+
 @contextmanager
 def browser_page(width: int = 1280, height: int = 900) -> Iterator[tuple[Page, list[str]]]:
     """A page of `width` px and the list that its console errors, page errors and failed requests join."""
@@ -34,7 +38,10 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[tuple[Page, l
             accept_downloads=True,
         )
         page, complaints = context.pages[0], []
-        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        page.on(
+            "console",
+            lambda line: line.type == "error" and line.text not in HARMLESS and complaints.append(line.text),
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         # what the page itself gives up, such as a stream of events, is aborted
         page.on(

@@ -23,8 +23,6 @@ from src.pipeline import load_detector
 from src.session import Session, marked
 from tests.browser import browser_page
 
-pytestmark = pytest.mark.xdist_group("app")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:

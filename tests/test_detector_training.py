@@ -17,8 +17,6 @@ from src.runtime.errors import InputError
 from tests.training import metrics, train
 from tools import ship_weights
 
-pytestmark = pytest.mark.xdist_group("detector")
-
 SMALL = ("--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0, "--ema-decay", 0.5)
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from skimage import data
 
@@ -17,8 +16,6 @@ from src.datasets.folds import assign_folds
 from src.models.checkpoints import save_model
 from src.models.registry import create_model
 from tests.trees import hashes
-
-pytestmark = pytest.mark.xdist_group("small_folder")
 
 
 def test_data_folder(small_folder, photos, monkeypatch, tmp_path):

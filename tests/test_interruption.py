@@ -12,8 +12,6 @@ from src.runtime.files import lock_folder
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for
 
-pytestmark = pytest.mark.xdist_group("interruption")
-
 EPOCHS = ("--epochs", 4, "--validate-every", 2, "--save-minutes", 0)  # a checkpoint after each step
 
 

@@ -37,7 +37,6 @@ LOWERED = {
 }
 CPU = torch.device("cpu")
 SMALL = {"encoder": "mobilenetv3_small_050", "encoder_weights": "none"}
-pytestmark = pytest.mark.xdist_group("models")
 
 
 def create_small(name: str, **options: object):

@@ -18,8 +18,6 @@ from src.datasets.loader import training_batches
 from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
 from src.runtime.errors import InputError
 
-pytestmark = pytest.mark.xdist_group("small_folder")
-
 
 @pytest.fixture
 def data_dir(small_folder, tmp_path):

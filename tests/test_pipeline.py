@@ -17,8 +17,6 @@ from src.pipeline import BASELINES, Baseline, Pipeline, load_detector, telea
 from src.runtime.errors import InputError
 from src.runtime.images import read_gray, write_png
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 @pytest.fixture(scope="module")
 def models() -> list:

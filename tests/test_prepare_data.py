@@ -16,8 +16,6 @@ from src.datasets.competition import read_table, read_train
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
 
-pytestmark = pytest.mark.xdist_group("small_folder")
-
 
 @pytest.fixture
 def data_dir(small_folder, tmp_path) -> Path:

@@ -21,8 +21,6 @@ from src.models.registry import create_model
 from src.pipeline import Pipeline, load_finder
 from src.runtime.images import gray_to_rgb, read_gray
 
-pytestmark = pytest.mark.xdist_group("promises")
-
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
 LONG = 5000  # px
 

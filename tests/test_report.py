@@ -14,8 +14,6 @@ from src.evaluation.report import outline, read_curves
 from src.runtime.errors import InputError
 from tests.browser import browser_page
 
-pytestmark = pytest.mark.xdist_group("report")
-
 
 @pytest.fixture(scope="module")
 def page_file(small_folder, tmp_path_factory) -> Path:

@@ -16,8 +16,6 @@ from src.datasets.folds import assign_folds, load_folds
 from src.datasets.scenes import describe, find_scenes, group
 from src.runtime.errors import InputError, SettingError
 
-pytestmark = pytest.mark.xdist_group("scenes")
-
 STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 
 

@@ -27,8 +27,6 @@ from src.training.logger import RunLogger
 from src.training.schedule import Budget, learning_rate
 from tests.training import TINY, metrics, train
 
-pytestmark = pytest.mark.xdist_group("training")
-
 
 @pytest.fixture(scope="module")
 def run_folder(sample_folder, tmp_path_factory):

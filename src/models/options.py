@@ -180,7 +180,7 @@ def from_checkpoint(name: str, arguments: object) -> ModelOptions:
         kind = type(expected[key])
         whole = kind is float and type(value) is int
         if type(value) is not kind and not whole:
-            raise InputError(f"argument {key} is {value!r:.80}, expected a {kind.__name__}")
+            raise InputError(f"argument {key} is {value!r:.80}, expected type {kind.__name__}")
         if (isinstance(value, str) and not value.isprintable()) or (
             isinstance(value, float) and not math.isfinite(value)
         ):

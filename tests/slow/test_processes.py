@@ -19,8 +19,6 @@ from src.damage.hole import punch_hole
 from src.models.checkpoints import load_state
 from tests.training import assert_batches_of_one
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6, "--workers", 0)
 RUN = (*TINY, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)  # writes the losses of each step
 
