@@ -61,4 +61,5 @@ audit: .venv/development
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.lock
 
 clean:
-	rm -rf .venv data_sample outputs/*
+	rm -rf .venv data_sample
+	find outputs -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
