@@ -143,8 +143,9 @@ def main() -> None:
         raise InputError(
             f"{run_dir}: holds a {pipeline.recipe['model']}, the app needs a restorer; see --name"
         )
-    # Gradio itself opens what a page sends as its painting, with whatever format PIL knows; PIL's list of
-    # formats is the only place to bound that.
+    # Gradio itself opens what a page sends as its painting, in whatever format PIL knows and of any size
+    # up to PIL's limit; there is no other place to bound that.
+    Image.MAX_IMAGE_PIXELS = UPLOAD_PIXELS
     Image.init()
     Image.ID[:] = IMAGE_FORMATS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does

@@ -41,7 +41,7 @@ class Settings:
     compute: Compute = field(default_factory=Compute)
 
 
-def make_pipeline(settings: Settings, run_dir: Path, device: str):
+def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
     """What the command line asks for, a `Pipeline` or a `Baseline`; also called in the actors of Ray."""
     from src.pipeline import Baseline, Pipeline
 
@@ -51,7 +51,7 @@ def make_pipeline(settings: Settings, run_dir: Path, device: str):
     if settings.baseline:
         return Baseline(settings.baseline, damage)
     folds = None if settings.ensemble else [settings.fold]
-    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device)
+    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device, detector)
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def main() -> int:
     if settings.input and settings.output is None:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     from src.datasets.competition import read_test
-    from src.models.checkpoints import trained_or_shipped
+    from src.models.checkpoints import DETECTOR, trained_or_shipped
     from src.ray_engine import restore_with_ray
     from src.restoring import Job, photo_jobs, restore_files, unrestored
     from src.runtime.distributed import launch
@@ -78,11 +78,11 @@ def main() -> int:
     ray = settings.engine == "ray"
     fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
     used = trained_or_shipped(run_dir).absolute()  # whatever the folder of a process elsewhere
-    pipeline = make_pipeline(settings, used, fabric.device.type if ray else fabric.device)
+    pipeline = make_pipeline(settings, used, DETECTOR, fabric.device.type if ray else fabric.device)
     if fabric.is_global_zero:
         print(describe(pipeline.recipe, used, run_dir, fabric.device.type))
     if ray:
-        make = partial(make_pipeline, settings, used, fabric.device.type)
+        make = partial(make_pipeline, settings, used, DETECTOR, fabric.device.type)
         gpus = int(fabric.device.type == "cuda")
         with lock_folder(output):
             waiting = unrestored(jobs, pipeline.recipe, output)
@@ -99,7 +99,8 @@ def main() -> int:
 
 def describe(recipe: dict, used: Path, run_dir: Path, device: str) -> str:
     """One line: which folds restore, how, and on what."""
-    facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "checkpoints")
+    files = ("checkpoints", "detector")
+    facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in files)
     if "checkpoints" not in recipe:
         return f"{facts}, {device}"
     where = "" if used == run_dir.absolute() else f" (nothing was trained in {run_dir})"

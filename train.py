@@ -5,12 +5,12 @@ import signal
 import sys
 from contextlib import nullcontext
 
-from src.models.options import OPTIONS
-from src.runtime.command_line import parse_settings, run_script
+from src.models.options import DEFAULT_MODEL, OPTIONS, model_options
+from src.runtime.command_line import parse_settings, run_script, split_model
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import lock_folder
 from src.runtime.settings import may_change
-from src.training.settings import TrainSettings, default_settings, split_model
+from src.training.settings import TrainSettings, default_settings
 
 DESCRIPTION = f"""Train one fold of a model, or all folds. Run the same command again to resume.
 
@@ -29,7 +29,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.datasets.loader import training_batches
     from src.datasets.pack import truth_reader
     from src.models.checkpoints import BEST, LAST, initial_checkpoint, load_weights
-    from src.models.registry import build_model
+    from src.models.registry import MODELS
     from src.runtime.distributed import agree
     from src.runtime.signals import Stopped, StopSignals
     from src.training.logger import LOG_EVERY, RunLogger, progress_bar
@@ -38,9 +38,13 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.training.validation import reserve_time, validate
 
     # Set up: data, model, and where an interrupted run stopped.
-    folder, data_dir, options = settings.run_dir / f"fold{fold}", settings.folders.data_dir, settings.model
+    folder, data_dir, options = (
+        settings.folders.run_dir / f"fold{fold}",
+        settings.folders.data_dir,
+        settings.model,
+    )
     torch.manual_seed(settings.seed + fold)
-    model = build_model(settings.model_name, options).to(fabric.device)
+    model = MODELS[settings.model_name](options).to(fabric.device)
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         train, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
         facts = {"fold": fold, "held_out": fingerprint(held_out)}
@@ -91,8 +95,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
             spent, stopped = agree(fabric, budget.spent(), stop.number)
             done = budget.done(state.step, spent)
             bar.update(100 * done - bar.n)
-            unseen = state.step > state.validated and not stopped
-            validate_now = unseen and (done >= 1 or budget.validation_due(state.step, spent))
+            unvalidated = state.step > state.validated and not stopped
+            validate_now = unvalidated and (done >= 1 or budget.validation_due(state.step, spent))
             overdue = state.step > 0 and spent - state.spent > settings.save_minutes * 60
             save_now = validate_now or overdue or stopped
             if save_now or state.step % LOG_EVERY == 0:
@@ -117,6 +121,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
             logger.add(training_step(state, next(batches), lr, fabric))
 
     # Report.
+    if not writes and stopped:
+        raise SystemExit(128 + int(stopped))  # the first process says why
     if not writes:
         return
     if state.step == 0 and not stopped:
@@ -126,11 +132,14 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         found = f"stopped by {name} at step {state.step}; progress is saved in {folder / LAST}"
         raise Stopped(f"fold {fold}: {found}", int(stopped))
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
+    if settings.model_name == "detector":
+        print(f"python -m tools.ship_weights {folder.parent} makes it the detector that infer.py uses")
 
 
 def main() -> None:
     """Train what the command line asks for."""
-    model, arguments = split_model(sys.argv[1:])
+    model, arguments = split_model(sys.argv[1:], DEFAULT_MODEL)
+    model_options(model)  # refuses an unknown one
     settings = parse_settings(
         TrainSettings[OPTIONS[model]], DESCRIPTION, arguments, f"train.py {model}", default_settings(model)
     )
@@ -144,7 +153,9 @@ def main() -> None:
         reason = f"not a multiple of the {fabric.world_size} processes, which each take their part of it"
         raise SettingError("batch_size", settings.model.batch_size, reason)
     for fold in range(settings.folds) if settings.fold == "all" else [settings.fold]:
-        with lock_folder(settings.run_dir / f"fold{fold}") if fabric.is_global_zero else nullcontext():
+        with (
+            lock_folder(settings.folders.run_dir / f"fold{fold}") if fabric.is_global_zero else nullcontext()
+        ):
             train_fold(settings, fold, fabric)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from src.damage.hole import find_hole
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model
 from src.models.detector import DamageDetector
-from src.runtime.errors import InputError
+from src.runtime.errors import InputError, SettingError
 from src.runtime.files import file_hash
 from src.runtime.images import gray_to_rgb
 from src.runtime.settings import DamageKind, Style, Tta
@@ -37,6 +38,9 @@ class Pipeline:
         style: Style = "score",
         recipe: dict | None = None,
     ):
+        for name, value, choices in (("tta", tta, get_args(Tta)), ("style", style, get_args(Style))):
+            if value not in choices:
+                raise SettingError(name, value, f"unknown; choose one of {', '.join(map(str, choices))}")
         self.ensemble = members[0].ensemble_class(members, tta)
         self.find = find
         self.style = style
@@ -52,14 +56,16 @@ class Pipeline:
         style: Style = "score",
         damage: DamageKind = "auto",
         device: torch.device | str = "cpu",
+        detector: Path = DETECTOR,
     ) -> "Pipeline":
         """The pipeline of a run's folds, all trained ones when `folds` is None.
 
         Args:
             run_dir: such as outputs/restorer, or weights for the shipped ones.
-            damage: what is looked for, see `load_finder`.
+            damage, detector: what is looked for, and with which file's network, see `load_finder`.
 
-        Raises `InputError` for a missing, broken or foreign checkpoint, and for folds of different models.
+        Raises `InputError` for a missing, broken or foreign checkpoint, and for folds of different models;
+        `SettingError` for an unknown choice.
         """
         paths = fold_checkpoints(Path(run_dir), folds)
         members, descriptions = zip(*(load_model(path, torch.device(device)) for path in paths), strict=True)
@@ -68,9 +74,9 @@ class Pipeline:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):
             raise InputError(f"{paths[0]}: holds a {names[0]}, expected a model that restores photos")
-        checkpoints = {str(path): file_hash(path) for path in paths}
-        recipe = {"model": names[0], "checkpoints": checkpoints, "damage": damage}
-        return cls(members, load_finder(damage, device), tta, style, recipe)
+        checkpoints = {path.parent.name: file_hash(path) for path in paths}
+        recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
+        return cls(members, load_finder(damage, device, detector), tta, style, recipe)
 
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Restore a photo.
@@ -115,7 +121,7 @@ class Baseline:
     def __init__(self, name: str, damage: DamageKind = "hole"):
         self.fill = BASELINES[name]
         self.find = load_finder(damage)
-        self.recipe = {"baseline": name, "damage": damage}
+        self.recipe = {"baseline": name, **finder_recipe(damage)}
 
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB of (H, W) uint8; arguments as for `Pipeline`."""
@@ -143,8 +149,20 @@ def load_detector(path: Path = DETECTOR, device: torch.device | str = "cpu") -> 
     return DamageFinder(model.probability)
 
 
-def load_finder(damage: DamageKind, device: torch.device | str = "cpu") -> Finder:
-    """What finds damage: "hole" the competition's, "auto" that or else an old photo's, "none" nothing."""
+def load_finder(damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR) -> Finder:
+    """What finds damage: "hole", "none" (finds nothing), or "auto" (a hole, or else an old photo's damage).
+
+    "auto" takes the network of the file `detector`. Raises `SettingError` for another word, and
+    as `load_detector` does.
+    """
     if damage == "auto":
-        return load_detector(device=device)
-    return find_hole if damage == "hole" else find_nothing
+        return load_detector(detector, device)
+    finders = {"hole": find_hole, "none": find_nothing}
+    if damage not in finders:
+        raise SettingError("damage", damage, "unknown; choose one of auto, hole, none")
+    return finders[damage]
+
+
+def finder_recipe(damage: DamageKind, detector: Path = DETECTOR) -> dict:
+    """What the result of `load_finder` depends on."""
+    return {"damage": damage} | ({"detector": file_hash(detector)} if damage == "auto" else {})

@@ -1,7 +1,7 @@
 """Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +18,7 @@ from src.runtime.errors import InputError
 from src.runtime.files import file_hash, lock_folder, read_json, write_json
 from src.runtime.images import list_images, read_gray, write_png
 from src.runtime.processes import prefetch
-from src.runtime.recipe import differences, identity
+from src.runtime.recipe import identity
 
 THREADS = 2  # that read and write files while photos are restored
 AHEAD = 2  # photos that are read before, and that are written after, the one at hand
@@ -84,16 +84,17 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of another
     recipe or photo is deleted, to be made again.
 
-    Raises `InputError` when a PNG to write exists but that file does not tell that it is ours.
+    Raises `InputError` when a PNG to write exists that the file does not know.
     """
     manifest = output / MANIFEST
     earlier = _read_manifest(manifest)
     photos = earlier["photos"]
-    if not isinstance(earlier["recipe"], dict) or differences(earlier["recipe"], recipe):
+    if earlier["recipe"] != recipe:
         photos = dict.fromkeys(photos, "")  # written by this program, but of another recipe
+    masks = {mask: file_hash(mask) for mask in {job.mask for job in jobs} if mask}
     for job in jobs:
         key = str(job.output.absolute())
-        now = [str(job.photo.absolute()), identity(job.photo), job.mask and file_hash(job.mask)]
+        now = [str(job.photo.absolute()), identity(job.photo), masks.get(job.mask)]
         if job.output.exists() and key not in photos:
             raise InputError(f"{job.output}: exists, but was not written by this program", "output")
         if photos.get(key) != now:
@@ -106,9 +107,7 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     return waiting
 
 
-def restore_jobs(
-    pipeline: Callable[[np.ndarray, np.ndarray], np.ndarray], jobs: Sequence[Job], shown: bool = True
-) -> list[str]:
+def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True) -> list[str]:
     """Restore files one after another; threads read ahead and write behind. Returns as `restore_files`."""
 
     def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray]:

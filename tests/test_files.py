@@ -1,5 +1,6 @@
 """Reading and writing: nothing half-written, every mode of photo understood."""
 
+import pickle
 import resource
 import subprocess
 import sys
@@ -84,6 +85,21 @@ def test_turned_grey_photo_is_read_upright(tmp_path):
     assert read_gray(tmp_path / "turned.jpg").shape == (40, 20)
 
 
+def test_a_broken_tag_does_not_keep_a_photo_from_being_turned(tmp_path):
+    """The width (tag 0x100) as bytes of no known type, beside an orientation that can be read."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0100] = 6, 7
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(data.camera()[:20, :40]).save(path, exif=exif)
+    content = path.read_bytes()
+    for entry in (b"\x01\x00\x00\x03", b"\x00\x01\x03\x00", b"\x01\x00\x00\x04", b"\x00\x01\x04\x00"):
+        broken = entry[:2] + (b"\x00\x07" if entry[2] == 0 else b"\x07\x00")
+        content = content.replace(entry, broken)
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    assert read_gray(path).shape == (40, 20)
+
+
 def test_bad_images_are_named(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").write_bytes(b"")
@@ -95,6 +111,11 @@ def test_bad_images_are_named(tmp_path):
         read_image(tmp_path / "a.png", "RGB")
     with pytest.raises(InputError, match="512x512, expected 100x50"):
         read_image(tmp_path / "a.png", "L", (100, 50))
+
+
+def test_an_error_of_a_setting_survives_the_way_from_another_process():
+    error = pickle.loads(pickle.dumps(SettingError("seed", -1, "must be 0 or more")))
+    assert (error.setting, error.value, str(error)) == ("seed", -1, "seed -1: must be 0 or more")
 
 
 def test_exit_status(capsys):

@@ -24,6 +24,7 @@ from src.datasets.pack import INDEX, PACK, Pack, pack
 from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
 from src.models.checkpoints import load_model, load_state, save_model
 from src.models.registry import create_model
+from src.runtime.command_line import run_script
 from src.runtime.errors import InputError
 from src.runtime.files import MAX_TEXT, inside, read_json, read_text, write_json
 from src.runtime.images import MAX_PIXELS, list_images, open_image
@@ -96,7 +97,9 @@ def test_a_large_photo_gives_no_warning(tmp_path):
     """PIL alone would warn from 89 megapixels on."""
     path = tmp_path / "large.png"
     path.write_bytes(png_of(10_000, 10_000, zlib.compress(bytes(10_000 * 10_001), 1)))
-    assert open_image(path).size == (10_000, 10_000)
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: int(open_image(path).size != (10_000, 10_000)))
+    assert stop.value.code == 0
 
 
 def test_another_format_under_the_name_of_a_png(tmp_path, script):

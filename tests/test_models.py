@@ -208,6 +208,7 @@ def test_any_encoder_of_timm(name, encoder):
         ("mobilnetv3_small_050", "unknown; .*mobilenetv3_small_050"),
         ("hf-hub:timm/resnet18.a1_in1k", "unknown; "),
         ("tu-resnet18", "unknown; .*resnet18"),
+        ("mit_b0", "unknown; "),  # smp's, and not to be built without its values
         ("vit_tiny_patch16_224", "choose a convolutional one"),  # its maps have all one stride
         ("swin_tiny_patch4_window7_224", "choose a convolutional one"),  # takes one size of images alone
     ],

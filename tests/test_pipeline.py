@@ -14,7 +14,7 @@ from src.damage.hole import find_hole, punch_hole
 from src.models.checkpoints import BEST, SHIPPED, save_model
 from src.models.registry import create_model
 from src.pipeline import BASELINES, Baseline, Pipeline, load_detector, telea
-from src.runtime.errors import InputError
+from src.runtime.errors import InputError, SettingError
 from src.runtime.images import read_gray, write_png
 
 
@@ -79,10 +79,16 @@ def test_an_estimate_says_what_is_known(models, damaged):
     assert estimate["histogram"].sum().item() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("choice", [{"damage": "flat"}, {"style": "vivid"}, {"tta": 3}])
+def test_an_unknown_choice_is_refused(run_dir, choice):
+    with pytest.raises(SettingError, match="unknown; choose one of"):
+        Pipeline.load(run_dir, **choice)
+
+
 def test_folds_are_chosen(run_dir, models, damaged):
     every = Pipeline.load(run_dir)
     assert len(every.ensemble.members) == 3
-    assert [Path(path).parent.name for path in every.recipe["checkpoints"]] == ["fold0", "fold1", "fold3"]
+    assert list(every.recipe["checkpoints"]) == ["fold0", "fold1", "fold3"]
     for folds, members in (([3], models[2:]), ([0, 1], models[:2]), (None, models)):
         loaded = Pipeline.load(run_dir, folds, damage="hole")
         assert np.array_equal(loaded(*damaged), Pipeline(members)(*damaged))

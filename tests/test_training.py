@@ -334,7 +334,7 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("train", ["--data-dir", "/proc/none"], "prepare_data.py build --sample"),
         ("train", ["--output-dir", "/proc/none", *TINY], "/proc/none"),
         ("infer", ["--fold", 7], "trained folds: none"),
-        ("infer", ["--ensemble"], "train this one first"),
+        ("infer", ["--ensemble"], "train it first"),
         ("infer", ["--input", "/proc/none", "--output", "/tmp/none"], "no such folder"),
         ("infer", ["--input", "/proc/none"], "needs --output as well"),
         ("infer", ["--damage", "none"], "need --input"),

@@ -17,7 +17,7 @@ from src.runtime.errors import InputError, SettingError
 from src.runtime.files import LOCK, append_text, lock_folder, read_text, write_text
 from src.runtime.images import list_images, open_image, to_rgb, write_png
 from src.runtime.processes import parallel_map
-from src.runtime.recipe import differences, identity, require_same
+from src.runtime.recipe import identity, require_same
 
 RECORD = ".build.jsonl"  # in the folder: what it is built from, then each photo's inspection
 SIDE = SIZE[0]
@@ -186,7 +186,7 @@ def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tu
     ]
     for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"):
         pass
-    if differences(recipe, settings | _identities(photos, root)):
+    if recipe != settings | _identities(photos, root):
         raise InputError(f"{root}: a photo changed during the build; remove {data_dir} and build again")
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos are already cropped")
@@ -218,6 +218,7 @@ def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> 
         begun, *lines = read_text(record, f"remove {data_dir} and build again").split("\n")
         try:
             earlier = dict(json.loads(begun))
+            earlier |= earlier.pop("photos", {})  # where version 1.0 kept them
         except (ValueError, TypeError, RecursionError):
             raise InputError(f"{record}: broken; remove {data_dir} and build again") from None
         remedy = "repeat the settings, name a new folder, or remove this one to build it again"

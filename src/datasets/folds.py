@@ -69,7 +69,7 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
 
 
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
-    remedy = "delete it to split anew"
+    remedy = "delete it to split again"
     try:
         text = StringIO(read_text(path, remedy))
         table = pd.read_csv(text, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)

@@ -12,7 +12,7 @@ from src.datasets.competition import SIZE, read_train, read_truth
 from src.runtime.errors import InputError
 from src.runtime.files import append_text, file_hash, inside, lock_folder, read_text, write_text
 from src.runtime.processes import parallel_map
-from src.runtime.recipe import identity, unchanged
+from src.runtime.recipe import unchanged
 
 PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
 PART = ".part"
@@ -80,7 +80,8 @@ def _pack_one(data_dir: Path, data: Path, job: tuple[int, str]) -> Line:
     except OSError as error:
         error.filename = str(data)
         raise
-    return name, *identity(path), file_hash(path)
+    facts = path.stat()
+    return name, facts.st_size, facts.st_mtime_ns, file_hash(path)
 
 
 def _read_index(path: Path) -> list[Line]:

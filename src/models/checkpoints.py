@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.models.base import TrainableModel
 from src.models.options import OPTIONS, from_checkpoint
-from src.models.registry import build_model
+from src.models.registry import MODELS
 from src.runtime.errors import InputError
 from src.runtime.files import atomic_write, write_bytes
 
@@ -53,12 +53,11 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
     try:
         options = from_checkpoint(name, description.get("arguments"))
         with torch.device("meta"):  # costs no memory, whatever encoder the file names
-            shapes = build_model(name, options).state_dict()
-        _require_fit(path, shapes, weights)
-        model = build_model(name, options)
+            shapes = MODELS[name](options).state_dict()
     except InputError as error:
-        where = "" if str(error).startswith(str(path)) else f"{path}: "
-        raise InputError(f"{where}{error}") from None
+        raise InputError(f"{path}: {error}") from None
+    _require_fit(path, name, shapes, weights)
+    model = MODELS[name](options)
     model.load_state_dict(weights)
     return model.to(device, memory_format=torch.channels_last).eval(), description
 
@@ -66,7 +65,7 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
 def load_weights(model: TrainableModel, path: Path) -> None:
     """Replace a model's weights by those of a checkpoint of its kind; raises as `load_model` does."""
     _, weights = _read(path)
-    _require_fit(path, model.state_dict(), weights)
+    _require_fit(path, type(model).__name__, model.state_dict(), weights)
     model.load_state_dict(weights)
 
 
@@ -91,11 +90,11 @@ def _read(path: Path, with_weights: bool = True) -> tuple[object, dict[str, Tens
     return description, {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}
 
 
-def _require_fit(path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+def _require_fit(path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     """Raise `InputError` unless the tensors of a file are those of a model, and finite."""
     for key in sorted(wanted.keys() ^ given.keys()):
         what = "missing" if key in wanted else "unknown"
-        raise InputError(f"{path}: the weights do not fit ({key!r:.80} is {what}); {FOREIGN}")
+        raise InputError(f"{path}: the weights do not fit {name} ({key!r:.80} is {what}); {FOREIGN}")
     for key, tensor in given.items():
         found, expected = (f"{tuple(x.shape)} {x.dtype}" for x in (tensor, wanted[key]))
         if found != expected:

@@ -98,14 +98,15 @@ def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> 
 
     Raises `SettingError` for an unknown encoder, or one that no U-Net can be built on.
     """
-    if encoder in smp.encoders.encoders:
-        pretrained(encoder, encoder_weights)  # refuses what cannot be had
-        hub = "imagenet" if encoder_weights == "imagenet" else None
-        return smp.Unet(encoder, encoder_weights=hub, in_channels=in_channels, classes=classes)
-    name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
-    hub = True if weights.pop("pretrained") else None  # smp's word for the default weights of timm
+    weights = pretrained(encoder, encoder_weights)
+    wanted = weights.pop("pretrained")
+    # a mix transformer of smp's cannot be built without its values, which loading a checkpoint begins with
+    if encoder in smp.encoders.encoders and not encoder.startswith("mit_"):
+        name, hub = encoder, "imagenet" if wanted else None
+    else:
+        name, hub = f"tu-{timm_name(encoder)}", True if wanted else None  # True: timm's default weights
     settings = {"encoder_weights": hub, "in_channels": in_channels, "classes": classes, **weights}
-    return _tried(encoder, partial(smp.Unet, f"tu-{name}", **settings), in_channels, [1])
+    return _tried(encoder, partial(smp.Unet, name, **settings), in_channels, [1])
 
 
 def _tried(
@@ -128,6 +129,6 @@ def _tried(
         defect = f"its maps of an image of {SMALLEST} are {sizes}, expected {wanted}"
         if sizes == wanted:
             return network.train()
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
+    except (RuntimeError, LookupError, ValueError, AssertionError, TypeError, AttributeError) as error:
         defect = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
     raise SettingError("encoder", encoder, f"{defect}; choose a convolutional one, such as resnet18")

@@ -23,17 +23,8 @@ STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (48, 96, 128)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
-FIRST_MIX = (
-    3.0,
-    -1.0,
-    -1.0,
-    -1.0,
-    -1.0,
-    -1.0,
-    -1.0,
-    -1.0,
-    1.0,
-)  # logits of the fills; the first is along rows
+# logits of the fills; the first one is that along rows
+FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)
 CROP = 256  # side of the crops that the inpainter is trained on, in pixels
 MARGIN = 48  # pixels of surroundings that it sees on each side of a hole
 MAX_CROP = 400  # root of the number of pixels that are inpainted at once

@@ -1,12 +1,14 @@
 """From a command line to typed settings, and from an error to one line and an exit status."""
 
+import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
 
-from src.runtime.errors import InputError, SettingError
+from src.runtime.errors import LARGE_IMAGE, InputError, SettingError
 from src.runtime.signals import Stopped
 
 T = TypeVar("T")
@@ -15,16 +17,16 @@ T = TypeVar("T")
 HINTS = {
     "data folder": "name the competition folder with --data-dir, or make one: "
     "python prepare_data.py build --sample --data-dir data",
-    "checkpoint": "name another run with --name, or train this one first: python train.py",
-    "earlier run": "choose another --name",
-    "folds": "choose another number with --folds",
-    "pack": "make it again: python prepare_data.py pack",
-    "restored": "restore the test images first: python infer.py --ensemble",
+    "checkpoint": "train it first (python train.py), or name another run or folder",
+    "earlier run": "or choose another --name",
+    "folds": "or choose another number with --folds",
+    "pack": "or make it again: python prepare_data.py pack",
+    "restored": "restore the images first: python infer.py --ensemble",
     "submission": "make it again: python make_submission.py",
-    "detector": "fetch weights/ again, or train one: python train.py detector",
+    "detector": "fetch weights/ again, or train one: python train.py detector, python -m tools.ship_weights",
     "learning rate": "lower --lr",
     "time budget": "raise --max-minutes or lower --val-images",
-    "output": "name another folder with --output",
+    "output": "choose another output folder",
     "ray": "pip install -r requirements/ray.txt",
 }
 
@@ -55,10 +57,24 @@ def parse_settings(
 
 def _current(arguments: Sequence[str]) -> list[str]:
     """A command line as version 1.0 took it, in today's words."""
-    text = "\0".join(arguments)
-    for old, new in (("--damage\0flat", "--damage\0hole"), ("--damage=flat", "--damage=hole")):
-        text = text.replace(old, new)
-    return text.split("\0") if arguments else []
+    found = ["--damage=hole" if argument == "--damage=flat" else argument for argument in arguments]
+    for index, argument in enumerate(found[1:], 1):
+        if argument == "flat" and found[index - 1] == "--damage":
+            found[index] = "hole"
+    return found
+
+
+def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
+    """The model that a command line names, and its other arguments.
+
+    `gan --fold 0`, `--fold 0 --model gan` and `--model=gan --fold 0` are the same.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", default=default)
+    found, rest = parser.parse_known_args(arguments)
+    return found.model, rest
 
 
 def flag(setting: str) -> str:
@@ -72,6 +88,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
     traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
     """
+    warnings.filterwarnings("ignore", LARGE_IMAGE)
     try:
         sys.exit(main() or 0)
     except SettingError as error:

@@ -87,7 +87,8 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
     if fabric.world_size > 1:
         flat = fabric.all_reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
         parts = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def agree(fabric: Fabric, *values: float) -> list[float]:

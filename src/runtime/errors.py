@@ -1,4 +1,7 @@
-"""Errors that the user can mend."""
+"""Errors that the user can mend, and a warning that nobody needs."""
+
+# PIL warns of an image with half as many pixels as it refuses; `src.runtime.images` has a limit of its own.
+LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
 class InputError(Exception):
@@ -27,3 +30,6 @@ class SettingError(InputError):
     def __init__(self, setting: str, value: object, reason: str):
         super().__init__(f"{setting} {value}: {reason}")
         self.setting, self.value, self.reason = setting, value, reason
+
+    def __reduce__(self) -> tuple:  # an error of another process arrives pickled
+        return type(self), (self.setting, self.value, self.reason)

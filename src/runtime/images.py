@@ -1,6 +1,5 @@
 """Image files to arrays and back; what cannot be decoded is named."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
 
 from src.runtime.errors import InputError
 from src.runtime.files import inside, require_file, write_bytes
@@ -17,10 +17,19 @@ PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth large
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # by content; PIL would hand others to Ghostscript
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @contextmanager
-def _decoding(path: Path, formats: Sequence[str]) -> Iterator[None]:
+def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[None]:
     """Name the file in whatever PIL raises; only calls of PIL belong inside."""
     try:
         yield
@@ -34,7 +43,7 @@ def _decoding(path: Path, formats: Sequence[str]) -> Iterator[None]:
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except Image.DecompressionBombError:
-        most = f"larger than the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
+        most = f"larger than the limit of {max_pixels / 1e6:.0f} megapixels"
         raise InputError(f"{path}: {most}; make the image smaller") from None
     except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -60,12 +69,10 @@ def open_image(
     Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded for
     another format, mode or size.
     """
-    with _decoding(path, formats):
+    with _decoding(path, formats, max_pixels):
         if content is None:
             require_file(path)
-        with warnings.catch_warnings():  # PIL warns at half of what it refuses
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(content or path, formats=formats)
+        image = Image.open(content or path, formats=formats)
     if mode is not None and image.mode != mode:
         raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
     found, pixels = f"{image.width}x{image.height}", image.width * image.height
@@ -74,7 +81,7 @@ def open_image(
     if pixels > max_pixels:
         limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f}"
         raise InputError(f"{path}: {found} is {limit}; make the image smaller")
-    with _decoding(path, formats):
+    with _decoding(path, formats, max_pixels):
         image.load()
     return image
 
@@ -101,11 +108,16 @@ def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF says; EXIF that cannot be read counts as none."""
+    """The image turned as its EXIF says; EXIF that cannot be read counts as none.
+
+    Unlike `ImageOps.exif_transpose`, which writes the other tags anew and fails if one is broken.
+    """
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTag.Orientation)
     except Exception:  # PIL raises what its parsing of the tags meets, and viewers show such photos too
         return image
+    # an orientation may be of any type that EXIF knows, lists and fractions among them
+    return image.transpose(TURNS[orientation]) if orientation in list(TURNS) else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -14,7 +15,7 @@ import cv2
 import joblib
 from tqdm import tqdm
 
-from src.runtime.errors import InputError
+from src.runtime.errors import LARGE_IMAGE, InputError
 from src.runtime.signals import StopSignals, block_signals
 
 MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
@@ -67,6 +68,7 @@ def _postponed() -> Iterator[None]:
 
 def _begin_worker() -> None:
     one_thread()
+    warnings.filterwarnings("ignore", LARGE_IMAGE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,7 +1,8 @@
 """Is this the same recipe? What a result depends on, kept beside it and compared before work goes on.
 
-A run that is resumed, a folder of restored photos, a data folder being built and a pack of its images all
-keep a recipe, a dict that JSON can hold, and ask the same questions of it.
+A recipe is a dict that JSON can hold: settings, and the identity of each file. A resumed run and a data
+folder being built must have the same one; a restored photo of another one is made again; a pack refuses files
+whose identity and content have changed.
 """
 
 import os
@@ -39,6 +40,8 @@ def differences(earlier: Mapping, now: Mapping, free: Iterable[str] = ()) -> lis
             found.append(f"{key} was added")
         elif key not in now:
             found.append(f"{key} was removed")
+        elif earlier[key] != now[key] and isinstance(earlier[key], list):
+            found.append(f"{key} was changed")  # the identity of a file says nothing to people
         elif earlier[key] != now[key]:
             was, is_now = (f"{value!r:.80}" for value in (earlier[key], now[key]))
             found.append(f"{key} was {was} and is {is_now}")

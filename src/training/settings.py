@@ -1,11 +1,10 @@
 """The settings of a training run; no torch, so that `--help` need not wait for it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from src.models.options import DEFAULT_MODEL, OPTIONS, ModelOptions, model_options, require_positive
+from src.models.options import OPTIONS, ModelOptions, require_positive
 from src.runtime.errors import SettingError
 from src.runtime.processes import cores
 from src.runtime.settings import Compute, Folders, MayChange, as_json
@@ -27,7 +26,7 @@ class TrainSettings(Generic[Options]):
     epochs: MayChange[int | None] = None
     """Passes over the training images; 20 when max-minutes is left out as well."""
     init: Path | None = None
-    """Start from trained weights, a checkpoint or a folder of folds, such as weights (the shipped ones)."""
+    """Start from trained weights of the same model: a checkpoint, or a folder of folds such as weights."""
     folds: int = 5
     """Number of folds that the scenes are split into."""
     seed: int = 0
@@ -69,39 +68,10 @@ class TrainSettings(Generic[Options]):
         """Passes over the training images; None where only the clock ends the run."""
         return DEFAULT_EPOCHS if self.epochs is None and self.max_minutes is None else self.epochs
 
-    @property
-    def run_dir(self) -> Path:
-        """The folder of the run, see `RunFolder.run_dir`."""
-        return self.folders.run_dir
-
     def config(self) -> dict:
         """All settings as one flat dict that JSON can hold."""
         resolved = {"epochs": self.planned_epochs, "loss_weights": self.model.term_weights}
         return {"model": self.model_name, **as_json(self), **resolved}
-
-
-def split_model(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The model that a command line names, and its other arguments.
-
-    `gan --fold 0`, `--fold 0 --model gan` and `--model=gan --fold 0` are the same; without a name it is the
-    restorer. Raises `SettingError` for an unknown name.
-    """
-    rest = list(arguments)
-    if rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
-    else:
-        name = DEFAULT_MODEL
-        for index, argument in enumerate(rest):
-            if argument == "--model" and index + 1 < len(rest):
-                name = rest[index + 1]
-                del rest[index : index + 2]
-                break
-            if argument.startswith("--model="):
-                name = argument.removeprefix("--model=")
-                del rest[index]
-                break
-    model_options(name)  # refuses an unknown one
-    return name, rest
 
 
 def default_settings(model: str) -> TrainSettings:

@@ -1,4 +1,4 @@
-"""What a training run consists of, saved and taken up again, and a step of it."""
+"""What a training run consists of, saved and resumed, and a step of it."""
 
 import math
 from collections.abc import Iterator

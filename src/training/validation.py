@@ -37,7 +37,7 @@ def validate(
     """Scores over (input, truth) files, `score` among them, and pictures of the first four.
 
     Models that restore get the competition's score, the detector its precision and recall. The damage does
-    not depend on the run; the view is the plain one, as in `infer.py --tta 1`. A picture is (512, 1536, 3)
+    not depend on the run, and there is one view. A picture is (512, 1536, 3)
     uint8: input, result and truth side by side. The processes share the files; each returns the whole.
 
     Returns: None when a signal came meanwhile.
