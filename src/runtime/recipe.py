@@ -33,18 +33,18 @@ def unchanged(path: Path, earlier: list[int], sha256: str) -> bool:
 
 
 def differences(earlier: Mapping, now: Mapping, free: Iterable[str] = ()) -> list[str]:
-    """What of a recipe is not as it was, in words; the keys in `free` may differ."""
+    """What of a recipe is not as it was, in words; keys in `free` may differ, None is the same as no key."""
     found = []
     for key in sorted((earlier.keys() | now.keys()) - set(free)):
-        if key not in earlier:
-            found.append(f"{key} was added")
-        elif key not in now:
-            found.append(f"{key} was removed")
-        elif earlier[key] != now[key] and isinstance(earlier[key], list):
+        was, is_now = earlier.get(key), now.get(key)
+        if was == is_now:
+            continue
+        if key not in earlier or key not in now:
+            found.append(f"{key} was {'removed' if key in earlier else 'added'}")
+        elif isinstance(was, list):
             found.append(f"{key} was changed")  # the identity of a file says nothing to people
-        elif earlier[key] != now[key]:
-            was, is_now = (f"{value!r:.80}" for value in (earlier[key], now[key]))
-            found.append(f"{key} was {was} and is {is_now}")
+        else:
+            found.append(f"{key} was {was!r:.80} and is {is_now!r:.80}")
     return found
 
 
