@@ -56,7 +56,7 @@ def inference_work(gray: np.ndarray) -> dict[str, Callable[[], object]]:
 
 def time_infer(photos: list[Path]) -> str:
     """One line: the time and peak memory of infer.py on some photos, with five folds and two views."""
-    import resource  # which Windows has not
+    import resource  # not on Windows
 
     with tempfile.TemporaryDirectory() as folder:
         for fold in range(FOLDS):

@@ -47,7 +47,7 @@ def size_work(pipeline: Pipeline, megapixels: float, folder: Path) -> Callable[[
 
 def run(settings: PhotoSizes) -> None:
     """Print the table, sizes in ascending order."""
-    import resource  # which Windows has not
+    import resource  # not on Windows
 
     print(describe_machine())
     torch.set_num_threads(cores())

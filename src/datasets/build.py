@@ -132,7 +132,7 @@ def build(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Write a competition folder; test photos share no photo with training.
 
-    An interrupted call is taken up where it stopped, and a finished folder is left as it is. The hidden
+    An interrupted call resumes where it stopped, and a finished folder is left as it is. The hidden
     `RECORD` tells what the folder is built from; it stays, since by it the same call is known from another.
 
     Args:
@@ -212,7 +212,7 @@ def _identities(photos: list[Path], root: Path) -> dict[str, list[int] | None]:
 
 
 def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> list[SourcePhoto | str]:
-    """`inspect` of every photo, taken up where the folder's record ends; errors as for `build`."""
+    """`inspect` of every photo, resumed where the folder's record ends; errors as for `build`."""
     record, done = data_dir / RECORD, []
     if record.exists():
         begun, *lines = read_text(record, f"remove {data_dir} and build again").split("\n")

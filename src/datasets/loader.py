@@ -94,7 +94,7 @@ def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | 
 
 
 class EndlessSampler(Sampler):
-    """(epoch, index) pairs, shuffled anew each epoch, from sample number `start` on, without an end.
+    """(epoch, index) pairs, reshuffled each epoch, from sample number `start` on, without an end.
 
     Of several processes each takes every n-th, so that together they see the batches of a single one.
     """

@@ -26,7 +26,7 @@ Line = tuple[str, int, int, str]  # of the index: path as in train.csv, bytes, t
 def pack(data_dir: Path) -> int:
     """Write `pack.npy`, (N, 512, 512, 3) uint8 in the order of `train.csv`, and its index `pack.jsonl`.
 
-    An interrupted call is taken up where it stopped, and a pack that is up to date is left as it is. Both
+    An interrupted call resumes where it stopped, and a pack that is up to date is left as it is. Both
     files have their names only when they are whole. Returns the number of images.
 
     Raises `InputError` for an unusable folder or image, too small a disk, or when another process works in

@@ -42,7 +42,7 @@ def _more(names: Sequence[str]) -> str:
 def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """Zip the PNGs `names` of `folder` without folders, in order of name.
 
-    Every image is decoded, checked (RGB, 512×512) and encoded anew, so that equal pixels give an equal zip
+    Every image is decoded, checked (RGB, 512×512) and encoded again, so that equal pixels give an equal zip
     whatever program wrote the PNG. The zip is read back before it is written to `target`.
 
     Raises `InputError` naming the file that is missing, extra, unreadable, grey or of another size.

@@ -110,7 +110,7 @@ def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF says; EXIF that cannot be read counts as none.
 
-    Unlike `ImageOps.exif_transpose`, which writes the other tags anew and fails if one is broken.
+    Unlike `ImageOps.exif_transpose`, which also rewrites the other tags and fails if one is broken.
     """
     try:
         orientation = image.getexif().get(ExifTag.Orientation)
