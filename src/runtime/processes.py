@@ -59,7 +59,7 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
 
 @contextmanager
 def _postponed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM count after this block, or processes that are starting or ending would be left behind."""
+    """Ctrl-C and SIGTERM count after this block, or processes just starting or ending would stay."""
     with StopSignals() as stop:
         yield
     if stop.number:
