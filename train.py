@@ -45,6 +45,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     )
     torch.manual_seed(settings.seed + fold)
     model = MODELS[settings.model_name](options).to(fabric.device)
+    read = truth_reader(data_dir)  # refuses a stale pack before anything is written
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         train, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
         facts = {"fold": fold, "held_out": fingerprint(held_out)}
@@ -78,7 +79,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         settings.workers,
         settings.seed,
         start=state.step * options.batch_size,
-        read=truth_reader(data_dir),
+        read=read,
         process=fabric.global_rank,
         processes=fabric.world_size,
         draw_damage=model.draw_damage,

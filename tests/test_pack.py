@@ -17,6 +17,7 @@ from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import training_batches
 from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
 from src.runtime.errors import InputError
+from src.runtime.files import LOCK
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_trains_on_the_same_images(packed, workers):
     assert all(torch.equal(files[key], images[key]) for key in files)
 
 
-def test_refuses_what_is_stale(data_dir, script):
+def test_refuses_what_is_stale(data_dir, script, tmp_path):
     assert truth_reader(data_dir) is read_truth
     status, out, _ = script("prepare_data", "pack", "--data-dir", data_dir)
     assert status == 0 and f"{PACK}: {len(truths(data_dir))} images" in out
@@ -68,8 +69,10 @@ def test_refuses_what_is_stale(data_dir, script):
     first.write_bytes(other[:-1] + b"\0")  # the same size
     with pytest.raises(InputError, match=f"{first.name}: changed since"):
         truth_reader(data_dir)
-    status, _, err = script("train", "--data-dir", data_dir, "--workers", 0, "--folds", 2)
+    run = ("--data-dir", data_dir, "--output-dir", tmp_path / "outputs", "--workers", 0, "--folds", 2)
+    status, _, err = script("train", *run)
     assert status == 2 and "python prepare_data.py pack" in err
+    assert [path.name for path in (tmp_path / "outputs").rglob("*") if path.is_file()] == [LOCK]
     first.write_bytes(other)
     Pack(data_dir)
     Image.fromarray(255 - read_truth(second)).save(second)

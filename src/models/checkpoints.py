@@ -140,8 +140,9 @@ def initial_checkpoint(init: Path, fold: int) -> Path:
 
 
 def trained_or_shipped(run_dir: Path) -> Path:
-    """`run_dir`, or the folder of the shipped weights where nothing was trained in it."""
-    return Path(run_dir) if any(Path(run_dir).glob("fold*")) else SHIPPED
+    """`run_dir`, or the folder of the shipped weights where no training was begun in it."""
+    # a training that fails before it begins, such as for want of data, leaves only its hidden lock
+    return Path(run_dir) if any(Path(run_dir).glob("fold*/[!.]*")) else SHIPPED
 
 
 def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
