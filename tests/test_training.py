@@ -448,7 +448,7 @@ def test_workers_end_with_the_process(sample_folder):
         "if __name__ == '__main__': batches = training_batches(paths, 64, 2, 1, 0, 0); next(batches)",
     ]
     command = [sys.executable, "-c", "\n".join(lines), str(sample_folder / "train_gt")]
-    # that it ends is the test; once in some forty runs torch's worker aborts as it leaves, and the status tells
+    # that it ends is the test; once in some forty runs torch's worker aborts as it leaves
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "InputError" not in done.stderr, done.stderr
 
