@@ -50,15 +50,17 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
     from src.pipeline import Pipeline
     from src.restoring import Job, restore_files
 
-    description, data_dir = read_description(checkpoint), settings.folders.data_dir
-    fold = description.get("fold")
-    if fold not in range(settings.folds):
-        raise InputError(f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds")
-    _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
-    if fingerprint(held_out) != description.get("held_out"):
-        raise InputError(f"{data_dir / 'folds.csv'}: not the split that {checkpoint} was trained on")
-    number = int(checkpoint.parent.name.removeprefix("fold"))
-    run_dir, output = checkpoint.parents[1], checkpoint.parent / "oof"
+    data_dir = settings.folders.data_dir
+    for network, description in read_description(checkpoint).items():
+        fold = description.get("fold")
+        if fold not in range(settings.folds):
+            raise InputError(f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds")
+        _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
+        if fingerprint(held_out) != description.get("held_out"):
+            found = f"not the split that the {network} of {checkpoint} was trained on"
+            raise InputError(f"{data_dir / 'folds.csv'}: {found}")
+    number = int(checkpoint.name.removeprefix("fold"))
+    run_dir, output = checkpoint.parent, checkpoint / "oof"
     pipeline = Pipeline.load(run_dir, [number], settings.tta, settings.decode, "hole", fabric.device)
     jobs = [Job(source, output / f"{source.stem}.png") for source, _ in held_out]
     failures = restore_files(pipeline, jobs, output, fabric)
@@ -122,7 +124,7 @@ def main() -> None:
     folds = None if settings.fold == "all" else [settings.fold]
     checkpoints = fold_checkpoints(settings.folders.run_dir, folds)
     fabric = launch(settings.compute.device, settings.compute.devices)
-    parts = {path.parent.name: out_of_fold(settings, path, fabric) for path in checkpoints}
+    parts = {path.name: out_of_fold(settings, path, fabric) for path in checkpoints}
     if fabric.is_global_zero:
         report(parts, settings)
 

@@ -33,7 +33,7 @@ class Settings:
     mask: Path | None = None
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
     the photos."""
-    baseline: Literal["input", "telea"] | None = None
+    baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
     """Use no model: "telea" is OpenCV's inpainting, left grey; "input" is the image unchanged."""
     engine: Literal["fabric", "ray"] = "fabric"
     """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray cluster)."""

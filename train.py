@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from src.models.options import DEFAULT_MODEL, OPTIONS, model_options
 from src.runtime.command_line import parse_settings, run_script, split_model
 from src.runtime.errors import InputError, SettingError
-from src.runtime.files import lock_folder
+from src.runtime.files import lock_folder, write_bytes
 from src.runtime.settings import may_change
 from src.training.settings import TrainSettings, default_settings
 
@@ -27,8 +27,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
 
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files
     from src.datasets.loader import training_batches
-    from src.datasets.pack import truth_reader
-    from src.models.checkpoints import BEST, LAST, initial_checkpoint, load_weights
+    from src.datasets.pack import hole_reader, truth_reader
+    from src.models.checkpoints import LAST, initial_checkpoint, load_weights
     from src.models.registry import MODELS
     from src.runtime.distributed import agree
     from src.runtime.signals import Stopped, StopSignals
@@ -53,7 +53,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     truths, shown = [truth for _, truth in train], evenly_spaced(held_out, settings.val_images)
     resumed = (folder / LAST).exists()
     if settings.init and not resumed:
-        load_weights(model, initial_checkpoint(settings.init, fold))
+        for file in load_weights(model, initial_checkpoint(settings.init, fold)):
+            if fabric.is_global_zero and file.stem not in options.trained:
+                write_bytes(folder / file.name, file.read_bytes(), durable=True)  # the network that stays
     state = TrainingState(model)
     if resumed:
         state.load(folder / LAST)
@@ -83,6 +85,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         process=fabric.global_rank,
         processes=fabric.world_size,
         draw_damage=model.draw_damage,
+        keys=model.batch_keys,
+        holes=hole_reader(data_dir),
+        hole_every=model.hole_every,
     )
     batches, writes, lr = logger.timed(batches), fabric.is_global_zero, 0.0
     if writes:
@@ -132,7 +137,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         name = signal.Signals(int(stopped)).name
         found = f"stopped by {name} at step {state.step}; progress is saved in {folder / LAST}"
         raise Stopped(f"fold {fold}: {found}", int(stopped))
-    print(f"fold {fold}: best validation score {state.best:.4f}, {folder / BEST}")
+    print(f"fold {fold}: best validation score {state.best:.4f}, {folder}")
     if settings.model_name == "detector":
         print(f"python -m tools.ship_weights {folder.parent} makes it the detector that infer.py uses")
 

@@ -16,7 +16,7 @@ from benchmarks.settings import InferenceSpeed
 from src.damage.hole import find_hole
 from src.datasets.competition import read_input, read_test
 from src.models.base import RestorationModel
-from src.models.checkpoints import BEST, save_model
+from src.models.checkpoints import save_model
 from src.models.inpainter import inpaint
 from src.models.registry import create_model
 from src.pipeline import Pipeline
@@ -60,7 +60,7 @@ def time_infer(photos: list[Path]) -> str:
 
     with tempfile.TemporaryDirectory() as folder:
         for fold in range(FOLDS):
-            save_model(Path(folder, "run", f"fold{fold}", BEST), untrained("restorer"), "restorer", {})
+            save_model(Path(folder, "run", f"fold{fold}"), untrained("restorer"), "restorer", {})
         copies = Path(folder, "photos")
         copies.mkdir()
         for path in photos:

@@ -33,10 +33,11 @@ def run(settings: PartsAblation) -> None:
     for path, (_, description) in zip(settings.checkpoints, loaded, strict=True):
         if description["model"] != "restorer":
             raise InputError(f"{path}: holds {description['model']}; the parts are those of restorer")
-    fold = loaded[0][1]["fold"]
+    facts = [next(iter(description["networks"].values())) for _, description in loaded]
+    fold = facts[0]["fold"]
     train, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, fold)
-    for path, (_, description) in zip(settings.checkpoints, loaded, strict=True):
-        if settings.images == "held-out" and fingerprint(held_out) != description["held_out"]:
+    for path, fact in zip(settings.checkpoints, facts, strict=True):
+        if settings.images == "held-out" and fingerprint(held_out) != fact["held_out"]:
             raise InputError(f"{path}: held other images out than the first; use --images test")
     pairs = built_test_pairs(settings.data_dir) if settings.images == "test" else held_out
     pairs = evenly_spaced(pairs, settings.count)

@@ -54,7 +54,7 @@ class PartsAblation:
     data_dir: Path
     """The competition folder that it was trained on."""
     checkpoints: tuple[Path, ...]
-    """best.safetensors of one fold, or of several, measured together."""
+    """The folder of one fold, such as outputs/restorer/fold0, or of several, measured together."""
     images: Literal["held-out", "test"] = "held-out"
     """The fold's held-out images, or the test images of a folder made by prepare_data.py build."""
     count: int = 100
@@ -65,6 +65,26 @@ class PartsAblation:
     """Seed that the scenes were split with."""
     picture: Path | None = None
     """Write four of the images to this PNG: input, both decodes, most likely hues, and truth."""
+
+
+@dataclass(frozen=True)
+class FillQuality:
+    """M of the grey images, with its standard error, of every fill, their mixes, and a fold's inpainter."""
+
+    data_dir: Path
+    """A competition folder."""
+    checkpoints: tuple[Path, ...] = ()
+    """Inpainters to measure, each alone with one view, and all together with two."""
+    fold: int = 0
+    """The fold whose held-out images are measured."""
+    count: int = 300
+    """Images to measure on, spread evenly over the fold; 0 takes all."""
+    folds: int = 5
+    """Number of folds that the scenes are split into."""
+    seed: int = 0
+    """Seed that the scenes are split with."""
+    table: Path | None = None
+    """Write M of every image to this CSV."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,7 @@ BENCHMARKS: dict[str, type] = {
     "detector": DetectorQuality,
     "scenes": SceneSearch,
     "parts": PartsAblation,
+    "fills": FillQuality,
     "score": ScoreSpeed,
     "data": DataSpeed,
     "training": TrainingSpeed,

@@ -1,6 +1,7 @@
 """A damaged grey photo in, a restored colour photo out."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,8 +11,12 @@ import torch
 
 from src.damage.finders import DamageFinder, Finder, find_nothing
 from src.damage.hole import find_hole
+from src.fills.base import Fill
+from src.fills.exemplar import complete
+from src.fills.frequency import extrapolate
+from src.fills.parts import parts
 from src.models.base import Estimate, RestorationModel
-from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model
+from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model, network_files
 from src.models.detector import DamageDetector
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import file_hash
@@ -74,7 +79,9 @@ class Pipeline:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):
             raise InputError(f"{paths[0]}: holds a {names[0]}, expected a model that restores photos")
-        checkpoints = {path.parent.name: file_hash(path) for path in paths}
+        checkpoints = {
+            path.name: {file.stem: file_hash(file) for file in network_files(path)} for path in paths
+        }
         recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
         return cls(members, load_finder(damage, device, detector), tta, style, recipe)
 
@@ -133,9 +140,20 @@ def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.inpaint(gray, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
+def filled(fill: Callable[[np.ndarray, np.ndarray], Fill], gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`gray` (H, W) uint8 filled where `mask` (H, W) bool is True, by a fill of `src.fills`."""
+    result, known = gray.copy(), ~mask
+    for box, part in parts(mask):
+        luma = fill(gray[box].astype(np.float32) / 255, known[box]).luma
+        result[box][part] = (luma[part] * 255).round().astype(np.uint8)
+    return result
+
+
 BASELINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "input": lambda gray, mask: gray,
     "telea": telea,
+    "frequency": partial(filled, extrapolate),
+    "exemplar": partial(filled, complete),
 }
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.color.decode import VISUAL_TEMPERATURE, expected_color, render, sampled_color
-from src.models.restorer import restored_luma
+from src.models.restorer import restored_luma, textured
 from src.pipeline import Pipeline
 
 SHOWN = 1024  # longest side in pixels of what is shown and painted on
@@ -49,7 +49,7 @@ class Session:
     def restore(self, pipeline: Pipeline, mask: np.ndarray) -> None:
         """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
         estimate = pipeline.estimate(self.gray, mask)
-        self.luma = restored_luma(estimate, self.gray, mask)
+        self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
         p, chroma_mass = estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu()
         seeds = range(1, COLOURINGS)
         samples = (sampled_color(p, chroma_mass, np.random.default_rng(seed)) for seed in seeds)

@@ -64,7 +64,7 @@ def random_run(tmp_path_factory) -> Path:
     outputs = tmp_path_factory.mktemp("random")
     torch.manual_seed(0)
     model = create_model("restorer", color_size=64, encoder_weights="none")
-    save_model(outputs / "random" / "fold0" / "best.safetensors", model, "restorer", {"fold": 0})
+    save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
     return outputs
 
 

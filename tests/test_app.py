@@ -222,7 +222,7 @@ def test_other_models_are_refused(script, tmp_path):
         ("detector", {}, "holds a detector, expected a model that restores photos"),
     ):
         model = create_model(name, **options)
-        save_model(tmp_path / name / "fold0" / "best.safetensors", model, name, {})
+        save_model(tmp_path / name / "fold0", model, name, {})
         status, _, stderr = script("app", "--output-dir", tmp_path, "--name", name)
         assert status == 2 and message in stderr, stderr
 

@@ -67,7 +67,7 @@ def test_submission(small_folder, random_run, script, tmp_path):
         if name == "other":
             torch.manual_seed(1)
             model = create_model("restorer", color_size=64, encoder_weights="none")
-            save_model(outputs / "random" / "fold0" / "best.safetensors", model, "restorer", {"fold": 0})
+            save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
         arguments = ["--data-dir", small_folder, "--output-dir", outputs, "--name", "random"]
         for script_name, extra in (("infer", ["--device", "cpu"]), ("make_submission", [])):
             status, _, err = script(script_name, *arguments, *extra)

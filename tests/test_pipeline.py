@@ -11,7 +11,7 @@ from skimage import data
 
 from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
-from src.models.checkpoints import BEST, SHIPPED, save_model
+from src.models.checkpoints import SHIPPED, save_model
 from src.models.registry import create_model
 from src.pipeline import BASELINES, Baseline, Pipeline, load_detector, telea
 from src.runtime.errors import InputError, SettingError
@@ -32,7 +32,7 @@ def run_dir(models, tmp_path_factory) -> Path:
     """A run with the folds 0, 1 and 3."""
     folder = tmp_path_factory.mktemp("outputs") / "mine"
     for fold, model in zip((0, 1, 3), models, strict=True):
-        save_model(folder / f"fold{fold}" / BEST, model, "restorer", {"fold": fold})
+        save_model(folder / f"fold{fold}", model, "restorer", {"fold": fold})
     return folder
 
 
@@ -103,7 +103,7 @@ def test_the_recipe_tells_what_the_result_depends_on(run_dir, tmp_path):
     recipe = Pipeline.load(run_dir, [0]).recipe
     assert recipe == Pipeline.load(run_dir, [0]).recipe and recipe["model"] == "restorer"
     copy = shutil.copytree(run_dir, tmp_path / "mine")
-    shutil.copy(copy / "fold1" / BEST, copy / "fold0" / BEST)
+    shutil.copytree(copy / "fold1", copy / "fold0", dirs_exist_ok=True)
     others = [
         Pipeline.load(run_dir, [0], tta=2),
         Pipeline.load(run_dir, [0], style="visual"),
@@ -133,7 +133,7 @@ def test_what_is_looked_for(run_dir, damage, hole, scratch):
 def test_folds_of_different_models_are_refused(run_dir, tmp_path):
     folder = shutil.copytree(run_dir, tmp_path / "mixed")
     other = create_model("full_pipeline", encoder="mobilenetv3_small_050")
-    save_model(folder / "fold1" / BEST, other, "full_pipeline", {})
+    save_model(folder / "fold1", other, "full_pipeline", {})
     with pytest.raises(
         InputError, match=r"^\S+mixed: folds of different models \(full_pipeline, restorer\)$"
     ):
@@ -141,7 +141,7 @@ def test_folds_of_different_models_are_refused(run_dir, tmp_path):
 
 
 def test_a_run_of_the_detector_is_refused(tmp_path, script):
-    save_model(tmp_path / "found" / "fold0" / BEST, create_model("detector"), "detector", {})
+    save_model(tmp_path / "found" / "fold0", create_model("detector"), "detector", {})
     message = "holds a detector, expected a model that restores photos"
     with pytest.raises(InputError, match=rf"^\S+best\.safetensors: {message}$"):
         Pipeline.load(tmp_path / "found")
@@ -154,7 +154,7 @@ def test_a_run_of_the_detector_is_refused(tmp_path, script):
 
 def test_a_restorer_is_no_detector(run_dir):
     with pytest.raises(InputError, match="holds a Restorer, expected a detector"):
-        load_detector(run_dir / "fold0" / BEST)
+        load_detector(run_dir / "fold0")
 
 
 @pytest.mark.parametrize("name", BASELINES)

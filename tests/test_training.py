@@ -54,7 +54,7 @@ def test_run_folder(run_folder):
     assert len(scores) == 2 and all(np.isfinite(scores))
     state = load_state(folder / "last.pt")
     assert state["step"] == steps and state["best"] == pytest.approx(max(scores))
-    _, description = load_model(folder / "best.safetensors", torch.device("cpu"))
+    _, description = load_model(folder, torch.device("cpu"))
     assert description["score"]["score"] == pytest.approx(max(scores))
     assert list((folder / "tensorboard").glob("events*"))
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
@@ -79,7 +79,7 @@ def test_another_split_is_no_out_of_fold_score(run_folder, script, tmp_path):
 def test_folds_of_different_models_are_refused(run_folder, script, tmp_path):
     shutil.copytree(run_folder[1] / "tiny", tmp_path / "mixed")
     (tmp_path / "mixed" / "fold1").mkdir()
-    save_model(tmp_path / "mixed" / "fold1" / "best.safetensors", create_model("detector"), "detector", {})
+    save_model(tmp_path / "mixed" / "fold1", create_model("detector"), "detector", {})
     arguments = [*flags(run_folder)[:2], "--output-dir", tmp_path, "--name", "mixed", "--ensemble"]
     status, _, stderr = script("infer", *arguments)
     assert status == 2 and "folds of different models (detector, restorer)" in stderr
@@ -120,7 +120,7 @@ def test_precision_and_compile(run_folder, monkeypatch, tmp_path):
         arguments = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--name", name, "--epochs", 1]
         train(*arguments, *TINY, *flag)
         found[name] = metrics(tmp_path / name / "fold0", "loss/hue")[-1]
-        model, _ = load_model(tmp_path / name / "fold0" / "best.safetensors", torch.device("cpu"))
+        model, _ = load_model(tmp_path / name / "fold0", torch.device("cpu"))
         assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
     keys = [key for key in found["plain"] if key.startswith("loss/")]
     for key in keys:
@@ -160,8 +160,8 @@ def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
     config = json.loads((tmp_path / "restorer" / "fold0" / "config.json").read_text())
     assert config["loss_weights"]["histogram"] == 0 and config["loss_weights"]["chroma"] == 20
     cpu = torch.device("cpu")
-    first, _ = load_model(run_folder[1] / "tiny" / "fold0" / "best.safetensors", cpu)
-    second, _ = load_model(tmp_path / "restorer" / "fold0" / "best.safetensors", cpu)
+    first, _ = load_model(run_folder[1] / "tiny" / "fold0", cpu)
+    second, _ = load_model(tmp_path / "restorer" / "fold0", cpu)
     for name, value in first.state_dict().items():
         if name.startswith("inpainter."):
             assert torch.allclose(value.float(), second.state_dict()[name].float(), atol=1e-6), name

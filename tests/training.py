@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.datasets.loader import training_batches
-from src.models.checkpoints import BEST, LAST, load_state
+from src.models.checkpoints import LAST, load_state, network_files
 
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
 
@@ -40,7 +40,8 @@ def assert_same_training(folder: Path, reference: Path) -> None:
         for index, moments in optimizer["state"].items():
             others = second["optimizers"][name]["state"][index]
             assert all(torch.equal(value, others[key]) for key, value in moments.items())
-    assert (folder / BEST).read_bytes() == (reference / BEST).read_bytes()
+    for file in network_files(reference):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
 
 
 def assert_batches_of_one(sample_folder: Path, processes: int, workers: int) -> None:

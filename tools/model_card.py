@@ -10,9 +10,8 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model
+from src.models.checkpoints import SHIPPED, fold_checkpoints, read_description
 
 CARD = SHIPPED / "README.md"
 
@@ -36,8 +35,8 @@ def validations() -> str:
     """The validation that chose each fold's weights."""
     rows = []
     for path in fold_checkpoints(SHIPPED):
-        description = load_model(path, torch.device("cpu"))[1]
-        rows.append({"fold": path.parent.name, "step": description["step"], **description["score"]})
+        for network, facts in read_description(path).items():
+            rows.append({"fold": path.name, "network": network, "step": facts["step"], **facts["score"]})
     return table(pd.DataFrame(rows))
 
 

@@ -2,7 +2,7 @@
 
 import atexit
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from src.color.luma import luma
 from src.damage.hole import DrawDamage, punch_hole
 from src.datasets.competition import SIZE, read_truth
-from src.datasets.pack import ReadTruth
+from src.datasets.holes import hole_example
+from src.datasets.pack import Holes, ReadTruth
 from src.runtime.errors import InputError
 from src.runtime.processes import one_thread
 from src.runtime.signals import SIGNALS, block_signals
+
+IMAGES = ("damaged", "mask", "gray", "rgb")  # what an item is unless something else is asked for
 
 
 def augmentation(image_size: int) -> A.Compose:
@@ -43,8 +46,13 @@ class TrainingImages(Dataset):
     """Truth images, augmented and damaged afresh in each epoch.
 
     An item is asked for by (epoch, index) and depends on these and the seed alone, so that neither the
-    number of workers nor an interruption changes what is trained on. It holds uint8 tensors: `damaged`,
-    `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S).
+    number of workers nor an interruption changes what is trained on. It holds those of these uint8 tensors
+    that are asked for: `damaged`, `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S), and `hole`,
+    see `hole_example`.
+
+    Args:
+        keys: the tensors to make.
+        holes: where the holes are read; without, each is that of `mask`, filled when it is asked for.
     """
 
     def __init__(
@@ -54,8 +62,12 @@ class TrainingImages(Dataset):
         seed: int,
         read: ReadTruth = read_truth,
         draw_damage: DrawDamage = punch_hole,
+        keys: Collection[str] = IMAGES,
+        holes: Holes | None = None,
     ):
         self.paths = paths
+        self.keys = frozenset(keys)
+        self.holes = holes
         self.seed = seed
         self.read = read
         self.draw_damage = draw_damage
@@ -64,47 +76,68 @@ class TrainingImages(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | InputError:
-        """An image, or the error that says why there is none.
+    def __getitem__(self, key: tuple[int, int, bool]) -> dict[str, Tensor] | InputError:
+        """The item of an epoch and an index, with a hole or without, or the error why there is none.
 
         It is returned, since an error that is raised in a worker reaches the training as another type.
         """
-        epoch, index = key
+        epoch, index, with_hole = key
+        keys = self.keys if with_hole else self.keys - {"hole"}
         rng = np.random.default_rng([self.seed, epoch, index])
         # set_random_seed would give every transform the same draws: a flip always with a change of tone
         self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
-        try:
-            truth = self.read(self.paths[index])
-        except InputError as error:
-            return error
-        rgb = self.transform(image=truth)["image"]
-        damaged, mask = self.draw_damage(rgb, rng)
-        return {
-            "damaged": torch.from_numpy(damaged)[None],
-            "mask": torch.from_numpy(mask.astype(np.uint8) * 255)[None],
-            "gray": torch.from_numpy(luma(rgb).copy())[None],
-            "rgb": torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
-        }
+        item: dict[str, np.ndarray] = {}
+        if "hole" in keys and self.holes:
+            example = self.holes(self.paths[index])
+            item["hole"] = example[..., ::-1] if rng.random() < 0.5 else example
+        if keys - item.keys():
+            try:
+                truth = self.read(self.paths[index])
+            except InputError as error:
+                return error
+            rgb = self.transform(image=truth)["image"]
+            damaged, lost = self.draw_damage(rgb, rng)
+            gray = luma(rgb)
+            item |= {"damaged": damaged[None], "mask": lost[None] * np.uint8(255), "gray": gray[None]}
+            item["rgb"] = rgb.transpose(2, 0, 1)
+            if "hole" in keys and not self.holes:
+                item["hole"] = hole_example(gray, lost)
+        return {key: torch.from_numpy(np.array(item[key])) for key in keys}
 
 
 def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | InputError:
     """A batch of `TrainingImages`, or the first of their errors."""
-    errors = [item for item in items if isinstance(item, InputError)]
-    return errors[0] if errors else default_collate(items)
+    for item in items:
+        if isinstance(item, InputError):
+            return item
+    keys = set().union(*items)
+    return {key: default_collate([item[key] for item in items if key in item]) for key in sorted(keys)}
 
 
 class EndlessSampler(Sampler):
-    """(epoch, index) pairs, reshuffled each epoch, from sample number `start` on, without an end.
+    """(epoch, index, hole) without an end, reshuffled each epoch, from sample number `start` on.
 
-    Of several processes each takes every n-th, so that together they see the batches of a single one.
+    Of several processes each takes every n-th, so that together they see the batches of a single one. Every
+    `hole_every`-th sample of each has a hole.
     """
 
-    def __init__(self, size: int, seed: int, start: int = 0, process: int = 0, processes: int = 1):
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        start: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        hole_every: int = 1,
+    ):
+        self.hole_every = hole_every
         self.size, self.seed, self.start = size, seed, start
         self.process, self.processes = process, processes
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return islice(self._all(), self.process, None, self.processes)
+    def __iter__(self) -> Iterator[tuple[int, int, bool]]:
+        own = islice(self._all(), self.process, None, self.processes)
+        for number, (epoch, index) in enumerate(own, self.start // self.processes):
+            yield epoch, index, number % self.hole_every == 0
 
     def _all(self) -> Iterator[tuple[int, int]]:
         epoch, skip = divmod(self.start, self.size)
@@ -125,6 +158,9 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     draw_damage: DrawDamage = punch_hole,
+    keys: Collection[str] = IMAGES,
+    holes: Holes | None = None,
+    hole_every: int = 1,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
 
@@ -133,9 +169,9 @@ def training_batches(
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
-        TrainingImages(paths, image_size, seed, read, draw_damage),
+        TrainingImages(paths, image_size, seed, read, draw_damage, keys, holes),
         batch_size=batch_size // processes,
-        sampler=EndlessSampler(len(paths), seed, start, process, processes),
+        sampler=EndlessSampler(len(paths), seed, start, process, processes, hole_every),
         num_workers=workers,
         collate_fn=collate,
         generator=torch.Generator(),  # the default one, whose state a resumed run restores, stays untouched

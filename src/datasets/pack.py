@@ -1,33 +1,121 @@
-"""The truth images of a competition folder as one memory map: read instead of decoded in each epoch."""
+"""A competition folder's truth images, and holes in them with their fills, as memory maps to train from."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from src.color.luma import luma
+from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
+from src.datasets.holes import CHANNELS, CROP, hole_example
 from src.runtime.errors import InputError
 from src.runtime.files import append_text, file_hash, inside, lock_folder, read_text, write_text
 from src.runtime.processes import parallel_map
 from src.runtime.recipe import unchanged
 
 PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
+HOLES, HOLES_INDEX = "holes.npy", "holes.jsonl"
 PART = ".part"
-IMAGE_BYTES = SIZE[0] * SIZE[1] * 3
 REMEDY = "delete it to train from the PNG files"
+HOLES_REMEDY = "run prepare_data.py pack again, or delete it to fill the holes during training"
+HOLES_VERSION = 1  # to be raised when a fill or the damage changes
+HOLES_SEED = 0
 
 ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
 Line = tuple[str, int, int, str]  # of the index: path as in train.csv, bytes, time (ns) and SHA-256
 
 
-def pack(data_dir: Path) -> int:
-    """Write `pack.npy`, (N, 512, 512, 3) uint8 in the order of `train.csv`, and its index `pack.jsonl`.
+@dataclass(frozen=True)
+class Table:
+    """A memory map (N, *shape) of uint8 in a competition folder, with a line of JSON for each row.
 
-    An interrupted call resumes where it stopped, and a pack that is up to date is left as it is. Both
-    files have their names only when they are whole. Returns the number of images.
+    Both files have their names only when they are whole; an interrupted `build` resumes where it stopped.
+    """
+
+    data: Path
+    index: Path
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...]) -> "Table":
+        """The table of two names; raises `InputError` for files that are links out of the folder."""
+        return cls(inside(data_dir, data), inside(data_dir, index), shape)
+
+    def fits(self, count: int, part: str = "") -> bool:
+        """Whether the memory map has `count` rows."""
+        try:
+            found = np.lib.format.open_memmap(str(self.data) + part, mode="r")  # np.load would open a zip too
+        except Exception:  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
+            return False
+        return found.shape == (count, *self.shape) and found.dtype == np.uint8
+
+    def lines(self, part: str = "", remedy: str = REMEDY) -> list[tuple]:
+        """The lines of the index up to the first that an interruption cut off; errors as for `read_text`."""
+        lines = []
+        for text in read_text(Path(str(self.index) + part), remedy).splitlines():
+            try:
+                line = tuple(json.loads(text))
+            except (ValueError, TypeError, RecursionError):
+                break
+            lines.append(line)
+        return lines
+
+    def build(self, names: list[str], make_row: Callable, label: str) -> None:
+        """Compute what is missing, one process a core.
+
+        `make_row` maps (row, name) to a line, whose first entry is the name, and an array of `shape`.
+        Raises what it raises, and `InputError` for too small a disk.
+        """
+        data, index = Path(str(self.data) + PART), Path(str(self.index) + PART)
+        self.index.unlink(missing_ok=True)
+        self.data.unlink(missing_ok=True)
+        done = self.lines(PART) if index.exists() and self.fits(len(names), PART) else []
+        if [line[:1] for line in done] != [(name,) for name in names[: len(done)]]:
+            done = []
+        if not done:
+            data.unlink(missing_ok=True)
+            free, size = shutil.disk_usage(self.data.parent).free, len(names) * int(np.prod(self.shape))
+            if free < size:
+                found = f"{free / 1e9:.1f} GB free, {label} needs {size / 1e9:.1f}"
+                raise InputError(f"{self.data}: {found}; free some space, or train from the PNG files")
+            np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *self.shape))
+        write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
+        waiting = list(enumerate(names))[len(done) :]
+        for line in parallel_map(partial(_write_row, data, make_row), waiting, label):
+            append_text(index, f"{json.dumps(line)}\n")
+        index.rename(self.index)
+        data.rename(self.data)
+
+    def finish_renaming(self) -> None:
+        """After a kill between the two last renames of an earlier `build`."""
+        data = Path(str(self.data) + PART)
+        if self.index.exists() and data.exists():
+            data.rename(self.data)
+
+
+def _write_row(data: Path, make_row: Callable, job: tuple[int, str]) -> tuple:
+    line, values = make_row(job)
+    try:
+        # written, not mapped: on a full disk a map ends the process, without an error that could be told
+        with open(data, "r+b") as file:
+            file.seek(np.load(data, mmap_mode="r").offset + job[0] * values.nbytes)
+            file.write(values.tobytes())
+    except OSError as error:
+        error.filename = str(data)
+        raise
+    return line
+
+
+def pack(data_dir: Path) -> int:
+    """Write the truths of `train.csv` in their order, then one filled hole in each.
+
+    `pack.npy` is (N, 512, 512, 3) uint8; `holes.npy` is (N, CHANNELS, CROP, CROP) uint8, see
+    `src.datasets.holes.hole_example`. What is up to date is left as it is. Returns the number of images.
 
     Raises `InputError` for an unusable folder or image, too small a disk, or when another process works in
     the folder.
@@ -35,74 +123,28 @@ def pack(data_dir: Path) -> int:
     data_dir = Path(data_dir)
     names = list(read_train(data_dir)["gt_image_path"])
     with lock_folder(data_dir):
-        _pack(data_dir, names)
+        for kind, make_row, label in ((Pack, _truth, "packing"), (Holes, _hole, "filling holes")):
+            table = kind.table(data_dir)
+            table.finish_renaming()
+            try:
+                kind(data_dir)
+            except InputError:
+                table.build(names, partial(make_row, data_dir), label)
     return len(names)
 
 
-def _pack(data_dir: Path, names: list[str]) -> None:
-    data, index = data_dir / (PACK + PART), data_dir / (INDEX + PART)
-    if (data_dir / INDEX).exists() and data.exists():
-        data.rename(data_dir / PACK)  # a kill between the two last renames of an earlier call
-    try:
-        Pack(data_dir)
-        return
-    except InputError:
-        (data_dir / INDEX).unlink(missing_ok=True)
-        (data_dir / PACK).unlink(missing_ok=True)
-    done = _read_index(index) if index.exists() and _fits(data, len(names)) else []
-    if [name for name, *_ in done] != names[: len(done)]:
-        done = []
-    if not done:
-        data.unlink(missing_ok=True)
-        free, size = shutil.disk_usage(data_dir).free, len(names) * IMAGE_BYTES
-        if free < size:
-            found = f"{free / 1e9:.1f} GB free, the pack needs {size / 1e9:.1f}"
-            raise InputError(f"{data_dir / PACK}: {found}; free some space, or train from the PNG files")
-        np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *SIZE[::-1], 3))
-    write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
-    waiting = list(enumerate(names))[len(done) :]
-    for line in parallel_map(partial(_pack_one, data_dir, data), waiting, "packing"):
-        append_text(index, f"{json.dumps(line)}\n")
-    index.rename(data_dir / INDEX)
-    data.rename(data_dir / PACK)
-
-
-def _pack_one(data_dir: Path, data: Path, job: tuple[int, str]) -> Line:
-    """Decode one truth into its row; returns its line of the index."""
-    row, name = job
-    path = data_dir / name
+def _truth(data_dir: Path, job: tuple[int, str]) -> tuple[Line, np.ndarray]:
+    path = data_dir / job[1]
     pixels = read_truth(path)
-    try:
-        # written, not mapped: on a full disk a map ends the process, without an error that could be told
-        with open(data, "r+b") as file:
-            file.seek(np.load(data, mmap_mode="r").offset + row * IMAGE_BYTES)
-            file.write(pixels.tobytes())
-    except OSError as error:
-        error.filename = str(data)
-        raise
     facts = path.stat()
-    return name, facts.st_size, facts.st_mtime_ns, file_hash(path)
+    return (job[1], facts.st_size, facts.st_mtime_ns, file_hash(path)), pixels
 
 
-def _read_index(path: Path) -> list[Line]:
-    """The lines of an index up to the first that an interruption cut off; errors as for `read_text`."""
-    lines = []
-    for text in read_text(path, REMEDY).splitlines():
-        try:
-            name, size, time, sha256 = json.loads(text)
-        except (ValueError, TypeError, RecursionError):
-            break
-        lines.append((name, size, time, sha256))
-    return lines
-
-
-def _fits(data: Path, count: int) -> bool:
-    """Whether a file holds `count` images."""
-    try:
-        found = np.lib.format.open_memmap(data, mode="r")  # np.load would open a zip as well
-    except Exception:  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
-        return False
-    return found.shape == (count, *SIZE[::-1], 3) and found.dtype == np.uint8
+def _hole(data_dir: Path, job: tuple[int, str]) -> tuple[tuple, np.ndarray]:
+    row, name = job
+    rgb = np.lib.format.open_memmap(data_dir / PACK, mode="r")[row]
+    _, lost = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
+    return (name, HOLES_VERSION, file_hash(data_dir / name)), hole_example(luma(rgb), lost)
 
 
 class Pack:
@@ -114,20 +156,26 @@ class Pack:
 
     def __init__(self, data_dir: Path):
         data_dir = Path(data_dir)
-        self.path, index = inside(data_dir, PACK), inside(data_dir, INDEX)
+        table = self.table(data_dir)
+        self.path, index = table.data, table.index
         try:
-            lines = _read_index(index)
+            lines = table.lines()
         except OSError as error:
             raise InputError(f"{index}: unreadable ({error}); {REMEDY}", "pack") from None
-        if [name for name, *_ in lines] != list(read_train(data_dir)["gt_image_path"]):
+        if [line[0] for line in lines] != list(read_train(data_dir)["gt_image_path"]):
             raise InputError(f"{index}: lists other files than train.csv; {REMEDY}", "pack")
-        if not _fits(self.path, len(lines)):
+        if not table.fits(len(lines)):
             raise InputError(f"{self.path}: missing, broken or of another size; {REMEDY}", "pack")
         for name, size, time, sha256 in lines:
             if not unchanged(data_dir / name, [size, time], sha256):
                 found = "changed" if (data_dir / name).exists() else "removed"
                 raise InputError(f"{data_dir / name}: {found} since {self.path} was made; {REMEDY}", "pack")
         self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
+
+    @staticmethod
+    def table(data_dir: Path) -> Table:
+        """Where the pack lies."""
+        return Table.of(data_dir, PACK, INDEX, (*SIZE[::-1], 3))
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -142,6 +190,52 @@ class Pack:
         return np.asarray(self.images[self.rows[path]])
 
 
+class Holes:
+    """A filled hole in each truth of a packed folder, read by the truth's path.
+
+    May be sent to other processes. Raises `InputError` when it is broken or stale: made from another pack, or
+    by another version of the fills.
+    """
+
+    def __init__(self, data_dir: Path):
+        data_dir = Path(data_dir)
+        table = self.table(data_dir)
+        self.path = table.data
+        try:
+            lines = table.lines(remedy=HOLES_REMEDY)
+            truths = Pack.table(data_dir).lines()
+        except OSError as error:
+            raise InputError(f"{table.index}: unreadable ({error}); {HOLES_REMEDY}", "pack") from None
+        if lines != [(name, HOLES_VERSION, sha256) for name, _, _, sha256 in truths]:
+            found = "of other truths, or of another version of the fills"
+            raise InputError(f"{table.index}: {found}; {HOLES_REMEDY}", "pack")
+        if not table.fits(len(lines)):
+            raise InputError(f"{self.path}: missing, broken or of another size; {HOLES_REMEDY}", "pack")
+        self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
+
+    @staticmethod
+    def table(data_dir: Path) -> Table:
+        """Where the holes lie."""
+        return Table.of(data_dir, HOLES, HOLES_INDEX, (CHANNELS, CROP, CROP))
+
+    @cached_property
+    def examples(self) -> np.ndarray:
+        """(N, CHANNELS, CROP, CROP) uint8, mapped into memory in each process that reads."""
+        return np.lib.format.open_memmap(self.path, mode="r")
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "rows": self.rows}
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(CHANNELS, CROP, CROP) uint8, not to be written to."""
+        return np.asarray(self.examples[self.rows[path]])
+
+
 def truth_reader(data_dir: Path) -> ReadTruth:
     """The folder's `Pack` where there is one, otherwise `read_truth`."""
     return Pack(data_dir) if (Path(data_dir) / PACK).exists() else read_truth
+
+
+def hole_reader(data_dir: Path) -> Holes | None:
+    """The folder's `Holes` where there are some."""
+    return Holes(data_dir) if (Path(data_dir) / HOLES).exists() else None

@@ -36,13 +36,18 @@ class Curve:
     losses: pd.DataFrame
 
 
+def _curve_name(path: Path) -> str:
+    """The fold, and which network where its curves lie apart: "fold0 inpainter"."""
+    return " ".join([path.parent.name, *path.name.removesuffix("metrics.jsonl").split("_")]).strip()
+
+
 def read_curves(run_dir: Path) -> list[Curve]:
     """The curves of every fold of a run, in their order; empty where nothing was trained.
 
     Raises `InputError` for a file that no training wrote.
     """
     curves = []
-    for path in sorted(Path(run_dir).glob("fold*/metrics.jsonl")):
+    for path in sorted(Path(run_dir).glob("fold*/*metrics.jsonl")):
         remedy = "remove it, or train the fold again"
         lines = read_text(path, remedy).splitlines()
         try:
@@ -56,7 +61,7 @@ def read_curves(run_dir: Path) -> list[Curve]:
             raise InputError(f"{path}: no curves of a training ({error}); {remedy}") from None
         validations = values[["minutes", "val/score"]].dropna().rename(columns={"val/score": "score"})
         losses = values.set_index("step").filter(regex="^loss/").dropna(how="all")
-        curves.append(Curve(path.parent.name, validations, losses.rename(columns=lambda key: key[5:])))
+        curves.append(Curve(_curve_name(path), validations, losses.rename(columns=lambda key: key[5:])))
     return curves
 
 

@@ -1,6 +1,6 @@
 """What training and inference ask of every model."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -21,9 +21,13 @@ Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble aver
 class TrainableModel(nn.Module):
     """Base of all models: what `train.py` needs.
 
-    A training batch holds `damaged` (B, 1, H, W), `mask` (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W)
-    and `rgb` (B, 3, H, W), float32 in [0, 1].
+    A training batch holds what `batch_keys` names, float32 in [0, 1]: `damaged` (B, 1, H, W), `mask`
+    (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W), `rgb` (B, 3, H, W); and `hole` (b, CHANNELS, h, w), of
+    every `hole_every`-th image, see `src.datasets.holes`.
     """
+
+    batch_keys: Collection[str] = ("damaged", "mask", "gray", "rgb")
+    hole_every: int = 1
 
     draw_damage: ClassVar[DrawDamage] = staticmethod(punch_hole)  # on the training images
     options: ModelOptions

@@ -1,4 +1,8 @@
-"""Models on disk: weights as safetensors with what rebuilds the model, training state beside them."""
+"""Models on disk: each network's weights as safetensors with what rebuilds it, training state beside them.
+
+A checkpoint is a folder with one file for each network of a model, or the one file of a model that is a
+single network.
+"""
 
 import io
 import json
@@ -17,7 +21,8 @@ from src.models.registry import MODELS
 from src.runtime.errors import InputError
 from src.runtime.files import atomic_write, write_bytes
 
-BEST, LAST = "best.safetensors", "last.pt"
+LAST, SUFFIX = "last.pt", ".safetensors"
+NETWORKS = sorted({network for options in OPTIONS.values() for network in options.networks})
 PACKAGE = Path(__file__).parents[1]
 # Laid out like a run's folder: inside the installed package, or beside it in a checkout.
 SHIPPED = PACKAGE / "weights" if (PACKAGE / "weights").is_dir() else PACKAGE.parent / "weights"
@@ -25,60 +30,123 @@ DETECTOR = SHIPPED / "detector.safetensors"
 FOREIGN = "name a checkpoint of this program"
 
 
-def save_model(path: Path, model: TrainableModel, name: str, facts: dict, half: bool = False) -> None:
-    """Write a model's weights with its name, its architecture and `facts` (JSON) as metadata.
+def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> list[Path]:
+    """Write a file for each network that is trained, with its architecture and `facts` (JSON) as metadata."""
+    paths = []
+    for network in model.options.trained:
+        arguments = model.options.architecture() if network == model.options.shaped else {}
+        description = {"model": name, "network": network, "arguments": arguments, **facts}
+        paths.append(folder / f"{network}{SUFFIX}")
+        write_network(paths[-1], part_of(model, network).state_dict(), description)
+    return paths
 
-    `half` rounds them to float16, half the file.
-    """
-    description = {"model": name, "arguments": model.options.architecture(), **facts}
-    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+
+def write_network(path: Path, tensors: dict[str, Tensor], description: dict, half: bool = False) -> None:
+    """Write a network's weights and what is said of it; `half` rounds them to float16, half the file."""
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     write_bytes(path, save(tensors, metadata={"restoration": json.dumps(description)}), durable=True)
 
 
 def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
-    """Rebuild a model in evaluation mode, and its description (`model`, `arguments`, facts).
+    """Rebuild a model in evaluation mode, and its description.
 
-    The file may come from anyone: it cannot execute code, download anything, or choose a model that is
-    larger than the file.
+    The files may come from anyone: they cannot execute code, download anything, or choose a model that is
+    larger than they are.
+
+    Args:
+        path: a checkpoint, see above.
+
+    Returns: the description holds `model`, `arguments`, and under `networks` the facts of each network.
 
     Raises `InputError` for a missing or broken file and for one that another program or version wrote.
     """
-    description, weights = _read(path)
-    if not isinstance(description, dict) or description.get("model") not in list(OPTIONS):
-        found = description.get("model") if isinstance(description, dict) else description
-        raise InputError(f"{path}: holds {found!r:.80}, expected one of {', '.join(OPTIONS)}; {FOREIGN}")
-    name = description["model"]
+    files = network_files(path)
+    read = {file: read_network(file) for file in files}
+    descriptions = {file: _described(file, description) for file, (description, _) in read.items()}
+    first, name = files[0], descriptions[files[0]]["model"]
+    networks = {descriptions[file]["network"]: file for file in files}
+    for file, description in descriptions.items():
+        if description["model"] != name:
+            raise InputError(f"{file}: of a {description['model']}, but {first.name} of a {name}; {FOREIGN}")
+    for network in OPTIONS[name].networks:
+        if network not in networks:
+            raise InputError(
+                f"{path}: lacks {network}{SUFFIX}; train it as well, or copy it there", "checkpoint"
+            )
+    shaping = networks[OPTIONS[name].shaped]
     try:
-        options = from_checkpoint(name, description.get("arguments"))
+        options = from_checkpoint(name, descriptions[shaping].get("arguments"))
         with torch.device("meta"):  # costs no memory, whatever encoder the file names
-            shapes = MODELS[name](options).state_dict()
+            shapes = MODELS[name](options)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    _require_fit(path, name, shapes, weights)
+        raise InputError(f"{shaping}: {error}") from None
+    for network, file in networks.items():
+        _require_fit(file, name, part_of(shapes, network).state_dict(), read[file][1])
     model = MODELS[name](options)
-    model.load_state_dict(weights)
+    for network, file in networks.items():
+        part_of(model, network).load_state_dict(read[file][1])
+    facts = {network: descriptions[file] for network, file in networks.items()}
+    description = {"model": name, "arguments": options.architecture(), "networks": facts}
     return model.to(device, memory_format=torch.channels_last).eval(), description
 
 
-def load_weights(model: TrainableModel, path: Path) -> None:
-    """Replace a model's weights by those of a checkpoint of its kind; raises as `load_model` does."""
-    _, weights = _read(path)
-    _require_fit(path, type(model).__name__, model.state_dict(), weights)
-    model.load_state_dict(weights)
+def part_of(model: TrainableModel, network: str) -> torch.nn.Module:
+    """A network of a model, by its name in the model's options; raises `InputError` for another name."""
+    if network not in model.options.networks:
+        raise InputError(f"network {network!r:.80}, expected one of {', '.join(model.options.networks)}")
+    return getattr(model, network) if len(model.options.networks) > 1 else model
 
 
-def read_description(path: Path) -> dict:
-    """What a checkpoint says of itself, without reading its weights; raises as `load_model` does."""
-    description, _ = _read(path, with_weights=False)
-    return description if isinstance(description, dict) else {}
-
-
-def _read(path: Path, with_weights: bool = True) -> tuple[object, dict[str, Tensor]]:
-    """What a checkpoint says of itself, and its tensors, float16 ones as float32."""
-    if not path.is_file():
+def network_files(path: Path) -> list[Path]:
+    """The files of a checkpoint; raises `InputError` where there is none."""
+    files = [path / f"{network}{SUFFIX}" for network in NETWORKS] if path.is_dir() else [path]
+    files = [file for file in files if file.is_file()]
+    if not files:
         raise InputError(f"{path}: no such checkpoint", "checkpoint")
+    return files
+
+
+def load_weights(model: TrainableModel, path: Path) -> list[Path]:
+    """Replace the weights of a model's networks by those of a checkpoint of its kind, which may lack some.
+
+    Returns: the files that were read. Raises as `load_model` does.
+    """
+    files = network_files(path)
+    for file in files:
+        description, weights = read_network(file)
+        try:
+            network = part_of(model, _described(file, description)["network"])
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
+        _require_fit(file, type(model).__name__, network.state_dict(), weights)
+        network.load_state_dict(weights)
+    return files
+
+
+def read_description(path: Path) -> dict[str, dict]:
+    """What a checkpoint says of each of its networks, without the weights; raises as `load_model` does."""
+    files = network_files(path)
+    found = (_described(file, read_network(file, with_weights=False)[0]) for file in files)
+    return {description["network"]: description for description in found}
+
+
+def _described(path: Path, description: object) -> dict:
+    """A file's description with the network it holds; raises `InputError` for a model that does not exist."""
+    name = description.get("model") if isinstance(description, dict) else description
+    if name not in list(OPTIONS):
+        raise InputError(f"{path}: holds {name!r:.80}, expected one of {', '.join(OPTIONS)}; {FOREIGN}")
+    networks = OPTIONS[name].networks
+    network = description.get("network", networks[0] if len(networks) == 1 else None)
+    if network not in list(networks):
+        found = f"network {network!r:.80} of a {name}, expected one of {', '.join(networks)}"
+        raise InputError(f"{path}: {found}; {FOREIGN}")
+    return description | {"network": network}
+
+
+def read_network(path: Path, with_weights: bool = True) -> tuple[object, dict[str, Tensor]]:
+    """What a file says of itself, and its tensors, float16 ones as float32; raises as `load_model` does."""
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("restoration", "{}"))
@@ -136,7 +204,8 @@ def initial_checkpoint(init: Path, fold: int) -> Path:
 
     Raises `InputError` where the folder has none of that fold.
     """
-    return fold_checkpoints(init, [fold])[0] if init.is_dir() else init
+    alone = not init.is_dir() or any((init / f"{network}{SUFFIX}").exists() for network in NETWORKS)
+    return init if alone else fold_checkpoints(init, [fold])[0]
 
 
 def trained_or_shipped(run_dir: Path) -> Path:
@@ -146,20 +215,25 @@ def trained_or_shipped(run_dir: Path) -> Path:
 
 
 def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
-    """The best checkpoints of some folds, or of every trained fold of a run when `folds` is None.
+    """The folders of some folds, or of every trained fold of a run when `folds` is None.
 
     Raises `InputError` when one is missing; it names the folds and runs that exist.
     """
     trained = {}
-    for path in Path(run_dir).glob(f"fold*/{BEST}"):
-        number = path.parent.name.removeprefix("fold")
+    for path in _trained(Path(run_dir)):
+        number = path.name.removeprefix("fold")
         if number.isdecimal():
             trained[int(number)] = path
     wanted = sorted(trained) if folds is None else folds
     missing = [f"fold {fold}" for fold in wanted if fold not in trained]
     if missing or not wanted:
-        runs = sorted({path.parent.parent.name for path in Path(run_dir).parent.glob(f"*/fold*/{BEST}")})
+        runs = sorted({path.parent.name for path in _trained(Path(run_dir).parent, "*/")})
         known, others = (", ".join(map(str, names)) or "none" for names in (sorted(trained), runs))
         found = f"no checkpoint of {(missing or ['any fold'])[0]} (trained folds: {known}; runs: {others})"
         raise InputError(f"{run_dir}: {found}", "checkpoint")
     return [trained[fold] for fold in wanted]
+
+
+def _trained(folder: Path, runs: str = "") -> set[Path]:
+    """Folders of folds that hold the file of some network."""
+    return {file.parent for network in NETWORKS for file in folder.glob(f"{runs}fold*/{network}{SUFFIX}")}

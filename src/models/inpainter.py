@@ -11,8 +11,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.fills.lines import bounds
-from src.fills.simple import COUNT, simple_fills
+from src.fills.all import DOUBTS, FILLS, all_fills
+from src.fills.costly import costly_fills
+from src.fills.reduce import reduced
 from src.models.base import on_padded
 from src.models.tta import mean_over_views
 from src.models.unet import CellUNet
@@ -23,25 +24,25 @@ STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (48, 96, 128)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
-# logits of the fills; the first one is that along rows
-FIRST_MIX = (3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0)
-CROP = 256  # side of the crops that the inpainter is trained on, in pixels
-MARGIN = 48  # pixels of surroundings that it sees on each side of a hole
-MAX_CROP = 400  # root of the number of pixels that are inpainted at once
+FIRST_MIX = (*(-1.0,) * 9, 2.0, 2.0)  # logits of the fills; the last ones are the costly fills
+MARGIN = 48  # pixels of surroundings that the network sees on each side of a hole
+SEARCH = 128  # pixels of surroundings that the fills see
+MAX_CROP = 512  # root of the number of pixels that are inpainted at once
+TILE = 304  # side of the tiles that thin damage is filled in
 WIDE = 24  # pixels from the nearest known one; nothing of a thin part is as far
 LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 
 
 class Inpainter(CellUNet):
-    """U-Net over cells of 4×4 pixels that mixes simple fills of the hole and corrects them pixel by pixel.
+    """U-Net over cells of 4×4 pixels that mixes fills of the hole and corrects them pixel by pixel.
 
-    The fills continue straight lines in eight directions, or are smooth; the network sees them all. At
-    first the mix is a fixed one and the correction is zero.
+    It sees what each fill makes of the hole, and the doubts of those that have some. At first the mix is a
+    fixed one and the correction is zero.
     """
 
     def __init__(self):
-        super().__init__(COUNT + 2, STRIDE, WIDTHS, 2, DILATIONS)
-        self.mix = nn.Conv2d(WIDTHS[0], COUNT, 3, 1, 1)
+        super().__init__(FILLS + DOUBTS + 2, STRIDE, WIDTHS, 2, DILATIONS)
+        self.mix = nn.Conv2d(WIDTHS[0], FILLS, 3, 1, 1)
         self.correction = nn.Conv2d(WIDTHS[0], STRIDE**2, 3, 1, 1)
         for head, bias in ((self.mix, torch.tensor(FIRST_MIX)), (self.correction, torch.zeros(STRIDE**2))):
             nn.init.zeros_(head.weight)
@@ -53,59 +54,73 @@ class Inpainter(CellUNet):
         Args:
             gray: (B, 1, H, W) in [0, 1], any values in the hole; sides are multiples of `MULTIPLE`.
             mask: (B, 1, H, W), 1 where lost.
-            fills: `simple_fills` of both, which an ensemble computes once.
+            fills: `all_fills` of both, which an ensemble computes once.
         """
+        fills, doubts = fills.split([FILLS, DOUBTS], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
-        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, mask], dim=1))
+        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, doubts, mask], dim=1))
         weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(dim=1)
         filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(self.correction(x), STRIDE)
         return torch.where(mask > 0.5, filled, gray)
 
 
 def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta: int) -> Tensor:
-    """`damaged` (B, 1, H, W) with the holes filled by an ensemble, in [0, 1]; see `pieces`."""
-    if not mask.any():
+    """`damaged` (1, 1, H, W) with the holes filled by an ensemble, in [0, 1]; see `pieces`."""
+    lost = (mask[0, 0] > 0.5).cpu().numpy()
+    if not lost.any():
         return damaged
-    luma, hole = damaged.clone(), mask.clone()
-    for box, piece in pieces((mask.amax(dim=(0, 1)) > 0.5).cpu().numpy()):
-        wanted = torch.from_numpy(piece).to(mask.device) & (hole[..., *box] > 0.5)
-        filled = _fill(inpainters, luma[..., *box], hole[..., *box], tta)
-        luma[..., *box] = torch.where(wanted, filled.nan_to_num(0.5).clamp(0, 1), luma[..., *box])
-        hole[..., *box] = hole[..., *box] * ~wanted  # the next piece sees it as known
-    return luma
+    gray = damaged[0, 0].cpu().numpy().copy()
+    for box, piece in pieces(lost):
+        filled = _fill(inpainters, gray[box], lost[box], piece, tta, mask.device)
+        gray[box][piece] = filled[piece]
+        lost[box] &= ~piece  # the next piece sees it as known
+    return torch.from_numpy(gray)[None, None].to(damaged.device)
 
 
-def _fill(inpainters: Sequence[Inpainter], crop: Tensor, hole: Tensor, tta: int) -> Tensor:
-    """The ensemble's fill of a crop (B, 1, h, w), of a reduced copy if it has over `MAX_CROP`² pixels."""
-    size = crop.shape[-2:]
-    scale = MAX_CROP / math.sqrt(size[0] * size[1])
-    if scale < 1:
-        small = [max(1, round(side * scale)) for side in size]
-        known = F.interpolate(1 - hole, small, mode="area")
-        crop = F.interpolate(crop * (1 - hole), small, mode="area") / known.clamp(min=LEAST_KNOWN)
-        hole = (known < LEAST_KNOWN).float()
+def _fill(
+    inpainters: Sequence[Inpainter],
+    gray: np.ndarray,
+    lost: np.ndarray,
+    piece: np.ndarray,
+    tta: int,
+    device: torch.device,
+) -> np.ndarray:
+    """The ensemble's fill (h, w) of a piece; that of a reduced copy if it has over `MAX_CROP`² pixels."""
+    factor = math.ceil(math.sqrt(gray.size) / MAX_CROP)
+    if factor > 1:
+        small, share = reduced(gray, ~lost, factor)
+        missing = share < LEAST_KNOWN
+        filled = _fill(inpainters, small, missing, missing, tta, device)
+        large = cv2.resize(filled, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        return large[: gray.shape[0], : gray.shape[1]]
+    costly = costly_fills(gray, ~lost, piece)
+    box = surroundings(piece, MARGIN)
+    maps = (gray[None], lost[None], costly)
+    maps = (torch.from_numpy(np.ascontiguousarray(m[:, *box], np.float32))[None].to(device) for m in maps)
 
-    def mean_fill(crop: Tensor, hole: Tensor) -> list[Tensor]:
-        fills = simple_fills(crop, hole)
-        return [sum(inpainter(crop, hole, fills) for inpainter in inpainters) / len(inpainters)]
+    def mean_fill(gray: Tensor, mask: Tensor, costly: Tensor) -> list[Tensor]:
+        fills = all_fills(gray, mask, costly)
+        return [sum(inpainter(gray, mask, fills) for inpainter in inpainters) / len(inpainters)]
 
-    (filled,) = on_padded(partial(mean_over_views, mean_fill, tta), MULTIPLE, crop, hole)
-    return F.interpolate(filled, size, mode="bilinear", align_corners=False) if scale < 1 else filled
+    (mean,) = on_padded(partial(mean_over_views, mean_fill, tta), MULTIPLE, *maps)
+    filled = gray.copy()
+    filled[box] = mean[0, 0].nan_to_num(0.5).clamp(0, 1).cpu().numpy()
+    return filled
 
 
 def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     """Split a hole into what is filled at once, so that time and memory are bounded.
 
-    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is one, which
-    is filled at a lower resolution where it is too large and so has no seams; and thin damage, which may
-    run all over the photo, is filled in tiles at full resolution: all that it needs to see is near.
+    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is one, which is
+    filled at a lower resolution where it is too large and so has no seams; and thin damage, which may run all
+    over the photo, is filled in tiles at full resolution: all that it needs to see is near.
 
     Args:
         lost: (H, W) bool with some True.
 
     Yields: rows and columns with the surroundings, and what of them is to be filled, (h, w) bool.
     """
-    box = surroundings(lost)
+    box = surroundings(lost, SEARCH)
     if math.prod(line.stop - line.start for line in box) <= MAX_CROP**2:
         yield box, lost[box]
         return
@@ -117,9 +132,9 @@ def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     _, groups = cv2.connectedComponents(near)
     for number in range(1, groups.max() + 1):
         part = wide & (groups == number)
-        box = surroundings(part)
+        box = surroundings(part, SEARCH)
         yield box, part[box]
-    thin, side = lost & ~wide, MAX_CROP - 2 * MARGIN
+    thin, side = lost & ~wide, TILE
     for top in range(0, lost.shape[0], side):
         for left in range(0, lost.shape[1], side):
             corner = max(0, top - MARGIN), max(0, left - MARGIN)
@@ -128,24 +143,13 @@ def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
             inside[top - corner[0] :, left - corner[1] :][:side, :side] = True
             part &= inside
             if part.any():
-                box = surroundings(part)
+                box = surroundings(part, MARGIN)
                 place = zip(box, corner, strict=True)
                 yield tuple(slice(line.start + n, line.stop + n) for line, n in place), part[box]
 
 
-def surroundings(lost: np.ndarray) -> Box:
-    """Rows and columns of (H, W) bool from the first to the last True, with `MARGIN` more on each side."""
+def surroundings(lost: np.ndarray, margin: int) -> Box:
+    """Rows and columns of (H, W) bool from the first to the last True, with `margin` more on each side."""
     rows, columns = (np.flatnonzero(lost.any(axis=axis)) for axis in (1, 0))
     ends = zip((rows, columns), lost.shape, strict=True)
-    return tuple(slice(max(0, int(n[0]) - MARGIN), min(size, int(n[-1]) + 1 + MARGIN)) for n, size in ends)
-
-
-def crops_around(masks: Tensor) -> list[Box]:
-    """Rows and columns of a crop of `CROP` px with the hole of each of `masks` (B, H, W) in its middle."""
-    crops = []
-    for axis in (2, 1):
-        size = masks.shape[3 - axis]
-        starts = [(first + last) // 2 - CROP // 2 for first, last in bounds((masks > 0.5).any(dim=axis))]
-        starts = [min(max(0, start), max(0, size - CROP)) for start in starts]
-        crops.append([slice(start, start + CROP) for start in starts])
-    return list(zip(*crops, strict=True))
+    return tuple(slice(max(0, int(n[0]) - margin), min(size, int(n[-1]) + 1 + margin)) for n, size in ends)

@@ -21,6 +21,10 @@ class ModelOptions:
     """Options of every model."""
 
     size_multiple: ClassVar[int] = 32  # sides of the network's input are multiples of this many pixels
+    networks: ClassVar[tuple[str, ...]] = (
+        "best",
+    )  # files of a checkpoint; attributes of the model if several
+    shaped: ClassVar[str] = "best"  # the network that the architecture's options shape
     default_loss_weights: ClassVar[dict[str, float]] = {}  # of every loss term that the model has
 
     image_size: int = 512
@@ -59,6 +63,11 @@ class ModelOptions:
         """The weight of every loss term."""
         return self.default_loss_weights | self.loss_weights
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Which of the networks are trained."""
+        return self.networks
+
     def architecture(self) -> dict[str, str | int | float]:
         """The options that a checkpoint keeps, since the model is built by them."""
         return {name: getattr(self, name) for name in _architecture_names(type(self))}
@@ -79,6 +88,9 @@ class RestorerOptions(ModelOptions):
         "chroma": 20.0,
     }
 
+    networks: ClassVar = ("inpainter", "colorizer")
+    shaped: ClassVar = "colorizer"
+
     color_size: Architecture[int] = 256
     """The colorizer sees the whole photo reduced to about color-size² pixels."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
@@ -94,6 +106,11 @@ class RestorerOptions(ModelOptions):
             least, most, step = COLOR_SIZES[0], COLOR_SIZES[-1], COLOR_SIZES.step
             multiple = f"must be a multiple of {step} from {least} to {most}"
             raise SettingError("color_size", self.color_size, multiple)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Which of the networks are trained: one of them, or both."""
+        return self.networks if self.parts == "both" else (self.parts,)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,17 +12,21 @@ from torch.nn import functional as F
 
 from src.color.decode import decode
 from src.color.lattice import HUES, LEVELS, hue_chroma
-from src.fills.simple import simple_fills
+from src.fills.all import all_fills
+from src.fills.copies import copy_texture
+from src.fills.costly import COSTLY, THIN
+from src.fills.parts import parts
 from src.losses.color import color_loss
 from src.losses.inpainting import inpainting_loss
 from src.models.base import Batch, Ensemble, Estimate, RestorationModel
 from src.models.colorizer import CELL, Colorizer
-from src.models.inpainter import Inpainter, crops_around, inpaint
+from src.models.inpainter import Inpainter, inpaint
 from src.models.options import RestorerOptions
 from src.models.tta import mean_over_views
 from src.runtime.settings import Style
 
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
+LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
@@ -46,15 +51,33 @@ class RestorerEnsemble(Ensemble):
         return {"luma": luma, **mean}
 
     def decode(self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style) -> np.ndarray:
-        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments: see the base."""
+        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments: see the base.
+
+        What people are shown has the photo's own texture in its holes, in the brightness of the estimate.
+        """
         maps = (estimate[key][0] for key in ("p", "chroma_mass", "histogram"))
-        return decode(restored_luma(estimate, gray, mask), *maps, style)
+        luma = restored_luma(estimate, gray, mask)
+        return decode(textured(luma, mask) if style == "visual" else luma, *maps, style)
 
 
 def restored_luma(estimate: Estimate, gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`gray` with the estimated luma where `mask` is True, (H, W) uint8."""
     filled = (estimate["luma"][0, 0] * 255).round().to(torch.uint8).cpu().numpy()
     return np.where(mask, filled, gray)
+
+
+def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 with copies of the photo's texture where it was filled deeper than `THIN`.
+
+    `luma` is filled where `mask` is True.
+    """
+    result = luma.copy()
+    deep = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3) > THIN
+    for box, part in parts(mask):
+        if deep[box][part].any():
+            copies = copy_texture(luma[box].astype(np.float32) / 255, ~mask[box], part)
+            result[box][part] = (copies[part] * 255).round().astype(np.uint8)
+    return result
 
 
 class Restorer(RestorationModel):
@@ -70,6 +93,9 @@ class Restorer(RestorationModel):
         self.options = options
         self.inpainter = Inpainter()
         self.colorizer = Colorizer(options.encoder, options.encoder_weights)
+        parts = {"inpainter": ("hole",), "colorizer": ("gray", "rgb")}
+        self.batch_keys = parts.get(options.parts, ("hole", "gray", "rgb"))
+        self.hole_every = 2 if options.parts == "both" else 1
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each network; the pretrained encoder learns more slowly."""
@@ -79,25 +105,19 @@ class Restorer(RestorationModel):
         return {"inpainter": self.adamw(self.inpainter.parameters()), "colorizer": self.adamw(groups)}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """A step of the inpainter on crops around the holes, then one of the colorizer on its luma.
+        """A step of the inpainter on holes, then one of the colorizer on undamaged luma.
 
-        The inpainter sees half of the batch, since it needs fewer images than the colorizer. The
-        colorizer sees a random part of each, so that it does not learn the training photos by heart.
+        The inpainter sees every second image, since it needs fewer than the colorizer. The colorizer sees a
+        random part of each, so that it does not learn the training photos by heart.
         """
-        luma = batch["gray"].clone()
-        if self.options.parts != "colorizer":
-            half = (len(luma) + 1) // 2
-            boxes = crops_around(batch["mask"][:half, 0])
-            damaged, mask, gray = (
-                torch.stack([image[:, *box] for image, box in zip(batch[key][:half], boxes, strict=True)])
-                for key in ("damaged", "mask", "gray")
-            )
-            filled = self.inpainter(damaged, mask, simple_fills(damaged, mask))
+        if "hole" in batch:
+            gray, mask, costly = batch["hole"].split([1, 1, COSTLY], dim=1)
+            left_out = torch.rand(len(costly), COSTLY // 2, 1, 1, device=costly.device) < LEFT_OUT
+            costly[:, 1::2].masked_fill_(left_out, 1)
+            filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
             yield "inpainter", inpainting_loss(filled, gray, mask)
-            for image, box, crop in zip(luma[:half], boxes, filled.detach(), strict=True):
-                image[:, *box] = crop
-        if self.options.parts != "inpainter":
-            luma, rgb = random_square(luma, batch["rgb"])
+        if "rgb" in batch:
+            luma, rgb = random_square(batch["gray"], batch["rgb"])
             small = self.shrink(luma)
             grid = [side // CELL for side in small.shape[-2:]]
             step = max(1, min(SPACING, rgb.shape[-1] // grid[-1]))  # no cell is left without a pixel

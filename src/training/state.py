@@ -10,7 +10,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from src.models.base import Batch, TrainableModel
-from src.models.checkpoints import BEST, LAST, load_state, save_model, save_state
+from src.models.checkpoints import LAST, load_state, save_model, save_state
 from src.runtime.distributed import average
 from src.runtime.errors import InputError
 from src.runtime.files import read_json, write_json
@@ -62,7 +62,7 @@ class TrainingState:
             self.best = scores["score"]
             if writes:
                 facts = facts | {"step": self.step, "score": scores}
-                save_model(folder / BEST, self.ema.module, name, facts)
+                save_model(folder, self.ema.module, name, facts)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote; raises `InputError` when the file is broken or of another model."""

@@ -19,7 +19,7 @@ from src.damage.aging import KINDS
 from src.datasets.build import sample_photos
 from src.datasets.folds import fingerprint, fold_files
 from src.datasets.pack import pack
-from src.models.checkpoints import BEST, save_model
+from src.models.checkpoints import save_model
 from src.models.registry import create_model
 
 
@@ -81,7 +81,7 @@ def test_parts(sample_folder, script, tmp_path):
         torch.manual_seed(fold)
         model = create_model("restorer", color_size=64, encoder_weights="none").eval()
         facts = {"fold": fold, "held_out": fingerprint(fold_files(sample_folder, 5, 0, fold)[1])}
-        paths.append(tmp_path / "run" / f"fold{fold}" / BEST)
+        paths.append(tmp_path / "run" / f"fold{fold}")
         save_model(paths[-1], model, "restorer", facts)
     arguments = ["benchmarks", "parts", "--data-dir", sample_folder, "--checkpoints"]
     picture, scores = tmp_path / "parts.png", tmp_path / "scores.json"
