@@ -4,7 +4,8 @@ import numpy as np
 
 from src.fills.costly import COSTLY, costly_fills
 
-CROP = 256  # side of the crops that the inpainter is trained on, in pixels
+CROP = 256  # side of an example in pixels
+SEEN = 192  # side of the random part of it that a training step sees: smaller parts, more of them
 CHANNELS = 2 + COSTLY  # of an example
 
 
@@ -21,6 +22,13 @@ def hole_example(gray: np.ndarray, lost: np.ndarray) -> np.ndarray:
     box = crop_around(lost)
     maps = [gray[box], lost[box] * np.uint8(255), *(fills[:, *box] * 255).round().astype(np.uint8)]
     return np.stack(maps)
+
+
+def random_part(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(CHANNELS, SEEN, SEEN) of an example, or less where it is smaller, mirrored or not."""
+    top, left = (int(rng.integers(max(0, side - SEEN) + 1)) for side in example.shape[1:])
+    part = example[:, top : top + SEEN, left : left + SEEN]
+    return part[..., ::-1] if rng.random() < 0.5 else part
 
 
 def crop_around(lost: np.ndarray) -> tuple[slice, slice]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from src.color.luma import luma
 from src.damage.hole import DrawDamage, punch_hole
 from src.datasets.competition import SIZE, read_truth
-from src.datasets.holes import hole_example
+from src.datasets.holes import hole_example, random_part
 from src.datasets.pack import Holes, ReadTruth
 from src.runtime.errors import InputError
 from src.runtime.processes import one_thread
@@ -88,8 +88,7 @@ class TrainingImages(Dataset):
         self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         item: dict[str, np.ndarray] = {}
         if "hole" in keys and self.holes:
-            example = self.holes(self.paths[index])
-            item["hole"] = example[..., ::-1] if rng.random() < 0.5 else example
+            item["hole"] = random_part(self.holes(self.paths[index]), rng)
         if keys - item.keys():
             try:
                 truth = self.read(self.paths[index])
@@ -101,7 +100,7 @@ class TrainingImages(Dataset):
             item |= {"damaged": damaged[None], "mask": lost[None] * np.uint8(255), "gray": gray[None]}
             item["rgb"] = rgb.transpose(2, 0, 1)
             if "hole" in keys and not self.holes:
-                item["hole"] = hole_example(gray, lost)
+                item["hole"] = random_part(hole_example(gray, lost), rng)
         return {key: torch.from_numpy(np.array(item[key])) for key in keys}
 
 
