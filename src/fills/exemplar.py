@@ -18,6 +18,7 @@ SIDE = 2 * RADIUS + 1
 AREA = SIDE**2
 LEAST_SOURCES = 4 * AREA  # patches to copy from; a level that has fewer is not searched
 COARSE_DEPTH = 4  # px; a hole that is no deeper needs no coarser level
+LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 LEAST_SIDE = 4 * SIDE  # px; an image that is no larger is not reduced
 PASSES = 4  # searches, each followed by a vote, at each level
 BIAS = 0.15  # of the brightness between a patch and its copy that is made up for, at most
@@ -28,38 +29,46 @@ SEED = 2463534242  # of Marsaglia's xorshift: the search is random, but always t
 WORST = np.float32(1e9)
 
 
-def complete(gray: np.ndarray, known: np.ndarray) -> Fill:
+def complete(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
     """Fill unknown pixels by votes of the photo's patches that are most like their surroundings.
 
-    The result is deterministic. Time and memory are proportional to the size of the image and of the hole.
+    The result is deterministic. Time is proportional to the number of `wanted` pixels and, a hundred times
+    less, to the size of the image; memory to the latter.
 
     Args:
         gray: (H, W) float32 in [0, 1], any values where unknown.
         known: (H, W) bool.
+        wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
 
     Returns: the doubt is the root mean square of what the voting patches differ by. Known pixels are as they
-    were. Where the image has too few whole patches, this is the fill of `extrapolate`.
+    were; what is not wanted is a guess. Where the image has too few whole patches, this is the fill of
+    `extrapolate`.
     """
-    levels = [(gray, known)]
+    levels = [(gray, known, ~known if wanted is None else wanted & ~known)]
     while _depth(levels[-1][1]).max() > COARSE_DEPTH and min(levels[-1][0].shape) > LEAST_SIDE:
-        mean, share = reduced(*levels[-1], 2)
-        levels.append((mean, share >= 0.5))
-    fill, offsets = extrapolate(*levels[-1]), np.zeros((1, 1, 2), np.int32)
-    for gray, known in reversed(levels):
+        gray, known, wanted = levels[-1]
+        mean, share = reduced(gray, known, 2)
+        coarse_known = share >= LEAST_KNOWN
+        part, _ = reduced(wanted.astype(np.float32), np.ones_like(known), 2)
+        levels.append((mean, coarse_known, (part > 0) & ~coarse_known))
+    gray, known, _ = levels[-1]
+    fill, offsets = extrapolate(gray, known), np.zeros((1, 1, 2), np.int32)
+    for gray, known, wanted in reversed(levels):
         height, width = gray.shape
         luma = cv2.resize(fill.luma, (width, height), interpolation=cv2.INTER_LINEAR)
         luma = np.where(known, gray, luma)
-        lost, patch = (~known).view(np.uint8), np.ones((SIDE, SIDE), np.uint8)
-        sources = cv2.erode(1 - lost, patch, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        targets = cv2.dilate(lost, patch)
+        patch = np.ones((SIDE, SIDE), np.uint8)
+        sources = cv2.erode(known.view(np.uint8), patch, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        targets = cv2.dilate(wanted.view(np.uint8), patch)
         targets[:RADIUS] = targets[max(0, height - RADIUS) :] = 0
         targets[:, :RADIUS] = targets[:, max(0, width - RADIUS) :] = 0
         if sources.sum() < LEAST_SOURCES or not targets.any():
             fill = extrapolate(gray, known)
             continue
-        trust = DEPTH_TRUST ** _depth(known)
+        means = cv2.boxFilter(luma, -1, (SIDE, SIDE))
+        trust = (DEPTH_TRUST ** _depth(known)).astype(np.float32)
         coarse, offsets = offsets, np.zeros((height, width, 2), np.int32)
-        fill = Fill(*_search(luma, known, sources, targets, trust.astype(np.float32), coarse, offsets))
+        fill = Fill(*_search(luma, wanted, sources, targets, means, trust, coarse, offsets))
     return fill
 
 
@@ -121,9 +130,10 @@ def _places(where: np.ndarray) -> np.ndarray:
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _search(
     luma: np.ndarray,
-    known: np.ndarray,
+    wanted: np.ndarray,
     sources: np.ndarray,
     targets: np.ndarray,
+    mean: np.ndarray,
     trust: np.ndarray,
     coarse: np.ndarray,
     match: np.ndarray,
@@ -132,17 +142,18 @@ def _search(
 
     Args:
         luma: (H, W) float32 with a first fill.
+        wanted: (H, W) bool, the pixels to vote on.
         sources, targets: (H, W), not 0 in the middle of whole patches and of patches with lost pixels.
+        mean: (H, W) of the patch around each pixel; those of the targets are kept up to date.
         trust: (H, W) weights of the targets.
         coarse: (h, w, 2) offsets from targets to sources at half the size, 0 where there is none.
         match: (H, W, 2) int32, is written to: the offsets at this size.
     """
     height, width = luma.shape
     state = np.array([SEED], np.uint32)
-    mean, cost = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    total, weight, error = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
+    cost = np.zeros((height, width), np.float32)
+    total, weight, error = np.empty_like(cost), np.empty_like(cost), np.empty_like(cost)
     from_, to = _places(sources), _places(targets)
-    _means(luma, from_, mean)
     for number in range(len(to)):
         y, x = to[number]
         up = coarse[min(y // 2, coarse.shape[0] - 1), min(x // 2, coarse.shape[1] - 1)]
@@ -174,12 +185,12 @@ def _search(
                     weight[y + row, x + column] += w
         for y in range(height):
             for x in range(width):
-                if not known[y, x]:
+                if wanted[y, x]:
                     luma[y, x] = min(max(total[y, x] / weight[y, x], np.float32(0)), np.float32(1))
     doubt = np.zeros((height, width), np.float32)
     for y in range(height):
         for x in range(width):
-            if not known[y, x]:
+            if wanted[y, x]:
                 doubt[y, x] = np.sqrt(error[y, x] / weight[y, x] / AREA)
     return luma, doubt
 

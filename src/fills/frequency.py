@@ -105,8 +105,8 @@ def _waves_of_blocks(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) 
 def _order(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best supported block first, then the best supported with that one filled, and so on.
 
-    Returns: rows and columns of the blocks (N, 2), and the step of each: one more than the last of those before
-    it that are near.
+    Returns: rows and columns of the blocks (N, 2), and the step of each: one more than the last of the blocks
+    near it that come before.
     """
     support = np.zeros(waiting.shape, np.float32)
     heap = [(np.float32(0), 0, 0)]
@@ -164,7 +164,7 @@ def _model(state: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means (N,), and (N, WINDOW, WINDOW): the weighted rest as real part, the weight as imaginary."""
+    """Weighted means (N,); and (N, WINDOW, WINDOW), the weighted rest real, the weight imaginary."""
     means = np.empty(len(blocks), np.float32)
     windows = np.empty((len(blocks), WINDOW, WINDOW), np.complex64)
     for number in range(len(blocks)):

@@ -1,28 +1,43 @@
-"""Damage in parts that lie apart, so that time and memory follow the damage and not the photo."""
+"""Damage that is worth a costly fill, in parts that lie apart: time and memory follow it, and not the photo."""
 
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
-SURROUNDINGS = 128  # px around a part that a fill sees, or as many as the part is wide
+THIN = 6  # px from the nearest known one; what is no deeper, such as scratches, does without costly fills
 APART = 8  # px; what is nearer is one part
+REACH = 3  # of the depth of a part: the surroundings that its fill sees
+LEAST_REACH = 128  # px of surroundings, at least
 
 
-def parts(lost: np.ndarray) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+def deep(lost: np.ndarray) -> np.ndarray:
+    """(H, W) bool, what of the lost pixels lies in a disk of radius `THIN` that is lost as a whole."""
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * THIN + 1, 2 * THIN + 1))
+    return cv2.morphologyEx(lost.view(np.uint8), cv2.MORPH_OPEN, disk) > 0
+
+
+def parts(
+    lost: np.ndarray, least_reach: int = LEAST_REACH
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Rows and columns of each part with its surroundings, and its pixels there, (h, w) bool.
 
-    `lost` is (H, W) bool.
+    Args:
+        lost: (H, W) bool.
+        least_reach: pixels of surroundings on each side, at least.
     """
     near = cv2.dilate(lost.view(np.uint8), np.ones((APART, APART), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
+    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
+    deepest = ndimage.maximum(depth, labels, np.arange(count))
     for number in range(1, count):
         left, top, width, height = (int(value) for value in boxes[number, :4])
-        margin = max(SURROUNDINGS, width, height)
-        box = (
-            slice(max(0, top - margin), top + height + margin),
-            slice(max(0, left - margin), left + width + margin),
+        reach = max(least_reach, round(REACH * float(deepest[number])))
+        rows, columns = (
+            slice(max(0, top - reach), top + height + reach),
+            slice(max(0, left - reach), left + width + reach),
         )
-        part = lost[box] & (labels[box] == number)
+        part = lost[rows, columns] & (labels[rows, columns] == number)
         if part.any():
-            yield box, part
+            yield (rows, columns), part

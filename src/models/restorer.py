@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from src.color.decode import decode
 from src.color.lattice import HUES, LEVELS, hue_chroma
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
-from src.fills.costly import COSTLY, THIN
-from src.fills.parts import parts
+from src.fills.costly import COSTLY
+from src.fills.parts import deep, parts
 from src.losses.color import color_loss
 from src.losses.inpainting import inpainting_loss
 from src.models.base import Batch, Ensemble, Estimate, RestorationModel
@@ -26,6 +25,7 @@ from src.models.tta import mean_over_views
 from src.runtime.settings import Style
 
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
+LEAST_REACH = 48  # px around a part of the damage, at least, that its texture is copied from
 LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
@@ -67,16 +67,14 @@ def restored_luma(estimate: Estimate, gray: np.ndarray, mask: np.ndarray) -> np.
 
 
 def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 with copies of the photo's texture where it was filled deeper than `THIN`.
+    """(H, W) uint8 with copies of the photo's texture where it was filled, but for thin damage.
 
     `luma` is filled where `mask` is True.
     """
     result = luma.copy()
-    deep = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3) > THIN
-    for box, part in parts(mask):
-        if deep[box][part].any():
-            copies = copy_texture(luma[box].astype(np.float32) / 255, ~mask[box], part)
-            result[box][part] = (copies[part] * 255).round().astype(np.uint8)
+    for box, part in parts(deep(mask), LEAST_REACH):
+        copies = copy_texture(luma[box].astype(np.float32) / 255, ~mask[box], part)
+        result[box][part] = (copies[part] * 255).round().astype(np.uint8)
     return result
 
 
