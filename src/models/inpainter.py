@@ -22,7 +22,7 @@ Box = tuple[slice, slice]  # rows and columns
 
 STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
-WIDTHS = (48, 96, 128)  # channels at strides 4, 8 and 16
+WIDTHS = (24, 48, 64)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
 FIRST_MIX = (*(-1.0,) * 9, 2.0, 2.0)  # logits of the fills; the last ones are the costly fills
 MARGIN = 48  # pixels of surroundings that the network sees on each side of a hole
