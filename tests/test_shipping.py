@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from src.models.checkpoints import BEST, SHIPPED, fold_checkpoints, load_model, save_model
+from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
 from tools import ship_weights
 
 CPU = torch.device("cpu")
@@ -16,30 +16,34 @@ def test_five_folds_in_sixty_megabytes():
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 60e6
     folds = [load_model(path, CPU) for path in fold_checkpoints(SHIPPED, None)]
-    assert [description["fold"] for _, description in folds] == [0, 1, 2, 3, 4]
-    assert len({description["held_out"] for _, description in folds}) == 5
     card = (SHIPPED / "README.md").read_text()
-    for _, description in folds:
-        assert f"{description['score']['score']:.4f}" in card  # of the validation
+    for network in ("inpainter", "colorizer"):
+        facts = [description["networks"][network] for _, description in folds]
+        assert [fact["fold"] for fact in facts] == [0, 1, 2, 3, 4]
+        assert len({fact["held_out"] for fact in facts}) == 5
+        for fact in facts:
+            assert f"{fact['score']['score']:.4f}" in card  # of the validation
 
 
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
-    model, facts = load_model(random_run / "random" / "fold0" / BEST, CPU)
-    facts |= {"step": 7, "score": {"score": 0.5}}
+    model, _ = load_model(random_run / "random" / "fold0", CPU)
     source = tmp_path / "run" / "fold0"
-    save_model(source / BEST, model, "restorer", {k: facts[k] for k in ("fold", "step", "score")})
+    save_model(source, model, "restorer", {"fold": 0, "step": 7, "score": {"score": 0.5}})
+    _, description = load_model(source, CPU)
     (source / "metrics.jsonl").write_text("{}\n")
     (source / "config.json").write_text('{"lr": 0.001, "data_dir": "/here", "init": "/there"}')
     command = ["ship_weights", str(source.parent), "--weights", str(tmp_path / "weights")]
     monkeypatch.setattr(sys, "argv", command)
     ship_weights.main()
     assert "step 7, score 0.5000" in capsys.readouterr().out
-    half = tmp_path / "weights" / "fold0" / BEST
-    assert half.stat().st_size < 0.51 * (source / BEST).stat().st_size
+    half = tmp_path / "weights" / "fold0"
+    assert [file.name for file in network_files(half)] == [file.name for file in network_files(source)]
+    for file in network_files(half):
+        assert file.stat().st_size < 0.52 * (source / file.name).stat().st_size
     rounded, described = load_model(half, CPU)
-    assert described == facts
-    assert json.loads((half.parent / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
-    assert (half.parent / "metrics.jsonl").read_text() == "{}\n"
+    assert described == description
+    assert json.loads((half / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
+    assert (half / "metrics.jsonl").read_text() == "{}\n"
     for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
         assert one.dtype == other.dtype and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
 
