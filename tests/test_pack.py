@@ -97,7 +97,7 @@ def test_refuses_what_is_broken(packed, tmp_path, damage):
 def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):
     usage = shutil.disk_usage(data_dir)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match="GB free, the pack needs"):
+    with pytest.raises(InputError, match="GB free, packing needs"):
         pack(data_dir)
     assert not list(data_dir.glob("pack*"))
 
