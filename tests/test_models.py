@@ -23,7 +23,14 @@ from src.datasets.holes import CHANNELS
 from src.losses.three_stage import three_stage_loss
 from src.models import gan
 from src.models.base import Batch, RestorationModel
-from src.models.checkpoints import load_model, load_state, save_model, save_state
+from src.models.checkpoints import (
+    load_model,
+    load_state,
+    load_weights,
+    read_description,
+    save_model,
+    save_state,
+)
 from src.models.encoders import PACKAGED, unet
 from src.models.options import OPTIONS, Architecture, ModelOptions
 from src.models.registry import MODELS, create_model
@@ -375,6 +382,51 @@ def test_broken_checkpoints_are_refused(tmp_path):
     save_model(tmp_path, model, "another", {})
     with pytest.raises(InputError, match="'another', expected one of restorer"):
         load_model(path, CPU)
+
+
+@pytest.mark.parametrize("network", ["inpainter", "colorizer"])
+def test_a_network_that_is_lacking_is_named(tmp_path, network):
+    model = create_small("restorer")
+    save_model(tmp_path, model, "restorer", {"fold": 1})
+    rest = tmp_path / f"{network}.safetensors"
+    (other,) = set(tmp_path.iterdir()) - {rest}
+    rest.rename(tmp_path / "elsewhere")
+    for path in (tmp_path, other):
+        with pytest.raises(InputError, match=rf"^{path}: lacks {network}\.safetensors") as refused:
+            load_model(path, CPU)
+        assert refused.value.hint == "checkpoint"
+    assert read_description(tmp_path).keys() == {other.stem}
+    # to start a training from, the rest will do
+    fresh = create_small("restorer")
+    before = {key: value.clone() for key, value in fresh.state_dict().items()}
+    assert load_weights(fresh, tmp_path) == [other]
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(value, (before if key.startswith(network) else model.state_dict())[key])
+
+
+def test_networks_of_different_models_are_refused(tmp_path):
+    save_model(tmp_path, create_small("restorer"), "restorer", {})
+    save_model(tmp_path, create_small("detector"), "detector", {})
+    with pytest.raises(
+        InputError, match=r"colorizer\.safetensors: of a restorer, but best\.\w+ of a detector"
+    ):
+        load_model(tmp_path, CPU)
+    with pytest.raises(
+        InputError, match=r"best\.safetensors: network 'best', expected one of inpainter, color"
+    ):
+        load_weights(create_small("restorer"), tmp_path)
+
+
+@pytest.mark.parametrize(("parts", "networks"), [("both", {"inpainter", "colorizer"}), ("inpainter", None)])
+def test_only_what_is_trained_is_written(tmp_path, parts, networks):
+    """And the loss is of that alone."""
+    model = create_small("restorer", parts=parts)
+    paths = save_model(tmp_path, model, "restorer", {})
+    assert {path.stem for path in paths} == (networks or {parts})
+    assert set(tmp_path.iterdir()) == set(paths)
+    batch = make_batch(64)
+    wanted = {key: batch[key] for key in model.batch_keys}
+    assert {name for name, _ in model.losses(wanted)} == (networks or {parts})
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,19 @@
 """The shipped weights, and where they are used."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
 
+from src.evaluation.report import read_curves
 from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
-from tools import ship_weights
+from tests.training import TINY, metrics, train
+from tools import model_card, ship_weights
 
 CPU = torch.device("cpu")
+FACTS = {"fold": 0, "step": 7, "score": {"S": 0.25, "score": 0.5}}
 
 
 def test_five_folds_in_sixty_megabytes():
@@ -28,7 +32,7 @@ def test_five_folds_in_sixty_megabytes():
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
     model, _ = load_model(random_run / "random" / "fold0", CPU)
     source = tmp_path / "run" / "fold0"
-    save_model(source, model, "restorer", {"fold": 0, "step": 7, "score": {"score": 0.5}})
+    save_model(source, model, "restorer", FACTS)
     _, description = load_model(source, CPU)
     (source / "metrics.jsonl").write_text("{}\n")
     (source / "config.json").write_text('{"lr": 0.001, "data_dir": "/here", "init": "/there"}')
@@ -46,6 +50,72 @@ def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
     assert (half / "metrics.jsonl").read_text() == "{}\n"
     for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
         assert one.dtype == other.dtype and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def inpainter_run(sample_folder, random_run, tmp_path_factory):
+    """A run that trained the inpainter alone, and took the colorizer of the run `random`."""
+    outputs = tmp_path_factory.mktemp("inpainter")
+    folders = ("--data-dir", sample_folder, "--output-dir", outputs, "--init", random_run / "random")
+    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter", "--validate-every", 1)
+    return outputs / "restorer"
+
+
+def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_path, capsys):
+    """The other one's file, curves and settings stay as they are, byte by byte."""
+    trained, weights = inpainter_run / "fold0", tmp_path / "weights"
+    network, other = "inpainter.safetensors", "colorizer.safetensors"
+    source = random_run / "random" / "fold0"
+    assert (trained / other).read_bytes() == (source / other).read_bytes()
+    assert (trained / network).read_bytes() != (source / network).read_bytes()
+    shutil.copytree(source, weights / "fold0")
+    for name in ("config.json", "metrics.jsonl"):
+        (weights / "fold0" / name).write_text("{}\n")
+    before = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
+    monkeypatch.setattr(sys, "argv", ["ship_weights", str(inpainter_run), "--weights", str(weights)])
+    ship_weights.main()
+    assert other not in capsys.readouterr().out
+    after = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        network,
+        "inpainter_config.json",
+        "inpainter_metrics.jsonl",
+    }
+    assert after.keys() > before.keys()
+    assert after["inpainter_metrics.jsonl"] == (trained / "metrics.jsonl").read_bytes()
+    config = json.loads(after["inpainter_config.json"])
+    assert config["parts"] == "inpainter" and not config.keys() & set(ship_weights.MACHINE)
+    model, description = load_model(weights / "fold0", CPU)
+    whole, wanted = load_model(trained, CPU)
+    assert description == wanted
+    for key, value in whole.state_dict().items():
+        assert torch.allclose(value.float(), model.state_dict()[key].float(), rtol=1e-3, atol=1e-6)
+    assert [curve.name for curve in read_curves(weights)] == ["fold0 inpainter", "fold0"]
+
+
+def test_the_card_tells_each_networks_validation(random_run, monkeypatch, tmp_path):
+    model, _ = load_model(random_run / "random" / "fold0", CPU)
+    _, colorizer = save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 7})
+    kept = colorizer.read_bytes()
+    save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 9})
+    colorizer.write_bytes(kept)
+    monkeypatch.setattr(model_card, "SHIPPED", tmp_path)
+    rows = model_card.validations().splitlines()
+    assert rows[0] == "| fold | network | step | S | score |"
+    wanted = {"colorizer": 7, "inpainter": 9}
+    assert rows[2:] == [f"| fold0 | {name} | {step} | 0.2500 | 0.5000 |" for name, step in wanted.items()]
+
+
+def test_a_run_of_an_inpainter_alone_restores_nothing(sample_folder, script, tmp_path):
+    """Without --init its fold lacks the colorizer, and whoever needs it is told."""
+    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
+    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter")
+    assert [path.name for path in network_files(tmp_path / "restorer" / "fold0")] == ["inpainter.safetensors"]
+    assert not metrics(tmp_path / "restorer" / "fold0", "loss/hue")
+    for name, extra in (("infer", []), ("evaluate", ["--fold", 0])):
+        status, _, stderr = script(name, *folders, *extra)
+        message = f"{tmp_path / 'restorer' / 'fold0'}: lacks colorizer.safetensors"
+        assert status == 2 and message in stderr and "Traceback" not in stderr, stderr
 
 
 def test_inference_without_training_uses_them(small_folder, script, tmp_path):
