@@ -93,6 +93,20 @@ def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_
     assert [curve.name for curve in read_curves(weights)] == ["fold0 inpainter", "fold0"]
 
 
+@pytest.mark.parametrize("parts", ["inpainter", "colorizer"])
+def test_the_network_that_stays_is_copied_from_a_file_of_any_name(sample_folder, random_run, tmp_path, parts):
+    """So that the fold is whole, and nothing else lies in it."""
+    (other,) = {"inpainter", "colorizer"} - {parts}
+    source = random_run / "random" / "fold0" / f"{other}.safetensors"
+    shutil.copy(source, tmp_path / "mine.safetensors")
+    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path, "--init", tmp_path / "mine.safetensors")
+    train(*folders, *TINY, "--epochs", 1, "--val-images", 1, "--parts", parts)
+    fold = tmp_path / "restorer" / "fold0"
+    assert {path.stem for path in fold.glob("*.safetensors")} == {"inpainter", "colorizer"}
+    assert (fold / source.name).read_bytes() == source.read_bytes()
+    load_model(fold, CPU)
+
+
 def test_the_card_tells_each_networks_validation(random_run, monkeypatch, tmp_path):
     model, _ = load_model(random_run / "random" / "fold0", CPU)
     _, colorizer = save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 7})
