@@ -7,8 +7,9 @@
 | restored/ | score_files | evaluate.py, make_submission.py |
 | train.csv, test.csv, folds.csv | read_train, read_test, load_folds | all but build |
 | pack.npy, pack.jsonl | Pack | train.py, prepare_data.py pack |
+| holes.npy, holes.jsonl | Holes | train.py, prepare_data.py pack |
 | config.json, metrics.jsonl, last.pt | begin_run, RunLogger, TrainingState.load | train.py |
-| best.safetensors | load_model | infer.py, evaluate.py --fold |
+| inpainter.safetensors, colorizer.safetensors | load_model | infer.py, evaluate.py --fold |
 | pictures/.restored.json | unrestored | infer.py, evaluate.py --fold |
 | submission.zip | check_submission, unpacked | make_submission.py --check, evaluate.py --pred |
 
@@ -48,7 +49,7 @@ from src.datasets.build import build, inspect, sample_photos
 from src.datasets.check import Hole, check_image
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.folds import load_folds
-from src.datasets.pack import Pack, pack
+from src.datasets.pack import Holes, Pack, pack
 from src.evaluation.scoring import score_files
 from src.evaluation.submission import check_submission, unpacked, write_submission
 from src.models.checkpoints import load_model, save_model
@@ -93,6 +94,12 @@ def read_pack(path: Path) -> None:
     images = Pack(path.parent)
     for truth in images.rows:
         images(truth)
+
+
+def read_holes(path: Path) -> None:
+    holes = Holes(path.parent)
+    for truth in holes.rows:
+        holes(truth)
 
 
 def score(path: Path) -> None:
@@ -141,7 +148,10 @@ def read_photo(path: Path) -> None:
     find_hole(read_gray(path))
 
 
-read_model = partial(load_model, device=torch.device("cpu"))
+def read_model(path: Path) -> None:
+    load_model(path.parent, torch.device("cpu"))
+
+
 PHOTO = (read_photo, partial(inspect, root=Path("/")))
 KINDS = (
     Kind("photo.png", 12, PHOTO, png),
@@ -157,10 +167,13 @@ KINDS = (
     Kind("folds.csv", 7, (read_tables,), csv),
     Kind("pack.npy", 3, (read_pack,)),
     Kind("pack.jsonl", 5, (read_pack,), jsonl),
+    Kind("holes.npy", 2, (read_holes,)),
+    Kind("holes.jsonl", 4, (read_holes,), jsonl),
     Kind("config.json", 4, (read_config,), jsonl),
     Kind("metrics.jsonl", 3, (read_metrics,), jsonl),
     Kind(f"pictures/{MANIFEST}", 4, (read_manifest,), jsonl),
-    Kind("best.safetensors", 5, (read_model,), safetensors),
+    Kind("colorizer.safetensors", 4, (read_model,), safetensors),
+    Kind("inpainter.safetensors", 2, (read_model,), safetensors),
     Kind("last.pt", 2, (read_state,), archive),
     Kind("submission.zip", 6, (read_zip,), archive),
 )
@@ -203,7 +216,7 @@ def make_seeds(folder: Path) -> None:
         optimizer.step()
     state.save(folder / "last.pt")
     facts = {"fold": 0, "held_out": "0" * 16, "step": 1, "score": {"S": 0.5}}
-    save_model(folder / "best.safetensors", state.ema.module, "restorer", facts)
+    save_model(folder, state.ema.module, "restorer", facts)
     read_manifest(folder / "pictures" / MANIFEST)
 
 

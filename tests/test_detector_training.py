@@ -44,9 +44,9 @@ def test_run_folder(outputs):
         assert line["val/score"] == pytest.approx(harmonic)
     assert all(np.isfinite(line["loss/dice"]) for line in metrics(folder, "loss/dice"))
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
-    model, description = load_model(folder / "best.safetensors", torch.device("cpu"))
+    model, description = load_model(folder, torch.device("cpu"))
     assert isinstance(model, DamageDetector) and description["model"] == "detector"
-    assert description["score"]["score"] == max(line["val/score"] for line in validations)
+    assert description["networks"]["best"]["score"]["score"] == max(line["val/score"] for line in validations)
 
 
 def test_training_finds_damage(sample_folder, tmp_path):
@@ -79,8 +79,8 @@ def test_a_detector_restores_nothing(outputs, sample_folder, script, random_run)
     folders = ("--data-dir", sample_folder, "--output-dir", outputs, "--name", "detector")
     status, _, stderr = script("infer", *folders)
     assert status == 2 and "holds a detector, expected a model that restores photos" in stderr
-    restorer = random_run / "random" / "fold0" / "best.safetensors"
-    with pytest.raises(InputError, match="holds a Restorer, expected a detector"):
+    restorer = random_run / "random" / "fold0" / "colorizer.safetensors"
+    with pytest.raises(InputError, match=rf"{restorer}: lacks inpainter\.safetensors"):
         load_detector(restorer)
     with pytest.raises(InputError, match="no such detector"):
         load_detector(outputs / "none.safetensors")

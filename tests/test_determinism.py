@@ -73,5 +73,5 @@ def test_submission(small_folder, random_run, script, tmp_path):
             status, _, err = script(script_name, *arguments, *extra)
             assert status == 0, err
         runs[name] = visible(outputs / "random")
-    assert runs["one"] == runs["two"] and len(runs["one"]) == 5
+    assert runs["one"] == runs["two"] and len(runs["one"]) == 6
     assert runs["one"]["submission.zip"] != runs["other"]["submission.zip"]

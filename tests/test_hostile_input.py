@@ -20,7 +20,7 @@ from skimage import data
 
 from src.datasets.competition import read_train
 from src.datasets.folds import load_folds
-from src.datasets.pack import INDEX, PACK, Pack, pack
+from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, Holes, Pack, pack
 from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
 from src.models.checkpoints import load_model, load_state, save_model
 from src.models.registry import create_model
@@ -31,6 +31,11 @@ from src.runtime.images import MAX_PIXELS, list_images, open_image
 from tests.training import TINY, train
 
 CPU = torch.device("cpu")
+COLORIZER = {  # what the file of one says of itself
+    "model": "restorer",
+    "network": "colorizer",
+    "arguments": {"encoder": "lite0", "color_size": 64},
+}
 
 
 def measured(imported: str, call: str, path: Path) -> tuple[str, float]:
@@ -184,7 +189,8 @@ def test_links_out_of_the_data_folder(data_dir, tmp_path, script, name):
 def test_links_to_tables_and_photos(data_dir, tmp_path):
     load_folds(data_dir)
     pack(data_dir)
-    for name, read in (("folds.csv", load_folds), (PACK, Pack), (INDEX, Pack)):
+    tables = (("folds.csv", load_folds), (PACK, Pack), (INDEX, Pack), (HOLES, Holes), (HOLES_INDEX, Holes))
+    for name, read in tables:
         read(data_dir)
         shutil.move(data_dir / name, tmp_path / name)
         (data_dir / name).symlink_to(tmp_path / name)
@@ -331,17 +337,20 @@ def test_code_in_checkpoints_is_not_executed(data_dir, tmp_path, script):
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--name", "run"]
     training = [*arguments, *TINY, "--epochs", 1, "--val-images", 1]
     train(*training)
-    for zipped in (True, False):
+    whole = {path: path.read_bytes() for path in fold.glob("*.safetensors")}
+    for zipped, network in ((True, "inpainter"), (False, "colorizer")):
         state = {"step": 1, "model": Payload(marker)}
         torch.save(state, fold / "last.pt", _use_new_zipfile_serialization=zipped)
         torch.load(fold / "last.pt", weights_only=False)
         assert marker.exists()
         marker.unlink()
-        shutil.copy(fold / "last.pt", fold / "best.safetensors")
+        for path, content in whole.items():
+            path.write_bytes(content)
+        shutil.copy(fold / "last.pt", fold / f"{network}.safetensors")
         for name, given, message in (
             ("train", training, "last.pt: broken training state"),
-            ("infer", arguments, "best.safetensors: not a readable checkpoint"),
-            ("evaluate", [*arguments, "--fold", 0], "best.safetensors: not a readable"),
+            ("infer", arguments, f"{network}.safetensors: not a readable checkpoint"),
+            ("evaluate", [*arguments, "--fold", 0], f"{network}.safetensors: not a readable"),
         ):
             status, _, stderr = script(name, *given)
             assert status == 2 and message in stderr and "Traceback" not in stderr, stderr
@@ -363,11 +372,13 @@ def test_a_compressed_state_is_refused(tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    """Tensors of a restorer, and a function that saves them or others under any description."""
-    model, path = create_model("restorer", color_size=64), tmp_path / "best.safetensors"
-    save_model(path, model, "restorer", {})
+    """Tensors of a restorer's colorizer, and a function that saves them or others under any description.
+
+    It returns the file, beside which lies the inpainter's.
+    """
+    _, path = save_model(tmp_path / "fold0", create_model("restorer", color_size=64), "restorer", {})
     tensors = safetensors.torch.load(path.read_bytes())
-    load_model(path, CPU)
+    load_model(path.parent, CPU)
 
     def described(description: object, tensors: dict = tensors) -> Path:
         metadata = {"restoration": json.dumps(description)}
@@ -416,29 +427,39 @@ def no_network(monkeypatch):
 )
 def test_hostile_descriptions(weights, no_network, arguments, message):
     """A checkpoint neither chooses what is downloaded nor how much memory the model takes."""
-    path = weights[1]({"model": "restorer", "arguments": arguments})
+    path = weights[1]({**COLORIZER, "arguments": arguments})
     with pytest.raises(InputError, match=message) as error:
-        load_model(path, CPU)
+        load_model(path.parent, CPU)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["detector", "gan", "full_pipeline", "unet", None, [], {"a": 1}])
 def test_a_checkpoint_under_another_name(weights, no_network, name):
-    path = weights[1]({"model": name, "arguments": {"encoder": "lite0", "color_size": 64}})
-    with pytest.raises(InputError, match="best") as error:
-        load_model(path, CPU)
+    path = weights[1](COLORIZER | {"model": name})
+    with pytest.raises(InputError, match=r"expected one of (best|restorer)") as error:
+        load_model(path.parent, CPU)
     assert str(path) in str(error.value)
     for description in ([], "restorer", 7, None):
         with pytest.raises(InputError, match="expected one of restorer"):
-            load_model(weights[1](description), CPU)
+            load_model(weights[1](description).parent, CPU)
+
+
+@pytest.mark.parametrize("network", ["best", "../inpainter", "", None, 7, [], {"a": 1}])
+def test_a_network_under_another_name(weights, network):
+    path = weights[1](COLORIZER | {"network": network})
+    with pytest.raises(InputError, match=f"^{path}: network .*, expected one of inpainter, colorizer"):
+        load_model(path.parent, CPU)
+    path = weights[1](COLORIZER | {"network": "inpainter"})  # now there are two
+    with pytest.raises(InputError, match=r"lacks colorizer\.safetensors"):
+        load_model(path.parent, CPU)
 
 
 def test_a_giant_that_the_file_does_not_hold(weights):
     """846 million weights, 3.4 GB, are named in a file of 20 MB; none of them is allocated."""
-    path = weights[1]({"model": "restorer", "arguments": {"encoder": "convnext_xxlarge", "color_size": 64}})
+    path = weights[1]({**COLORIZER, "arguments": {"encoder": "convnext_xxlarge", "color_size": 64}})
     message, growth = measured(
         "import torch\nfrom src.models.checkpoints import load_model",
-        "load_model(path, torch.device('cpu'))",
+        "load_model(path.parent, torch.device('cpu'))",
         path,
     )
     assert str(path) in message and "the weights do not fit" in message and growth < 256, (message, growth)
@@ -446,17 +467,16 @@ def test_a_giant_that_the_file_does_not_hold(weights):
 
 def test_weights_that_are_none(weights):
     state, described = weights
-    description = {"model": "restorer", "arguments": {"encoder": "lite0", "color_size": 64}}
-    load_model(described(description), CPU)
-    key = "inpainter.mix.weight"
+    load_model(described(COLORIZER).parent, CPU)
+    key = "hue.weight"
     for value, message in (
         (torch.full_like(state[key], np.nan), "not finite"),
         (state[key].double(), "torch.float64, expected"),
         (state[key][:1].contiguous(), r"expected \("),
     ):
-        path = described(description, state | {key: value})
-        with pytest.raises(InputError, match=message):
-            load_model(path, CPU)
+        path = described(COLORIZER, state | {key: value})
+        with pytest.raises(InputError, match=f"^{path}: {key} .*{message}"):
+            load_model(path.parent, CPU)
 
 
 def test_a_link_among_all_paths_of_the_competition(tmp_path):

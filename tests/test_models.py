@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +19,18 @@ from skimage import data
 from skimage.transform import resize
 from torch.nn import functional as F
 
+from src.datasets.holes import CHANNELS
 from src.losses.three_stage import three_stage_loss
 from src.models import gan
 from src.models.base import Batch, RestorationModel
-from src.models.checkpoints import load_model, load_state, save_model, save_state
+from src.models.checkpoints import (
+    load_model,
+    load_state,
+    load_weights,
+    read_description,
+    save_model,
+    save_state,
+)
 from src.models.encoders import PACKAGED, unet
 from src.models.options import OPTIONS, Architecture, ModelOptions
 from src.models.registry import MODELS, create_model
@@ -49,6 +58,8 @@ def make_batch(size: int, count: int = 2) -> dict[str, torch.Tensor]:
     shapes = {"damaged": 1, "mask": 1, "gray": 1, "rgb": 3}
     batch = {key: torch.rand(count, c, size, size, generator=generator) for key, c in shapes.items()}
     batch["mask"] = (batch["mask"] > 0.9).float()
+    batch["hole"] = torch.rand(count, CHANNELS, size, size, generator=generator)
+    batch["hole"][:, 1] = batch["mask"][:, 0]
     return batch
 
 
@@ -120,10 +131,13 @@ def test_save_and_load(name, options, tmp_path):
     """The weights and every option that shapes the model come back."""
     model = create_model(name, **options).eval()
     assert model.options.architecture() == options
-    path = tmp_path / "best.safetensors"
-    save_model(path, model, name, {"fold": 3})
-    loaded, description = load_model(path, CPU)
-    assert description["model"] == name and description["fold"] == 3 and not loaded.training
+    paths = save_model(tmp_path, model, name, {"fold": 3})
+    assert paths == [tmp_path / f"{network}.safetensors" for network in model.options.networks]
+    loaded, description = load_model(tmp_path, CPU)
+    assert description["model"] == name and not loaded.training
+    assert {network: facts["fold"] for network, facts in description["networks"].items()} == dict.fromkeys(
+        model.options.networks, 3
+    )
     assert loaded.options.architecture() == options
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
@@ -169,8 +183,8 @@ def toy(monkeypatch) -> str:
 def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
     """Whole numbers, fractions and words; a new model needs its class, its options and two dict entries."""
     model = create_model(toy, speed=7.0, **options)
-    save_model(tmp_path / "best.safetensors", model, toy, {})
-    loaded, description = load_model(tmp_path / "best.safetensors", CPU)
+    save_model(tmp_path, model, toy, {})
+    loaded, description = load_model(tmp_path, CPU)
     assert loaded.options.architecture() == model.options.architecture()
     assert (
         description["arguments"] == model.options.architecture() and "speed" not in description["arguments"]
@@ -362,12 +376,57 @@ def test_broken_checkpoints_are_refused(tmp_path):
     with pytest.raises(InputError, match="not a readable checkpoint"):
         load_model(path, CPU)
     model = create_small("full_pipeline")
-    save_model(path, model, "gan", {})
+    save_model(tmp_path, model, "gan", {})
     with pytest.raises(InputError, match=r"arguments .*mobilenetv3.*, expected "):
         load_model(path, CPU)
-    save_model(path, model, "another", {})
+    save_model(tmp_path, model, "another", {})
     with pytest.raises(InputError, match="'another', expected one of restorer"):
         load_model(path, CPU)
+
+
+@pytest.mark.parametrize("network", ["inpainter", "colorizer"])
+def test_a_network_that_is_lacking_is_named(tmp_path, network):
+    model = create_small("restorer")
+    save_model(tmp_path, model, "restorer", {"fold": 1})
+    rest = tmp_path / f"{network}.safetensors"
+    (other,) = set(tmp_path.iterdir()) - {rest}
+    rest.rename(tmp_path / "elsewhere")
+    for path in (tmp_path, other):
+        with pytest.raises(InputError, match=rf"^{path}: lacks {network}\.safetensors") as refused:
+            load_model(path, CPU)
+        assert refused.value.hint == "checkpoint"
+    assert read_description(tmp_path).keys() == {other.stem}
+    # to start a training from, the rest will do
+    fresh = create_small("restorer")
+    before = {key: value.clone() for key, value in fresh.state_dict().items()}
+    assert load_weights(fresh, tmp_path) == [other]
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(value, (before if key.startswith(network) else model.state_dict())[key])
+
+
+def test_networks_of_different_models_are_refused(tmp_path):
+    save_model(tmp_path, create_small("restorer"), "restorer", {})
+    save_model(tmp_path, create_small("detector"), "detector", {})
+    with pytest.raises(
+        InputError, match=r"colorizer\.safetensors: of a restorer, but best\.\w+ of a detector"
+    ):
+        load_model(tmp_path, CPU)
+    with pytest.raises(
+        InputError, match=r"best\.safetensors: network 'best', expected one of inpainter, color"
+    ):
+        load_weights(create_small("restorer"), tmp_path)
+
+
+@pytest.mark.parametrize(("parts", "networks"), [("both", {"inpainter", "colorizer"}), ("inpainter", None)])
+def test_only_what_is_trained_is_written(tmp_path, parts, networks):
+    """And the loss is of that alone."""
+    model = create_small("restorer", parts=parts)
+    paths = save_model(tmp_path, model, "restorer", {})
+    assert {path.stem for path in paths} == (networks or {parts})
+    assert set(tmp_path.iterdir()) == set(paths)
+    batch = make_batch(64)
+    wanted = {key: batch[key] for key in model.batch_keys}
+    assert {name for name, _ in model.losses(wanted)} == (networks or {parts})
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +434,7 @@ def random_checkpoints(tmp_path_factory):
     """A checkpoint of each model that has an encoder, by the model's name."""
     paths = {}
     for name in ("restorer", "full_pipeline"):
-        paths[name] = tmp_path_factory.mktemp("checkpoints") / f"{name}.safetensors"
+        paths[name] = tmp_path_factory.mktemp(name)
         save_model(paths[name], create_small(name), name, {})
     return paths
 
@@ -406,14 +465,15 @@ def test_a_checkpoint_cannot_name_another_encoder(
     random_checkpoints, no_network, tmp_path, name, encoder, message
 ):
     """It is refused, names the file, and nothing is downloaded."""
-    with safe_open(random_checkpoints[name], "pt") as file:
+    folder = shutil.copytree(random_checkpoints[name], tmp_path / "fold0")
+    path = folder / f"{OPTIONS[name].shaped}.safetensors"
+    with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
         description = json.loads(file.metadata()["restoration"])
     description["arguments"]["encoder"] = encoder
-    path = tmp_path / "best.safetensors"
     save_file(weights, path, {"restoration": json.dumps(description)})
     with pytest.raises(InputError, match=f"^{path}: .*{message}") as refused:
-        load_model(path, CPU)
+        load_model(folder, CPU)
     assert "\n" not in str(refused.value)
 
 

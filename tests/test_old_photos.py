@@ -16,7 +16,7 @@ from src.damage.aging import KINDS, age
 from src.damage.finders import DamageFinder, MaskFile, clean_mask
 from src.damage.hole import punch_hole
 from src.evaluation.detection import detection_rates, hit_counts
-from src.models.inpainter import MARGIN, MAX_CROP, Inpainter, inpaint, pieces
+from src.models.inpainter import MARGIN, MAX_CROP, SEARCH, inpaint, pieces
 from src.pipeline import load_detector, load_finder
 from src.runtime.errors import InputError
 from src.runtime.images import read_gray
@@ -144,9 +144,11 @@ def covers_the_hole_once(seed: int, height: int, width: int) -> None:
     for box, piece in pieces(lost):
         covered[box] += piece
         rows, columns = (np.flatnonzero(piece.any(axis=axis)) for axis in (1, 0))
+        margins = {MARGIN, SEARCH}  # of thin damage, and of what is wide or alone
         for line, ends, size in zip((rows, columns), box, lost.shape, strict=True):
             first, last = line[0] + ends.start, line[-1] + ends.start
-            assert ends.start == max(0, first - MARGIN) and ends.stop == min(size, last + 1 + MARGIN)
+            margins &= {m for m in margins if ends == slice(max(0, first - m), min(size, last + 1 + m))}
+        assert margins
     assert (covered == lost).all()
 
 
@@ -160,10 +162,13 @@ def test_thin_damage_is_filled_at_full_resolution():
     assert all((b[0].stop - b[0].start) * (b[1].stop - b[1].start) <= MAX_CROP**2 for b in boxes)
     true = torch.from_numpy(stripes)[None, None]
     mask = torch.from_numpy(lost)[None, None].float()
-    with torch.no_grad():
-        filled = inpaint([Inpainter().eval()], torch.where(mask > 0, 1.0, true), mask, 1)
+
+    def inpainter(gray, hole, fills):
+        return torch.where(hole > 0, fills[:, :1], gray)  # the fill along the rows, as the stripes go
+
+    filled = inpaint([inpainter], torch.where(mask > 0, 1.0, true), mask, 1)
     assert torch.equal(filled[mask == 0], true[mask == 0])
-    assert (filled - true).abs()[mask > 0].mean() < 0.05
+    assert (filled - true).abs()[mask > 0].max() < 1e-5
 
 
 def test_masks_that_do_not_fit(tmp_path):

@@ -1,5 +1,6 @@
-"""prepare_data.py pack on a real folder: what training reads, interruption, staleness."""
+"""prepare_data.py pack on a real folder, truths and holes: what training reads, interruption, staleness."""
 
+import json
 import os
 import pickle
 import shutil
@@ -13,11 +14,29 @@ import pytest
 import torch
 from PIL import Image
 
+from src.color.luma import luma
+from src.damage.hole import punch_hole
 from src.datasets.competition import read_train, read_truth
-from src.datasets.loader import training_batches
-from src.datasets.pack import INDEX, PACK, PART, Pack, pack, truth_reader
+from src.datasets.holes import CHANNELS, CROP, crop_around, hole_example
+from src.datasets.loader import TrainingImages, training_batches
+from src.datasets.pack import (
+    HOLES,
+    HOLES_INDEX,
+    HOLES_SEED,
+    INDEX,
+    PACK,
+    PART,
+    Holes,
+    Pack,
+    hole_reader,
+    pack,
+    truth_reader,
+)
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
+from tests.training import TINY, metrics, train
+
+FILES = (PACK, INDEX, HOLES, HOLES_INDEX)
 
 
 @pytest.fixture
@@ -97,7 +116,7 @@ def test_refuses_what_is_broken(packed, tmp_path, damage):
 def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):
     usage = shutil.disk_usage(data_dir)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match="GB free, the pack needs"):
+    with pytest.raises(InputError, match="GB free, packing needs"):
         pack(data_dir)
     assert not list(data_dir.glob("pack*"))
 
@@ -124,3 +143,204 @@ def test_goes_on_after_a_kill(data_dir):
         path.write_bytes(content)
     images = Pack(data_dir)
     assert all(np.array_equal(images(p), w) for p, w in zip(truths(data_dir), wanted, strict=True))
+
+
+def test_holds_a_hole_of_every_truth(packed):
+    """Of the packed grey, where the competition's damage was drawn; the fills are the costly ones."""
+    holes = pickle.loads(pickle.dumps(hole_reader(packed)))
+    assert isinstance(holes, Holes) and len(holes.rows) == len(truths(packed))
+    assert len(pickle.dumps(holes)) < 1e5
+    for row, path in enumerate(truths(packed)):
+        example, rgb = holes(path), read_truth(path)
+        assert example.shape == (CHANNELS, CROP, CROP) and example.dtype == np.uint8
+        _, lost = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
+        box = crop_around(lost)
+        assert np.array_equal(example[0], luma(rgb)[box]) and np.array_equal(example[1], lost[box] * 255)
+        hole = lost[box]
+        for fill, doubt in (example[2:4], example[4:6]):
+            assert np.array_equal(fill[~hole], example[0][~hole]) and not doubt[~hole].any()
+            assert doubt[hole].any() and (fill != example[0])[hole].any()
+        if row < 2:
+            assert np.array_equal(example, hole_example(luma(rgb), lost))
+
+
+def test_packed_again_stays_as_it_is(packed):
+    before = {name: (packed / name).stat().st_mtime_ns for name in FILES}
+    assert pack(packed) == len(truths(packed))
+    assert {name: (packed / name).stat().st_mtime_ns for name in FILES} == before
+    assert not list(packed.glob(f"*{PART}"))
+
+
+def test_goes_on_after_a_kill_among_the_holes(packed, tmp_path):
+    """Holes that were filled before SIGKILL are not filled again: they are marked meanwhile, and stay so."""
+    folder = shutil.copytree(packed, tmp_path / "data")
+    for name in (HOLES, HOLES_INDEX):
+        (folder / name).unlink()
+    index, kept = folder / (HOLES_INDEX + PART), (folder / PACK).stat().st_mtime_ns
+    command = [sys.executable, "prepare_data.py", "pack", "--data-dir", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not index.exists() or index.read_text().count("\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / HOLES).exists() and hole_reader(folder) is None
+    count = index.read_text().count("\n")
+    assert 3 <= count < len(truths(folder))
+    index.write_text(index.read_text() + '["cut o')
+    np.lib.format.open_memmap(folder / (HOLES + PART), "r+")[:count] = 7
+    assert pack(folder) == len(truths(folder))
+    assert (folder / PACK).stat().st_mtime_ns == kept and not list(folder.glob(f"*{PART}"))
+    assert (folder / HOLES_INDEX).read_bytes() == (packed / HOLES_INDEX).read_bytes()
+    found, wanted = Holes(folder), Holes(packed)
+    for row, path in enumerate(truths(folder)):
+        assert (found(path) == (7 if row < count else wanted(packed / path.relative_to(folder)))).all()
+
+
+def test_after_a_kill_between_the_last_renames(packed, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "data")
+    for name in (PACK, HOLES):
+        (folder / name).rename(folder / (name + PART))
+    before = {name: (folder / (name + PART)).stat().st_mtime_ns for name in (PACK, HOLES)}
+    pack(folder)
+    assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
+    assert not list(folder.glob(f"*{PART}"))
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Few photos are packed before a process has started."""
+    monkeypatch.setattr("src.datasets.pack.parallel_map", lambda function, items, _: map(function, items))
+
+
+@pytest.fixture
+def stale(packed, tmp_path):
+    """A folder whose holes are of another version of the fills."""
+    folder = shutil.copytree(packed, tmp_path / "data")
+    index = folder / HOLES_INDEX
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    index.write_text("".join(json.dumps([name, version - 1, sha]) + "\n" for name, version, sha in lines))
+    return folder
+
+
+def test_holes_of_another_version_are_refused(packed, stale, script, tmp_path):
+    """In one line that says what to do; that renews them and leaves the truths."""
+    kept = (stale / PACK).stat().st_mtime_ns
+    run = ("--data-dir", stale, "--output-dir", tmp_path / "outputs", *TINY, "--epochs", 1, "--folds", 2)
+    status, _, err = script("train", *run)
+    message = f"{HOLES_INDEX}: of other truths, or of another version of the fills"
+    assert status == 2 and message in err and "python prepare_data.py pack" in err and "Traceback" not in err
+    assert script("prepare_data", "pack", "--data-dir", stale)[0] == 0
+    assert (stale / PACK).stat().st_mtime_ns == kept
+    for name in (HOLES, HOLES_INDEX):
+        assert (stale / name).read_bytes() == (packed / name).read_bytes()
+    train(*run, "--parts", "inpainter")
+    assert metrics(tmp_path / "outputs" / "restorer" / "fold0", "val/score")
+
+
+def test_a_training_that_is_refused_leaves_nothing(stale, script, tmp_path):
+    """Else `infer.py` would not take the shipped weights any more: a run was begun."""
+    run = ("--data-dir", stale, "--output-dir", tmp_path / "outputs", *TINY, "--epochs", 1, "--folds", 2)
+    assert script("train", *run)[0] == 2
+    assert [path.name for path in (tmp_path / "outputs").rglob("*") if path.is_file()] == [LOCK]
+
+
+def test_holes_of_other_truths_are_refused(packed, in_this_process, tmp_path):
+    """A truth is changed and packed anew, and the holes are those of before; they are renewed by `pack`."""
+    folder = shutil.copytree(packed, tmp_path / "data")
+    changed = truths(folder)[1]
+    Image.fromarray(255 - read_truth(changed)).save(changed)
+    pack(folder)
+    before, after = Holes(packed), Holes(folder)
+    for path in truths(folder):
+        same = np.array_equal(after(path), before(packed / path.relative_to(folder)))
+        assert same == (path != changed)
+    wanted = after(changed).copy()
+    for name in (HOLES, HOLES_INDEX):
+        shutil.copy(packed / name, folder)
+    Pack(folder)
+    with pytest.raises(InputError, match="of other truths") as refused:
+        hole_reader(folder)
+    assert refused.value.hint == "pack" and str(folder / HOLES_INDEX) in str(refused.value)
+    pack(folder)
+    assert np.array_equal(Holes(folder)(changed), wanted)
+
+
+@pytest.mark.parametrize("damage", ["index", "data", "a row", "no index"])
+def test_broken_holes_are_refused(packed, in_this_process, tmp_path, damage):
+    folder = shutil.copytree(packed, tmp_path / "data")
+    path = folder / (HOLES if damage in ("data", "a row") else HOLES_INDEX)
+    content = path.read_bytes()
+    if damage == "no index":
+        path.unlink()
+    elif damage == "a row":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
+    with pytest.raises(InputError, match="or delete it to fill the holes during training") as refused:
+        hole_reader(folder)
+    assert refused.value.hint == "pack" and str(folder) in str(refused.value)
+    pack(folder)
+    for name in (HOLES, HOLES_INDEX):
+        assert (folder / name).read_bytes() == (packed / name).read_bytes()
+
+
+KEYS = ("hole", "gray", "rgb")  # what the restorer asks for
+
+
+def test_items_have_the_same_shapes_with_and_without_holes(packed):
+    """With a bank, which saves the fills, and without, where each hole is filled when it is asked for."""
+    paths, read = truths(packed), truth_reader(packed)
+    with_bank = TrainingImages(paths, 512, 1, read, keys=KEYS, holes=Holes(packed))
+    without = TrainingImages(paths, 512, 1, read, keys=KEYS)
+    for with_hole in (True, False):
+        one, two = (images[(0, 2, with_hole)] for images in (with_bank, without))
+        assert set(one) == set(two) == (set(KEYS) if with_hole else {"gray", "rgb"})
+        for key, value in one.items():
+            assert value.shape == two[key].shape and value.dtype == two[key].dtype == torch.uint8, key
+    images = TrainingImages(paths, 512, 1, read, keys=["hole"])
+    hole, whole = images[(0, 2, True)]["hole"], without[(0, 2, True)]["hole"]
+    assert hole.shape == (CHANNELS, CROP, CROP) and torch.equal(hole, whole)
+    assert set(hole[1].unique().tolist()) == {0, 255}
+    assert set(TrainingImages(paths, 64, 1, read)[(0, 0, True)]) == {"damaged", "mask", "gray", "rgb"}
+
+
+@pytest.mark.parametrize("bank", [True, False])
+def test_holes_depend_on_seed_epoch_and_index_alone(packed, bank):
+    """With a bank each is the example of its photo, or its mirror image."""
+    paths, read, holes = truths(packed), truth_reader(packed), Holes(packed) if bank else None
+
+    def images(seed: int = 1) -> TrainingImages:
+        return TrainingImages(paths, 128, seed, read, keys=KEYS, holes=holes)
+
+    first, other = images(), images(2)
+    asked = [(0, 2, True), (3, 1, True), (1, 2, False), (1, 2, True)]
+    items = [first[key] for key in asked]
+    again = images()
+    for key, item in reversed(list(zip(asked, items, strict=True))):
+        assert item.keys() == again[key].keys()
+        assert all(torch.equal(value, again[key][name]) for name, value in item.items())
+    assert not torch.equal(items[0]["rgb"], items[3]["rgb"])
+    assert not torch.equal(items[0]["rgb"], other[asked[0]]["rgb"])
+    if bank:
+        seen = set()
+        for epoch in range(12):
+            hole, example = first[(epoch, 2, True)]["hole"].numpy(), holes(paths[2])
+            mirrored = np.array_equal(hole, example[..., ::-1])
+            assert mirrored or np.array_equal(hole, example)
+            seen.add(mirrored)
+        assert seen == {True, False}
+    else:
+        assert not torch.equal(items[0]["hole"], items[3]["hole"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_so_many_images_have_a_hole(packed, workers):
+    read, settings = truth_reader(packed), {"keys": KEYS, "holes": Holes(packed), "hole_every": 2}
+    batches = training_batches(truths(packed), 64, 4, workers, seed=0, start=0, read=read, **settings)
+    later = training_batches(truths(packed), 64, 4, workers=0, seed=0, start=8, read=read, **settings)
+    for number, batch in zip(range(3), batches, strict=False):
+        assert set(batch) == set(KEYS) and batch["rgb"].shape == (4, 3, 64, 64)
+        assert batch["hole"].shape == (2, CHANNELS, CROP, CROP)
+        if number == 2:  # as begun there
+            assert all(torch.equal(value, batch[key]) for key, value in next(later).items())

@@ -1,6 +1,7 @@
 """The pipeline from Python: a grey photo in, a colour photo out."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from skimage import data
 
 from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
+from src.fills.exemplar import complete
+from src.fills.frequency import extrapolate
 from src.models.checkpoints import SHIPPED, save_model
 from src.models.registry import create_model
-from src.pipeline import BASELINES, Baseline, Pipeline, load_detector, telea
+from src.pipeline import BASELINES, Baseline, Pipeline, filled, load_detector, telea
 from src.runtime.errors import InputError, SettingError
 from src.runtime.images import read_gray, write_png
 
@@ -133,6 +136,7 @@ def test_what_is_looked_for(run_dir, damage, hole, scratch):
 def test_folds_of_different_models_are_refused(run_dir, tmp_path):
     folder = shutil.copytree(run_dir, tmp_path / "mixed")
     other = create_model("full_pipeline", encoder="mobilenetv3_small_050")
+    shutil.rmtree(folder / "fold1")
     save_model(folder / "fold1", other, "full_pipeline", {})
     with pytest.raises(
         InputError, match=r"^\S+mixed: folds of different models \(full_pipeline, restorer\)$"
@@ -143,7 +147,7 @@ def test_folds_of_different_models_are_refused(run_dir, tmp_path):
 def test_a_run_of_the_detector_is_refused(tmp_path, script):
     save_model(tmp_path / "found" / "fold0", create_model("detector"), "detector", {})
     message = "holds a detector, expected a model that restores photos"
-    with pytest.raises(InputError, match=rf"^\S+best\.safetensors: {message}$"):
+    with pytest.raises(InputError, match=rf"^\S+fold0: {message}$"):
         Pipeline.load(tmp_path / "found")
     (tmp_path / "photos").mkdir()
     Image.fromarray(data.camera()[:50, :60]).save(tmp_path / "photos" / "a.png")
@@ -152,9 +156,16 @@ def test_a_run_of_the_detector_is_refused(tmp_path, script):
     assert status == 2 and message in err and len(err.strip().splitlines()) == 1
 
 
-def test_a_restorer_is_no_detector(run_dir):
-    with pytest.raises(InputError, match="holds a Restorer, expected a detector"):
-        load_detector(run_dir / "fold0")
+def test_what_restores_is_no_detector(run_dir, tmp_path):
+    other = create_model("full_pipeline", encoder="mobilenetv3_small_050")
+    (path,) = save_model(tmp_path, other, "full_pipeline", {})
+    for given, message in (
+        (path, "holds a FullPipeline, expected a detector"),
+        (run_dir / "fold0" / "inpainter.safetensors", r"lacks colorizer\.safetensors"),
+        (run_dir / "fold0", "no such detector"),
+    ):
+        with pytest.raises(InputError, match=f"^{given}: {message}"):
+            load_detector(given)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -166,8 +177,10 @@ def test_a_baseline_is_called_the_same_way(name, damaged):
     assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
     assert np.array_equal(rgb, baseline(gray, find_hole(gray))) and baseline.recipe["baseline"] == name
     assert np.array_equal(luma(rgb)[~mask], gray[~mask])
-    wanted = telea(gray, mask) if name == "telea" else gray
+    fills = {"telea": telea, "frequency": partial(filled, extrapolate), "exemplar": partial(filled, complete)}
+    wanted = fills[name](gray, mask) if name in fills else gray
     assert (baseline(gray, mask) == wanted[..., None]).all()
+    assert (wanted != gray)[mask].any() == (name in fills)
 
 
 def test_the_five_lines_of_the_readme(tmp_path, monkeypatch):

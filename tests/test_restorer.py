@@ -12,14 +12,15 @@ from src.color.decode import COOLING, best_hues, decode, histogram_fit, render, 
 from src.color.lattice import HUES
 from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
+from src.datasets.holes import CROP, crop_around
+from src.fills.all import DOUBTS, FILLS
 from src.fills.lines import DIRECTIONS, line_fills
 from src.fills.push_pull import push_pull
-from src.fills.simple import COUNT
 from src.losses.color import color_loss
 from src.losses.inpainting import inpainting_loss
 from src.losses.similarity import correlation
 from src.metrics import hue_correlation, masked_ssim
-from src.models.inpainter import CROP, MAX_CROP, crops_around, inpaint
+from src.models.inpainter import MAX_CROP, inpaint
 from src.models.options import RestorerOptions
 from src.models.registry import create_model
 from src.models.restorer import LEAST_CROP, Restorer, hue_histograms, random_square
@@ -200,7 +201,7 @@ def test_views_of_a_hole_are_turned_back(tta):
     gray[0, 0] = (rows + columns) / 2
 
     def inpainter(crop, hole, fills):
-        assert crop.shape == hole.shape and fills.shape[1] == COUNT
+        assert crop.shape == hole.shape and fills.shape[1] == FILLS + DOUBTS
         return torch.where(hole > 0, fills[:, :1], crop)  # the fill along the rows of the view
 
     filled = inpaint([inpainter], gray * (1 - mask), mask, tta)
@@ -210,12 +211,15 @@ def test_views_of_a_hole_are_turned_back(tta):
 
 @pytest.mark.parametrize("corner", [(0, 0), (200, 180), (480, 470)])
 def test_crops_hold_the_hole(corner):
-    mask = torch.zeros(512, 512)
-    mask[corner[0] : corner[0] + 32, corner[1] : corner[1] + 42] = 1
-    other = torch.zeros(512, 512)
-    other[:40, 470:] = 1
-    for hole, (rows, columns) in zip((mask, other), crops_around(torch.stack([mask, other])), strict=True):
-        assert hole[rows, columns].shape == (CROP, CROP) and hole[rows, columns].sum() == hole.sum()
+    mask = np.zeros((512, 512), bool)
+    mask[corner[0] : corner[0] + 32, corner[1] : corner[1] + 42] = True
+    other = np.zeros((512, 512), bool)
+    other[:40, 470:] = True
+    for hole in (mask, other):
+        crop = hole[crop_around(hole)]
+        assert crop.shape == (CROP, CROP) and crop.sum() == hole.sum()
+    small = mask[-100:, -CROP - 50 :] | True
+    assert small[crop_around(small)].shape == (100, CROP)
 
 
 def test_random_squares_lie_alike_in_all_images():

@@ -1,47 +1,135 @@
 """The shipped weights, and where they are used."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
 
-from src.models.checkpoints import BEST, SHIPPED, fold_checkpoints, load_model, save_model
-from tools import ship_weights
+from src.evaluation.report import read_curves
+from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
+from tests.training import TINY, metrics, train
+from tools import model_card, ship_weights
 
 CPU = torch.device("cpu")
+FACTS = {"fold": 0, "step": 7, "score": {"S": 0.25, "score": 0.5}}
 
 
 def test_five_folds_in_sixty_megabytes():
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 60e6
     folds = [load_model(path, CPU) for path in fold_checkpoints(SHIPPED, None)]
-    assert [description["fold"] for _, description in folds] == [0, 1, 2, 3, 4]
-    assert len({description["held_out"] for _, description in folds}) == 5
     card = (SHIPPED / "README.md").read_text()
-    for _, description in folds:
-        assert f"{description['score']['score']:.4f}" in card  # of the validation
+    for network in ("inpainter", "colorizer"):
+        facts = [description["networks"][network] for _, description in folds]
+        assert [fact["fold"] for fact in facts] == [0, 1, 2, 3, 4]
+        assert len({fact["held_out"] for fact in facts}) == 5
+        for fact in facts:
+            assert f"{fact['score']['score']:.4f}" in card  # of the validation
 
 
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
-    model, facts = load_model(random_run / "random" / "fold0" / BEST, CPU)
-    facts |= {"step": 7, "score": {"score": 0.5}}
+    model, _ = load_model(random_run / "random" / "fold0", CPU)
     source = tmp_path / "run" / "fold0"
-    save_model(source / BEST, model, "restorer", {k: facts[k] for k in ("fold", "step", "score")})
+    save_model(source, model, "restorer", FACTS)
+    _, description = load_model(source, CPU)
     (source / "metrics.jsonl").write_text("{}\n")
     (source / "config.json").write_text('{"lr": 0.001, "data_dir": "/here", "init": "/there"}')
     command = ["ship_weights", str(source.parent), "--weights", str(tmp_path / "weights")]
     monkeypatch.setattr(sys, "argv", command)
     ship_weights.main()
     assert "step 7, score 0.5000" in capsys.readouterr().out
-    half = tmp_path / "weights" / "fold0" / BEST
-    assert half.stat().st_size < 0.51 * (source / BEST).stat().st_size
+    half = tmp_path / "weights" / "fold0"
+    assert [file.name for file in network_files(half)] == [file.name for file in network_files(source)]
+    for file in network_files(half):
+        assert file.stat().st_size < 0.52 * (source / file.name).stat().st_size
     rounded, described = load_model(half, CPU)
-    assert described == facts
-    assert json.loads((half.parent / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
-    assert (half.parent / "metrics.jsonl").read_text() == "{}\n"
+    assert described == description
+    assert json.loads((half / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
+    assert (half / "metrics.jsonl").read_text() == "{}\n"
     for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
         assert one.dtype == other.dtype and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def inpainter_run(sample_folder, random_run, tmp_path_factory):
+    """A run that trained the inpainter alone, and took the colorizer of the run `random`."""
+    outputs = tmp_path_factory.mktemp("inpainter")
+    folders = ("--data-dir", sample_folder, "--output-dir", outputs, "--init", random_run / "random")
+    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter", "--validate-every", 1)
+    return outputs / "restorer"
+
+
+def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_path, capsys):
+    """The other one's file, curves and settings stay as they are, byte by byte."""
+    trained, weights = inpainter_run / "fold0", tmp_path / "weights"
+    network, other = "inpainter.safetensors", "colorizer.safetensors"
+    source = random_run / "random" / "fold0"
+    assert (trained / other).read_bytes() == (source / other).read_bytes()
+    assert (trained / network).read_bytes() != (source / network).read_bytes()
+    shutil.copytree(source, weights / "fold0")
+    for name in ("config.json", "metrics.jsonl"):
+        (weights / "fold0" / name).write_text("{}\n")
+    before = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
+    monkeypatch.setattr(sys, "argv", ["ship_weights", str(inpainter_run), "--weights", str(weights)])
+    ship_weights.main()
+    assert other not in capsys.readouterr().out
+    after = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        network,
+        "inpainter_config.json",
+        "inpainter_metrics.jsonl",
+    }
+    assert after.keys() > before.keys()
+    assert after["inpainter_metrics.jsonl"] == (trained / "metrics.jsonl").read_bytes()
+    config = json.loads(after["inpainter_config.json"])
+    assert config["parts"] == "inpainter" and not config.keys() & set(ship_weights.MACHINE)
+    model, description = load_model(weights / "fold0", CPU)
+    whole, wanted = load_model(trained, CPU)
+    assert description == wanted
+    for key, value in whole.state_dict().items():
+        assert torch.allclose(value.float(), model.state_dict()[key].float(), rtol=1e-3, atol=1e-6)
+    assert [curve.name for curve in read_curves(weights)] == ["fold0 inpainter", "fold0"]
+
+
+@pytest.mark.parametrize("parts", ["inpainter", "colorizer"])
+def test_the_network_that_stays_is_copied_from_a_file_of_any_name(sample_folder, random_run, tmp_path, parts):
+    """So that the fold is whole, and nothing else lies in it."""
+    (other,) = {"inpainter", "colorizer"} - {parts}
+    source = random_run / "random" / "fold0" / f"{other}.safetensors"
+    shutil.copy(source, tmp_path / "mine.safetensors")
+    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path, "--init", tmp_path / "mine.safetensors")
+    train(*folders, *TINY, "--epochs", 1, "--val-images", 1, "--parts", parts)
+    fold = tmp_path / "restorer" / "fold0"
+    assert {path.stem for path in fold.glob("*.safetensors")} == {"inpainter", "colorizer"}
+    assert (fold / source.name).read_bytes() == source.read_bytes()
+    load_model(fold, CPU)
+
+
+def test_the_card_tells_each_networks_validation(random_run, monkeypatch, tmp_path):
+    model, _ = load_model(random_run / "random" / "fold0", CPU)
+    _, colorizer = save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 7})
+    kept = colorizer.read_bytes()
+    save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 9})
+    colorizer.write_bytes(kept)
+    monkeypatch.setattr(model_card, "SHIPPED", tmp_path)
+    rows = model_card.validations().splitlines()
+    assert rows[0] == "| fold | network | step | S | score |"
+    wanted = {"colorizer": 7, "inpainter": 9}
+    assert rows[2:] == [f"| fold0 | {name} | {step} | 0.2500 | 0.5000 |" for name, step in wanted.items()]
+
+
+def test_a_run_of_an_inpainter_alone_restores_nothing(sample_folder, script, tmp_path):
+    """Without --init its fold lacks the colorizer, and whoever needs it is told."""
+    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
+    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter")
+    assert [path.name for path in network_files(tmp_path / "restorer" / "fold0")] == ["inpainter.safetensors"]
+    assert not metrics(tmp_path / "restorer" / "fold0", "loss/hue")
+    for name, extra in (("infer", []), ("evaluate", ["--fold", 0])):
+        status, _, stderr = script(name, *folders, *extra)
+        message = f"{tmp_path / 'restorer' / 'fold0'}: lacks colorizer.safetensors"
+        assert status == 2 and message in stderr and "Traceback" not in stderr, stderr
 
 
 def test_inference_without_training_uses_them(small_folder, script, tmp_path):

@@ -55,7 +55,9 @@ def test_run_folder(run_folder):
     state = load_state(folder / "last.pt")
     assert state["step"] == steps and state["best"] == pytest.approx(max(scores))
     _, description = load_model(folder, torch.device("cpu"))
-    assert description["score"]["score"] == pytest.approx(max(scores))
+    assert set(description["networks"]) == {"inpainter", "colorizer"}
+    for facts in description["networks"].values():
+        assert facts["score"]["score"] == pytest.approx(max(scores))
     assert list((folder / "tensorboard").glob("events*"))
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
 
@@ -388,9 +390,9 @@ def test_dry_run_prints_the_settings(script, tmp_path, arguments, expected):
 def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):
     paths = sorted((sample_folder / "train_gt").glob("*.png"))[:4]
     images = TrainingImages(paths, 96, seed=1)
-    first = images[(0, 2)]
-    images[(3, 1)]
-    again, other = TrainingImages(paths, 96, seed=1)[(0, 2)], images[(1, 2)]
+    first = images[(0, 2, True)]
+    images[(3, 1, True)]
+    again, other = TrainingImages(paths, 96, seed=1)[(0, 2, True)], images[(1, 2, True)]
     for key, channels in (("damaged", 1), ("mask", 1), ("gray", 1), ("rgb", 3)):
         assert first[key].shape == (channels, 96, 96) and first[key].dtype == torch.uint8
         assert torch.equal(first[key], again[key])
@@ -461,8 +463,8 @@ def test_sampler_goes_on_where_it_stopped():
     whole = take(0, 15)
     assert take(7, 8) == whole[7:]
     for epoch in range(3):
-        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [(epoch, index) for index in range(5)]
-    assert [index for _, index in whole[:5]] != [index for _, index in whole[5:10]]
+        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [(epoch, index, True) for index in range(5)]
+    assert [index for _, index, _ in whole[:5]] != [index for _, index, _ in whole[5:10]]
 
 
 def test_learning_rate():
@@ -507,7 +509,7 @@ def test_augmentations_are_independent(sample_folder):
     seen = set()
     for epoch in range(80):
         applied.clear()
-        images[(epoch, 0)]
+        images[(epoch, 0, True)]
         seen.add(tuple(applied))
     assert len(seen) == 8
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from src.datasets.folds import load_folds
-from src.datasets.pack import INDEX, PACK, pack
+from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, pack
 from src.runtime.images import read_image
 from tests.test_determinism import visible
 
@@ -30,7 +30,8 @@ def test_data_folder(photos, small_folder, monkeypatch, tmp_path):
     pack(folder)
     load_folds(folder, folds=2, seed=0)
     found, wanted = visible(folder), visible(tmp_path / "one")
-    assert {PACK, INDEX, "folds.csv"} < set(found) == set(wanted) and len(found) == 2 * 12 + 6
+    assert {PACK, INDEX, HOLES, HOLES_INDEX, "folds.csv"} < set(found) == set(wanted)
+    assert len(found) == 2 * 12 + 8
     # times are part of the index
     assert {n: found[n] for n in found if n != INDEX} == {n: wanted[n] for n in wanted if n != INDEX}
 
@@ -52,7 +53,7 @@ def test_submission(small_folder, random_run, script, monkeypatch, tmp_path):
                 status, _, err = script(script_name, *arguments, *extra)
                 assert status == 0, err
         runs[name] = visible(outputs / "random")
-    assert runs["here"] == runs["processes"] and len(runs["here"]) == 5
+    assert runs["here"] == runs["processes"] and len(runs["here"]) == 6
     for path in (tmp_path / "here" / "random" / "test").glob("*.png"):
         one, two = (
             read_image(tmp_path / n / "random" / "test" / path.name, "RGB") for n in ("here", "threads")

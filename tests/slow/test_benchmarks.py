@@ -103,6 +103,21 @@ def test_parts(sample_folder, script, tmp_path):
     assert status == 2 and "use --images test" in err
 
 
+def test_fills(sample_folder, script, tmp_path):
+    """A row for each fill, one for an inpainter, and a line of the table for each image."""
+    torch.manual_seed(0)
+    model = create_model("restorer", color_size=64, encoder_weights="none")
+    save_model(tmp_path / "run" / "fold0", model, "restorer", {"fold": 0})
+    arguments = ["--data-dir", sample_folder, "--count", 2, "--table", tmp_path / "m.csv"]
+    status, out, err = script("benchmarks", "fills", *arguments, "--checkpoints", tmp_path / "run" / "fold0")
+    assert status == 0 and "2 images" in out, err
+    table = pd.read_csv(tmp_path / "m.csv")
+    names = {"telea", "smooth", "frequency", "exemplar", "inpainter fold0", "inpainters, two views", "copies"}
+    assert len(table) == 2 and names < set(table) and table.abs().max(axis=None) <= 1
+    for name in names:
+        assert re.search(rf"^{name} +-?\d\.\d{{4}}", out, re.MULTILINE), out
+
+
 def test_data(packed, script):
     status, out, err = script("benchmarks", "data", "--data-dir", packed, "--count", 3)
     assert status == 0, err

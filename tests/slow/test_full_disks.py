@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 
-from src.datasets.pack import INDEX, PACK, PART, pack
+from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
 from tests.disks import fill, refused
 from tests.trees import begin, finished, hashes, wait_for
 
@@ -50,8 +50,18 @@ def test_pack(small_disk, small_folder, script, tmp_path):
     assert f"{folder / 'pack.'}" in refused(script, "prepare_data", *arguments)
     ballast.unlink()
     assert script("prepare_data", *arguments)[0] == 0
+    whole, kept = hashes(folder), (folder / PACK).stat().st_mtime_ns
     pack(shutil.copytree(small_folder, tmp_path / "data"))
-    assert hashes(folder) == hashes(tmp_path / "data")
+    assert whole == hashes(tmp_path / "data")
+    # the holes alone
+    for name in (HOLES, HOLES_INDEX):
+        (folder / name).unlink()
+    ballast = fill(disk, 3 << 20)
+    assert f"{folder / HOLES}: 0.0 GB free" in refused(script, "prepare_data", *arguments)
+    assert not list(folder.glob("holes*"))
+    ballast.unlink()
+    assert script("prepare_data", *arguments)[0] == 0
+    assert hashes(folder) == whole and (folder / PACK).stat().st_mtime_ns == kept
 
 
 def test_scoring_and_zipping(small_disk, small_folder, script, tmp_path):

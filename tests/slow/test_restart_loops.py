@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from skimage import data
 
 from src.damage.hole import punch_hole
 from src.datasets.build import RECORD
-from src.datasets.pack import INDEX, PACK, PART, pack
+from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
 from tests.trees import begin, finished, hashes, interrupt, wait_for
 
 KILL, CTRL_C, TERMINATE = signal.SIGKILL, signal.SIGINT, signal.SIGTERM
@@ -107,19 +108,27 @@ def test_pack(small_folder, script, tmp_path):
     shutil.copytree(reference, folder, dirs_exist_ok=True)
     pack(reference)
     shutil.copy2(reference / INDEX, folder)  # of a deleted pack: must not vouch for the next
-    index = folder / (INDEX + PART)
-
-    def progress():
-        return index.read_text().count("\n") if index.exists() else 0
-
     command = ["prepare_data.py", "pack", "--data-dir", folder]
-    interrupted_until_done(command, folder, progress, (KILL, CTRL_C), script, tmp_path)
-    assert hashes(folder) == hashes(reference)
-    # between the two last renames
-    before = (folder / PACK).stat().st_mtime_ns
-    (folder / PACK).rename(folder / (PACK + PART))
-    assert pack(folder) == 24 and (folder / PACK).stat().st_mtime_ns == before
-    assert not (folder / (PACK + PART)).exists()
+    for rows, index in ((PACK, INDEX), (HOLES, HOLES_INDEX)):
+
+        def progress(rows=rows, index=index):
+            """Rows of one of the two tables."""
+            if (folder / rows).exists():
+                return 24
+            with suppress(FileNotFoundError):  # just renamed
+                return (folder / (index + PART)).read_text().count("\n")
+            return 24 if (folder / index).exists() and (folder / (rows + PART)).exists() else 0
+
+        if rows == HOLES:
+            for name in (HOLES, HOLES_INDEX):
+                (folder / name).unlink()
+        interrupted_until_done(command, folder, progress, (KILL, CTRL_C), script, tmp_path)
+        assert hashes(folder) == hashes(reference)
+        # between the two last renames
+        before = (folder / rows).stat().st_mtime_ns
+        (folder / rows).rename(folder / (rows + PART))
+        assert pack(folder) == 24 and (folder / rows).stat().st_mtime_ns == before
+        assert not (folder / (rows + PART)).exists()
 
 
 @pytest.mark.parametrize(
