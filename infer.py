@@ -34,7 +34,8 @@ class Settings:
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
     the photos."""
     baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
-    """Use no model: "telea" is OpenCV's inpainting, left grey; "input" is the image unchanged."""
+    """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey: "telea" with
+    OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar pieces of the photo."""
     engine: Literal["fabric", "ray"] = "fabric"
     """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray cluster)."""
     folders: Folders = field(default_factory=Folders)

@@ -28,7 +28,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files
     from src.datasets.loader import training_batches
     from src.datasets.pack import hole_reader, truth_reader
-    from src.models.checkpoints import LAST, initial_checkpoint, load_weights
+    from src.models.checkpoints import LAST, initial_checkpoint, load_weights, network_file
     from src.models.registry import MODELS
     from src.runtime.distributed import agree
     from src.runtime.signals import Stopped, StopSignals
@@ -45,7 +45,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     )
     torch.manual_seed(settings.seed + fold)
     model = MODELS[settings.model_name](options).to(fabric.device)
-    read = truth_reader(data_dir)  # refuses a stale pack before anything is written
+    # both refuse what is stale before anything is written
+    read, holes = truth_reader(data_dir), hole_reader(data_dir) if "hole" in model.batch_keys else None
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         train, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
         facts = {"fold": fold, "held_out": fingerprint(held_out)}
@@ -53,9 +54,10 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     truths, shown = [truth for _, truth in train], evenly_spaced(held_out, settings.val_images)
     resumed = (folder / LAST).exists()
     if settings.init and not resumed:
-        for file in load_weights(model, initial_checkpoint(settings.init, fold)):
-            if fabric.is_global_zero and file.stem not in options.trained:
-                write_bytes(folder / file.name, file.read_bytes(), durable=True)  # the network that stays
+        loaded = load_weights(model, initial_checkpoint(settings.init, fold))
+        for network in loaded.keys() - set(options.trained):  # stays as it is, and completes the checkpoint
+            if fabric.is_global_zero:
+                write_bytes(network_file(folder, network), loaded[network].read_bytes(), durable=True)
     state = TrainingState(model)
     if resumed:
         state.load(folder / LAST)
@@ -86,7 +88,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         processes=fabric.world_size,
         draw_damage=model.draw_damage,
         keys=model.batch_keys,
-        holes=hole_reader(data_dir),
+        holes=holes,
         hole_every=model.hole_every,
     )
     batches, writes, lr = logger.timed(batches), fabric.is_global_zero, 0.0

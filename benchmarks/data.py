@@ -29,7 +29,7 @@ def time_data(data_dir: Path, count: int) -> dict[str, float]:
     for size in (512, 256):
         for name, read in (("PNG", read_truth), ("pack", pack)):
             images = TrainingImages(paths, size, 0, read)
-            work[f"training image of {size} px, {name}"] = lambda i, images=images: images[0, i]
+            work[f"training image of {size} px, {name}"] = lambda i, images=images: images[0, i, False]
     calls = {name: lambda call=call: [call(i) for i in range(len(paths))] for name, call in work.items()}
     return {name: seconds / len(paths) for name, seconds in median_seconds(calls).items()}
 

@@ -51,7 +51,7 @@ def score_work(data_dir: Path) -> Work:
 def training_image_work(data_dir: Path, read: ReadTruth) -> Work:
     """Training images of 512 px: read, augmented and damaged."""
     images = TrainingImages([truth for _, truth in pairs(data_dir)], 512, 0, read)
-    return lambda: [images[0, index] for index in range(IMAGES)]
+    return lambda: [images[0, index, False] for index in range(IMAGES)]
 
 
 def damage_work(data_dir: Path) -> Work:
@@ -73,7 +73,8 @@ def training_work(data_dir: Path, name: str) -> Work:
     state, fabric = TrainingState(model), launch("cpu")
     torch.set_num_threads(1)  # which launch has raised
     paths = [truth for _, truth in pairs(data_dir)]
-    batch = next(training_batches(paths, SIDES[name], BATCH, workers=0, seed=0, start=0))
+    needs = {"keys": model.batch_keys, "hole_every": model.hole_every}
+    batch = next(training_batches(paths, SIDES[name], BATCH, workers=0, seed=0, start=0, **needs))
 
     def step() -> None:
         torch.manual_seed(0)  # the random crops of a step differ in size

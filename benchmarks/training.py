@@ -11,10 +11,10 @@ from benchmarks.machine import RUNS, describe_machine
 from benchmarks.settings import TrainingSpeed
 from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import training_batches
-from src.datasets.pack import Pack, ReadTruth, truth_reader
-from src.models.base import Batch
+from src.datasets.pack import Pack, ReadTruth, hole_reader, truth_reader
+from src.models.base import Batch, TrainableModel
 from src.models.options import OPTIONS, ModelOptions
-from src.models.registry import create_model
+from src.models.registry import MODELS, create_model
 from src.runtime.distributed import launch
 from src.runtime.processes import cores
 from src.training.state import TrainingState, training_step
@@ -24,12 +24,17 @@ LR = 1e-4  # any; what a step costs does not depend on it
 
 
 def read_batches(
-    data_dir: Path, image_size: int, workers: int, read: ReadTruth | None = None
+    data_dir: Path,
+    image_size: int,
+    workers: int,
+    read: ReadTruth | None = None,
+    model: type[TrainableModel] = TrainableModel,
 ) -> Iterator[Batch]:
-    """Endless training batches of a competition folder, from its pack where there is one."""
+    """Endless training batches of a competition folder for a model, from its pack where there is one."""
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
     read = read or truth_reader(data_dir)
-    return training_batches(paths, image_size, BATCH_SIZE, workers, seed=0, start=0, read=read)
+    needs = {"keys": model.batch_keys, "hole_every": model.hole_every, "holes": hole_reader(data_dir)}
+    return training_batches(paths, image_size, BATCH_SIZE, workers, seed=0, start=0, read=read, **needs)
 
 
 def loader_speed(batches: Iterator[Batch], count: int) -> float:
@@ -70,7 +75,7 @@ def run(settings: TrainingSpeed) -> None:
     for name in ("restorer", "full_pipeline", "gan"):
         size = OPTIONS[name]().image_size
         for workers in (0, 1) if name == "restorer" else (0,):
-            batches = read_batches(settings.data_dir, size, workers)
+            batches = read_batches(settings.data_dir, size, workers, model=MODELS[name])
             steps = max(RUNS, settings.steps if name == "restorer" else settings.steps // 2)
             seconds, waiting = step_seconds(name, batches, steps)
             label = f"{name}, {size} px, {workers} workers"

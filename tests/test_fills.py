@@ -16,11 +16,11 @@ from src.damage.hole import find_hole
 from src.fills.all import DOUBTS, FILLS, all_fills
 from src.fills.base import Fill
 from src.fills.copies import copy_texture
-from src.fills.costly import COSTLY, MOST_DOUBT, THIN, costly_fills
+from src.fills.costly import COSTLY, MOST_DOUBT, costly_fills
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
 from src.fills.lines import DIRECTIONS, line_fills
-from src.fills.parts import APART, parts
+from src.fills.parts import APART, THIN, parts
 from src.fills.push_pull import push_pull
 from src.fills.reduce import reduced
 from src.models.restorer import textured
@@ -285,7 +285,7 @@ def test_thin_damage_costs_nothing(monkeypatch):
     for fine, wanted in ((known, None), (deep, ~known)):
         found = costly_fills(PHOTO, fine, wanted)
         assert found.shape == (COSTLY, *PHOTO.shape) and found.dtype == np.float32 and not called
-        assert (found[1::2, ~known] == 1).all() and not found[1::2, known].any()
+        assert (found[1::2, ~fine] == 1).all() and not found[1::2, fine].any()
         assert (found[::2] == PHOTO).all()
     depth = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L2, 3).max()
     assert THIN - 1 < depth <= THIN  # no thicker damage is as cheap

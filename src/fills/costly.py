@@ -18,8 +18,8 @@ def costly_fills(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None 
         known: (H, W) bool.
         wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
 
-    Returns: (COSTLY, H, W) float32 in [0, 1]; the doubts in units of `MOST_DOUBT`, and 1 where lost pixels were
-    not filled.
+    Returns: (COSTLY, H, W) float32 in [0, 1]; the doubts are in units of `MOST_DOUBT`, and 1 where a lost
+    pixel was not filled.
     """
     lost = ~known
     maps = np.stack([gray, lost, gray, lost]).astype(np.float32)

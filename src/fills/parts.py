@@ -1,4 +1,4 @@
-"""Damage that is worth a costly fill, in parts that lie apart: time and memory follow it, and not the photo."""
+"""Damage that is worth a costly fill, in parts: time and memory follow it, and not the photo."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,10 @@ LEAST_REACH = 128  # px of surroundings, at least
 
 
 def deep(lost: np.ndarray) -> np.ndarray:
-    """(H, W) bool, what of the lost pixels lies in a disk of radius `THIN` that is lost as a whole."""
+    """(H, W) bool, the lost pixels in or next to a disk of radius `THIN` that is lost as a whole."""
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * THIN + 1, 2 * THIN + 1))
-    return cv2.morphologyEx(lost.view(np.uint8), cv2.MORPH_OPEN, disk) > 0
+    wide = cv2.morphologyEx(lost.view(np.uint8), cv2.MORPH_OPEN, disk)
+    return lost & (cv2.dilate(wide, disk) > 0)
 
 
 def parts(

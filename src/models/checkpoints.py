@@ -36,7 +36,7 @@ def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> l
     for network in model.options.trained:
         arguments = model.options.architecture() if network == model.options.shaped else {}
         description = {"model": name, "network": network, "arguments": arguments, **facts}
-        paths.append(folder / f"{network}{SUFFIX}")
+        paths.append(network_file(folder, network))
         write_network(paths[-1], part_of(model, network).state_dict(), description)
     return paths
 
@@ -99,30 +99,37 @@ def part_of(model: TrainableModel, network: str) -> torch.nn.Module:
     return getattr(model, network) if len(model.options.networks) > 1 else model
 
 
+def network_file(folder: Path, network: str) -> Path:
+    """Where a network lies in the folder of a fold."""
+    return folder / f"{network}{SUFFIX}"
+
+
 def network_files(path: Path) -> list[Path]:
     """The files of a checkpoint; raises `InputError` where there is none."""
-    files = [path / f"{network}{SUFFIX}" for network in NETWORKS] if path.is_dir() else [path]
+    files = [network_file(path, network) for network in NETWORKS] if path.is_dir() else [path]
     files = [file for file in files if file.is_file()]
     if not files:
         raise InputError(f"{path}: no such checkpoint", "checkpoint")
     return files
 
 
-def load_weights(model: TrainableModel, path: Path) -> list[Path]:
+def load_weights(model: TrainableModel, path: Path) -> dict[str, Path]:
     """Replace the weights of a model's networks by those of a checkpoint of its kind, which may lack some.
 
-    Returns: the files that were read. Raises as `load_model` does.
+    Returns: the file of each network that was found. Raises as `load_model` does.
     """
-    files = network_files(path)
-    for file in files:
+    loaded = {}
+    for file in network_files(path):
         description, weights = read_network(file)
         try:
-            network = part_of(model, _described(file, description)["network"])
+            name = _described(file, description)["network"]
+            network = part_of(model, name)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None
         _require_fit(file, type(model).__name__, network.state_dict(), weights)
         network.load_state_dict(weights)
-    return files
+        loaded[name] = file
+    return loaded
 
 
 def read_description(path: Path) -> dict[str, dict]:
@@ -134,9 +141,10 @@ def read_description(path: Path) -> dict[str, dict]:
 
 def _described(path: Path, description: object) -> dict:
     """A file's description with the network it holds; raises `InputError` for a model that does not exist."""
-    name = description.get("model") if isinstance(description, dict) else description
+    name = description.get("model") if isinstance(description, dict) else None
     if name not in list(OPTIONS):
-        raise InputError(f"{path}: holds {name!r:.80}, expected one of {', '.join(OPTIONS)}; {FOREIGN}")
+        found = f"holds {name or description!r:.80}, expected one of {', '.join(OPTIONS)}"
+        raise InputError(f"{path}: {found}; {FOREIGN}")
     networks = OPTIONS[name].networks
     network = description.get("network", networks[0] if len(networks) == 1 else None)
     if network not in list(networks):
@@ -204,7 +212,7 @@ def initial_checkpoint(init: Path, fold: int) -> Path:
 
     Raises `InputError` where the folder has none of that fold.
     """
-    alone = not init.is_dir() or any((init / f"{network}{SUFFIX}").exists() for network in NETWORKS)
+    alone = not init.is_dir() or any(network_file(init, network).exists() for network in NETWORKS)
     return init if alone else fold_checkpoints(init, [fold])[0]
 
 

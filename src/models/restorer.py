@@ -85,15 +85,18 @@ class Restorer(RestorationModel):
     """
 
     ensemble_class: ClassVar = RestorerEnsemble
+    batch_keys = ("hole", "gray", "rgb")
+    hole_every = 2
 
     def __init__(self, options: RestorerOptions):
         super().__init__()
         self.options = options
         self.inpainter = Inpainter()
         self.colorizer = Colorizer(options.encoder, options.encoder_weights)
-        parts = {"inpainter": ("hole",), "colorizer": ("gray", "rgb")}
-        self.batch_keys = parts.get(options.parts, ("hole", "gray", "rgb"))
-        self.hole_every = 2 if options.parts == "both" else 1
+        if options.parts == "inpainter":
+            self.batch_keys, self.hole_every = ("hole",), 1
+        elif options.parts == "colorizer":
+            self.batch_keys = ("gray", "rgb")
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each network; the pretrained encoder learns more slowly."""
