@@ -18,6 +18,7 @@ import scipy.fft
 from src.fills.reduce import reduced
 
 WORK = 256  # root of the number of pixels among which offsets are looked for
+NODES = 64  # root of the number of lost pixels among which they are chosen
 RING = 10  # px of surroundings that a copy should match
 PLACES = 3  # along each side of the hole, each of which looks for offsets that match what is near it
 BEST = 6  # offsets of each place, and twice as many of the hole as a whole
@@ -34,8 +35,8 @@ BIAS = 0.1  # of brightness that is made up for, at most
 WIDEST = 10.0  # px around a pixel whose surroundings count most, at most
 RANK = 4  # an offset stays that is among the so many best of some pixel
 SWEEPS = 4  # of belief propagation
-NEVER = np.float32(1e3)  # cost of a copy of what is unknown
-ROUNDS = 400  # of the blending, at most
+NEVER = np.float32(1e6)  # cost of a copy of what is unknown
+ROUNDS = 200  # of the blending, at most
 
 
 def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.
 
     Returns: (H, W) float32 in [0, 1]; what is not wanted is as it was; all is, where nothing can be copied.
     """
-    factor = math.ceil(math.sqrt(luma.size) / WORK)
+    factor = math.ceil(max(1, math.sqrt(luma.size) / WORK, math.sqrt(np.count_nonzero(wanted)) / NODES))
     inner = cv2.erode(known.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
     sharp = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
     sharp, _ = reduced(sharp, inner, factor)
@@ -266,9 +267,9 @@ def _message(message: np.ndarray, belief: np.ndarray, from_: np.ndarray, to: np.
     A seam costs what the two labels' copies differ by at both pixels, `from_` and `to`.
     """
     count = len(message)
-    least = np.float32(1e9)
+    least = NEVER
     for b in range(count):
-        there, here, low = from_[b], to[b], np.float32(1e9)
+        there, here, low = from_[b], to[b], NEVER
         for a in range(count):
             low = min(low, belief[a] + abs(from_[a] - there) + abs(to[a] - here))
         message[b] = low

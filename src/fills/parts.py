@@ -12,9 +12,9 @@ REACH = 3  # of the depth of a part: the surroundings that its fill sees
 LEAST_REACH = 128  # px of surroundings, at least
 
 
-def deep(lost: np.ndarray) -> np.ndarray:
-    """(H, W) bool, the lost pixels in or next to a disk of radius `THIN` that is lost as a whole."""
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * THIN + 1, 2 * THIN + 1))
+def deep(lost: np.ndarray, radius: int = THIN) -> np.ndarray:
+    """(H, W) bool, the lost pixels in or next to a disk of that radius that is lost as a whole."""
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     wide = cv2.morphologyEx(lost.view(np.uint8), cv2.MORPH_OPEN, disk)
     return lost & (cv2.dilate(wide, disk) > 0)
 

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from src.color.lattice import HUES, LEVELS, hue_chroma
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
 from src.fills.costly import COSTLY
-from src.fills.parts import deep, parts
+from src.fills.parts import THIN, deep, parts
 from src.losses.color import color_loss
 from src.losses.inpainting import inpainting_loss
 from src.models.base import Batch, Ensemble, Estimate, RestorationModel
@@ -25,6 +27,7 @@ from src.models.tta import mean_over_views
 from src.runtime.settings import Style
 
 SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
+THIN_SHARE = 1 / 250  # of the shorter side; damage whose half width is less counts as thin
 LEAST_REACH = 48  # px around a part of the damage, at least, that its texture is copied from
 LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
@@ -71,10 +74,15 @@ def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     `luma` is filled where `mask` is True.
     """
-    result = luma.copy()
-    for box, part in parts(deep(mask), LEAST_REACH):
+    result, radius = luma.copy(), max(THIN, round(THIN_SHARE * min(mask.shape)))
+
+    def fill(job: tuple[tuple[slice, slice], np.ndarray]) -> None:
+        box, part = job
         copies = copy_texture(luma[box].astype(np.float32) / 255, ~mask[box], part)
         result[box][part] = (copies[part] * 255).round().astype(np.uint8)
+
+    with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
+        list(threads.map(fill, parts(deep(mask, radius), LEAST_REACH)))
     return result
 
 
