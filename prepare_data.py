@@ -79,18 +79,19 @@ class Build:
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truth images once, into one file for training. Run the same command again to resume."""
+    """Decode the truth images once, and fill one hole in each, to train from. Run it again to resume."""
 
     data_dir: Path = Path("data")
-    """The competition folder; the pack takes 0.8 MB an image there."""
+    """The competition folder; this takes 1.2 MB an image there, and a core about 0.3 s."""
 
     def run(self) -> int:
-        """Write the pack and print its size."""
-        from src.datasets.pack import PACK, pack
+        """Write both files and print their sizes."""
+        from src.datasets.pack import HOLES, PACK, pack
 
         count = pack(self.data_dir)
-        path = self.data_dir / PACK
-        print(f"{path}: {count} images, {path.stat().st_size / 1e9:.2f} GB")
+        for name in (PACK, HOLES):
+            path = self.data_dir / name
+            print(f"{path}: {count} images, {path.stat().st_size / 1e9:.2f} GB")
         return 0
 
 
