@@ -21,8 +21,15 @@ def table(rows: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(rows.columns) + " |"]
     lines.append("|" + "|".join("---:" if rows[c].dtype.kind in "if" else "---" for c in rows) + "|")
     for row in rows.itertuples(index=False):
-        lines.append("| " + " | ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row) + " |")
+        lines.append("| " + " | ".join(cell(v) for v in row) + " |")
     return "\n".join(lines)
+
+
+def cell(value: object) -> str:
+    """A value as it stands in a table; nothing where there is none."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    return str(value)
 
 
 def sources(path: Path) -> str:
@@ -36,7 +43,8 @@ def validations() -> str:
     rows = []
     for path in fold_checkpoints(SHIPPED):
         for network, facts in read_description(path).items():
-            rows.append({"fold": path.name, "network": network, "step": facts["step"], **facts["score"]})
+            scores = {"M": facts["score"]["M"]} if network == "inpainter" else facts["score"]
+            rows.append({"fold": path.name, "network": network, "step": facts["step"], **scores})
     return table(pd.DataFrame(rows))
 
 
