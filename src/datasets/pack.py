@@ -40,11 +40,12 @@ class Table:
     data: Path
     index: Path
     shape: tuple[int, ...]
+    entries: int  # of a line
 
     @classmethod
-    def of(cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...]) -> "Table":
+    def of(cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...], entries: int) -> "Table":
         """The table of two names; raises `InputError` for files that are links out of the folder."""
-        return cls(inside(data_dir, data), inside(data_dir, index), shape)
+        return cls(inside(data_dir, data), inside(data_dir, index), shape, entries)
 
     def fits(self, count: int, part: str = "") -> bool:
         """Whether the memory map has `count` rows."""
@@ -59,10 +60,12 @@ class Table:
         lines = []
         for text in read_text(Path(str(self.index) + part), remedy).splitlines():
             try:
-                line = tuple(json.loads(text))
-            except (ValueError, TypeError, RecursionError):
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
-            lines.append(line)
+            if not isinstance(line, list) or len(line) != self.entries:
+                break
+            lines.append(tuple(line))
         return lines
 
     def build(self, names: list[str], make_row: Callable, label: str) -> None:
@@ -175,7 +178,7 @@ class Pack:
     @staticmethod
     def table(data_dir: Path) -> Table:
         """Where the pack lies."""
-        return Table.of(data_dir, PACK, INDEX, (*SIZE[::-1], 3))
+        return Table.of(data_dir, PACK, INDEX, (*SIZE[::-1], 3), 4)
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -216,7 +219,7 @@ class Holes:
     @staticmethod
     def table(data_dir: Path) -> Table:
         """Where the holes lie."""
-        return Table.of(data_dir, HOLES, HOLES_INDEX, (CHANNELS, CROP, CROP))
+        return Table.of(data_dir, HOLES, HOLES_INDEX, (CHANNELS, CROP, CROP), 3)
 
     @cached_property
     def examples(self) -> np.ndarray:

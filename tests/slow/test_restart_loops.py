@@ -109,22 +109,23 @@ def test_pack(small_folder, script, tmp_path):
     pack(reference)
     shutil.copy2(reference / INDEX, folder)  # of a deleted pack: must not vouch for the next
     command = ["prepare_data.py", "pack", "--data-dir", folder]
-    for rows, index in ((PACK, INDEX), (HOLES, HOLES_INDEX)):
+    tables = ((PACK, INDEX), (HOLES, HOLES_INDEX))
 
-        def progress(rows=rows, index=index):
-            """Rows of one of the two tables."""
-            if (folder / rows).exists():
-                return 24
-            with suppress(FileNotFoundError):  # just renamed
-                return (folder / (index + PART)).read_text().count("\n")
-            return 24 if (folder / index).exists() and (folder / (rows + PART)).exists() else 0
+    def progress() -> int:
+        """Rows of both tables: the first is soon whole, and the command goes on with the second."""
+        done = 0
+        for rows, index in tables:
+            part = folder / (index + PART)
+            if (folder / rows).exists() or ((folder / index).exists() and (folder / (rows + PART)).exists()):
+                done += 24  # whole, or just being renamed
+                continue
+            with suppress(FileNotFoundError):
+                done += part.read_text().count("\n")
+        return done
 
-        if rows == HOLES:
-            for name in (HOLES, HOLES_INDEX):
-                (folder / name).unlink()
-        interrupted_until_done(command, folder, progress, (KILL, CTRL_C), script, tmp_path)
-        assert hashes(folder) == hashes(reference)
-        # between the two last renames
+    interrupted_until_done(command, folder, progress, (KILL, CTRL_C, KILL, CTRL_C), script, tmp_path)
+    assert hashes(folder) == hashes(reference)
+    for rows, _ in tables:  # a kill between the two last renames
         before = (folder / rows).stat().st_mtime_ns
         (folder / rows).rename(folder / (rows + PART))
         assert pack(folder) == 24 and (folder / rows).stat().st_mtime_ns == before
