@@ -18,8 +18,9 @@ from src.fills.copies import copy_texture
 from src.fills.costly import costly_fills
 from src.fills.lines import DIRECTIONS
 from src.metrics import masked_ssim
-from src.models.checkpoints import network_files, read_network
+from src.models.checkpoints import load_weights
 from src.models.inpainter import Inpainter, inpaint
+from src.models.registry import create_model
 from src.pipeline import telea
 from src.runtime.images import gray_to_rgb
 from src.runtime.processes import cores, parallel_map
@@ -30,10 +31,9 @@ COSTLY = ["frequency", "exemplar"]
 
 def load_inpainter(folder: Path) -> Inpainter:
     """The inpainter of a fold's folder."""
-    path = next(path for path in network_files(folder) if path.stem == "inpainter")
-    inpainter = Inpainter()
-    inpainter.load_state_dict(read_network(path)[1])
-    return inpainter.eval()
+    model = create_model("restorer", encoder_weights="none")
+    load_weights(model, folder / "inpainter.safetensors")
+    return model.inpainter.eval()
 
 
 @torch.inference_mode()

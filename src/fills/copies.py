@@ -9,6 +9,7 @@ Stereo", ICCV 2003, for the order of the messages; Pérez, Gangnet, Blake, "Pois
 """
 
 import math
+from collections.abc import Iterator
 
 import cv2
 import numba
@@ -56,10 +57,8 @@ def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.
     sharp = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
     sharp, _ = reduced(sharp, inner, factor)
     small, _ = reduced(luma, np.ones_like(known), factor)
-    some_wanted, all_known = (
-        reduced(wanted.astype(np.float32), np.ones_like(known), factor)[0] > 0,
-        reduced(luma, known, factor)[1] > 0.999,
-    )
+    some_wanted = reduced(luma, wanted, factor)[1] > 0
+    all_known = reduced(luma, known, factor)[1] > 0.999
     if not some_wanted.any() or not all_known.any():
         return luma
     offsets = _offsets(small, all_known, some_wanted, sharp)
@@ -125,7 +124,7 @@ def _ring(lost: np.ndarray, known: np.ndarray) -> np.ndarray:
     return (near & known).astype(np.float32)
 
 
-def _places(lost: np.ndarray, count: int, spread: float):
+def _places(lost: np.ndarray, count: int, spread: float) -> Iterator[np.ndarray]:
     """Weights (h, w) of what is near each of count×count places in a box; before them 1, for the whole."""
     yield np.float32(1)
     y, x = (np.arange(n)[:, None] for n in lost.shape)
@@ -179,10 +178,8 @@ def _labels(
     spread = min(max(3.0, 0.12 * max(np.ptp(rows), np.ptp(columns))), WIDEST)
 
     def blur(image: np.ndarray, sigma: float = spread) -> np.ndarray:
-        side = (
-            round(math.sqrt(6) * sigma) | 1,
-        ) * 2  # two boxes have the variance of the Gaussian, in less time
-        return cv2.boxFilter(cv2.boxFilter(image.astype(np.float32), -1, side), -1, side)
+        side = round(math.sqrt(6) * sigma) | 1  # two boxes have a Gaussian's variance, in less time
+        return cv2.boxFilter(cv2.boxFilter(image.astype(np.float32), -1, (side, side)), -1, (side, side))
 
     expected, guide = blur(sharp[box] * ring) / (blur(ring) + 1e-9), blur(here, 3)
     values, costs = [], []
@@ -290,7 +287,9 @@ def _blended(
 
 
 @numba.njit(cache=True, nogil=True)
-def _slope(luma, known, y, x, v, u, offset):
+def _slope(
+    luma: np.ndarray, known: np.ndarray, y: int, x: int, v: int, u: int, offset: np.ndarray
+) -> tuple[float, int]:
     """Luma at (y, x) less that at (v, u), both at an offset; and whether it is known there."""
     height, width = luma.shape
     a, b, c, d = y + offset[0], x + offset[1], v + offset[0], u + offset[1]

@@ -22,13 +22,9 @@ EDGE = (WINDOW - BLOCK) // 2
 FADE = 0.8  # weight of a pixel one pixel farther from the block
 TRUST = 0.5  # weight of a pixel that was itself extrapolated, relative to a known one
 ROUNDS = 60  # waves of a model
-STEP = (
-    0.5  # share of a wave's amplitude that a round takes, since the waves are not orthogonal (Seiler, Kaup)
-)
+STEP = 0.5  # share of a wave's amplitude that a round takes, since the waves are not orthogonal
 FAINT = 0.003  # amplitude below which no wave is taken: faint waves fit the noise, and cost M and time
-HALF = (
-    WINDOW // 2
-)  # columns of the spectrum that are kept; the rest mirrors them, and the highest is left out
+HALF = WINDOW // 2  # columns of the spectrum that are kept: the rest mirrors them, but for the highest
 WIDE = WINDOW + HALF  # columns of the window's spectrum that shifting it by a wave can ask for
 TABLE = np.exp(2j * np.pi * np.arange(WINDOW) / WINDOW).astype(np.complex64)
 COS, SIN = TABLE.real.copy(), TABLE.imag.copy()
