@@ -135,20 +135,20 @@ def test_brush_marks_what_is_painted_in(server, tmp_path):
         upload(page, path)
         page.locator("#found").get_by_text("marked as lost").wait_for()
         canvas = page.locator("#damage canvas").first
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + box["height"] / 2, steps=10)
-        page.mouse.up()
-        for _ in range(20):  # until the stroke has reached the server
+        for _ in range(20):  # until a stroke has reached the server; the editor loads for a while
+            canvas.scroll_into_view_if_needed()
+            box = canvas.bounding_box()
+            page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + box["height"] / 2, steps=10)
+            page.mouse.up()
+            page.wait_for_timeout(500)
             page.locator("#restore").click()
             page.locator("#compare img").first.wait_for(timeout=300_000)
             with suppress(BrowserError):  # the result of the click before is gone, the next is not there
                 changed = (luma(download(page, tmp_path / "restored.png")) != gray) & ~found
                 if changed.any():
                     break
-            page.wait_for_timeout(200)
         assert not complaints
     rows, columns = np.nonzero(changed)
     assert 50 < changed.sum() < 0.3 * changed.size
