@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 THIN = 6  # px from the nearest known one; what is no deeper, such as scratches, does without costly fills
 APART = 8  # px; what is nearer is one part
@@ -30,8 +29,7 @@ def parts(
     """
     near = cv2.dilate(lost.view(np.uint8), np.ones((APART, APART), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
-    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
-    deepest = ndimage.maximum(depth, labels, np.arange(count))
+    deepest = depths(lost, labels, count)
     for number in range(1, count):
         left, top, width, height = (int(value) for value in boxes[number, :4])
         reach = max(least_reach, round(REACH * float(deepest[number])))
@@ -42,3 +40,16 @@ def parts(
         part = lost[rows, columns] & (labels[rows, columns] == number)
         if part.any():
             yield (rows, columns), part
+
+
+def depths(lost: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """(count,) float32, the pixels from the nearest known one to the innermost lost one of each label.
+
+    Args:
+        lost: (H, W) bool.
+        labels: (H, W) integers from 0 to `count` - 1.
+    """
+    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
+    deepest = np.zeros(count, np.float32)
+    np.maximum.at(deepest, labels[lost], depth[lost])
+    return deepest

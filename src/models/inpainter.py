@@ -7,12 +7,12 @@ from functools import partial
 import cv2
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.fills.all import DOUBTS, FILLS, all_fills
 from src.fills.costly import costly_fills
+from src.fills.parts import depths
 from src.fills.reduce import reduced
 from src.models.base import on_padded
 from src.models.tta import mean_over_views
@@ -124,10 +124,8 @@ def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     if math.prod(line.stop - line.start for line in box) <= MAX_CROP**2:
         yield box, lost[box]
         return
-    _, labels = cv2.connectedComponents(lost.view(np.uint8))
-    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
-    deepest = ndimage.maximum(depth, labels, np.arange(labels.max() + 1))
-    wide = lost & (deepest > WIDE)[labels]
+    count, labels = cv2.connectedComponents(lost.view(np.uint8))
+    wide = lost & (depths(lost, labels, count) > WIDE)[labels]
     near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
     _, groups = cv2.connectedComponents(near)
     for number in range(1, groups.max() + 1):
