@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,13 +22,11 @@ from src.runtime.recipe import unchanged
 PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
 HOLES, HOLES_INDEX = "holes.npy", "holes.jsonl"
 PART = ".part"
-REMEDY = "delete it to train from the PNG files"
-HOLES_REMEDY = "run prepare_data.py pack again, or delete it to fill the holes during training"
 HOLES_VERSION = 1  # to be raised when a fill or the damage changes
 HOLES_SEED = 0
 
 ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
-Line = tuple[str, int, int, str]  # of the index: path as in train.csv, bytes, time (ns) and SHA-256
+Line = tuple[str | int, ...]  # of the index: path as in train.csv, bytes, time (ns), SHA-256; a version
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Table:
             return False
         return found.shape == (count, *self.shape) and found.dtype == np.uint8
 
-    def lines(self, part: str = "", remedy: str = REMEDY) -> list[tuple]:
+    def lines(self, remedy: str, part: str = "") -> list[Line]:
         """The lines of the index up to the first that an interruption cut off; errors as for `read_text`."""
         lines = []
         for text in read_text(Path(str(self.index) + part), remedy).splitlines():
@@ -77,7 +76,7 @@ class Table:
         data, index = Path(str(self.data) + PART), Path(str(self.index) + PART)
         self.index.unlink(missing_ok=True)
         self.data.unlink(missing_ok=True)
-        done = self.lines(PART) if index.exists() and self.fits(len(names), PART) else []
+        done = self.lines("delete it", PART) if index.exists() and self.fits(len(names), PART) else []
         if [line[:1] for line in done] != [(name,) for name in names[: len(done)]]:
             done = []
         if not done:
@@ -139,99 +138,87 @@ def pack(data_dir: Path) -> int:
 def _truth(data_dir: Path, job: tuple[int, str]) -> tuple[Line, np.ndarray]:
     path = data_dir / job[1]
     pixels = read_truth(path)
-    facts = path.stat()
-    return (job[1], facts.st_size, facts.st_mtime_ns, file_hash(path)), pixels
+    return _line(data_dir, job[1]), pixels
 
 
-def _hole(data_dir: Path, job: tuple[int, str]) -> tuple[tuple, np.ndarray]:
+def _hole(data_dir: Path, job: tuple[int, str]) -> tuple[Line, np.ndarray]:
     row, name = job
     rgb = np.lib.format.open_memmap(data_dir / PACK, mode="r")[row]
     _, lost = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
-    return (name, HOLES_VERSION, file_hash(data_dir / name)), hole_example(luma(rgb), lost)
+    return (*_line(data_dir, name), *Holes.stamp), hole_example(luma(rgb), lost)
 
 
-class Pack:
-    """Truth images of a packed folder, read by their path; may be sent to other processes.
+def _line(data_dir: Path, name: str) -> Line:
+    facts = (data_dir / name).stat()
+    return name, facts.st_size, facts.st_mtime_ns, file_hash(data_dir / name)
 
-    Raises `InputError` when the pack is broken or stale: `train.csv` or a truth is not what was packed. All
-    sizes and times are compared, and the contents of files whose time differs.
+
+class Packed:
+    """An array for each truth of a packed folder, read by the truth's path; may be sent to other processes.
+
+    Raises `InputError` when it is broken or stale: `train.csv` or a truth is not what was packed. All sizes
+    and times are compared, and the contents of files whose time differs.
     """
 
-    def __init__(self, data_dir: Path):
-        data_dir = Path(data_dir)
-        table = self.table(data_dir)
-        self.path, index = table.data, table.index
-        try:
-            lines = table.lines()
-        except OSError as error:
-            raise InputError(f"{index}: unreadable ({error}); {REMEDY}", "pack") from None
-        if [line[0] for line in lines] != list(read_train(data_dir)["gt_image_path"]):
-            raise InputError(f"{index}: lists other files than train.csv; {REMEDY}", "pack")
-        if not table.fits(len(lines)):
-            raise InputError(f"{self.path}: missing, broken or of another size; {REMEDY}", "pack")
-        for name, size, time, sha256 in lines:
-            if not unchanged(data_dir / name, [size, time], sha256):
-                found = "changed" if (data_dir / name).exists() else "removed"
-                raise InputError(f"{data_dir / name}: {found} since {self.path} was made; {REMEDY}", "pack")
-        self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
-
-    @staticmethod
-    def table(data_dir: Path) -> Table:
-        """Where the pack lies."""
-        return Table.of(data_dir, PACK, INDEX, (*SIZE[::-1], 3), 4)
-
-    @cached_property
-    def images(self) -> np.ndarray:
-        """(N, 512, 512, 3) uint8, mapped into memory in each process that reads."""
-        return np.lib.format.open_memmap(self.path, mode="r")
-
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "rows": self.rows}  # not the map, which would be sent as a whole
-
-    def __call__(self, path: Path) -> np.ndarray:
-        """(512, 512, 3) uint8 RGB, not to be written to."""
-        return np.asarray(self.images[self.rows[path]])
-
-
-class Holes:
-    """A filled hole in each truth of a packed folder, read by the truth's path.
-
-    May be sent to other processes. Raises `InputError` when it is broken or stale: made from another pack, or
-    by another version of the fills.
-    """
+    files: ClassVar[tuple[str, str]]  # data and index
+    shape: ClassVar[tuple[int, ...]]
+    stamp: ClassVar[tuple[int, ...]] = ()  # what ends each line of the index
+    remedy: ClassVar[str]
 
     def __init__(self, data_dir: Path):
         data_dir = Path(data_dir)
         table = self.table(data_dir)
         self.path = table.data
         try:
-            lines = table.lines(remedy=HOLES_REMEDY)
-            truths = Pack.table(data_dir).lines()
+            lines = table.lines(self.remedy)
         except OSError as error:
-            raise InputError(f"{table.index}: unreadable ({error}); {HOLES_REMEDY}", "pack") from None
-        if lines != [(name, HOLES_VERSION, sha256) for name, _, _, sha256 in truths]:
-            found = "of other truths, or of another version of the fills"
-            raise InputError(f"{table.index}: {found}; {HOLES_REMEDY}", "pack")
+            raise InputError(f"{table.index}: unreadable ({error}); {self.remedy}", "pack") from None
+        if [line[0] for line in lines] != list(read_train(data_dir)["gt_image_path"]):
+            raise InputError(f"{table.index}: lists other files than train.csv; {self.remedy}", "pack")
+        if any(line[len(line) - len(self.stamp) :] != self.stamp for line in lines):
+            raise InputError(f"{table.index}: made by another version of the fills; {self.remedy}", "pack")
         if not table.fits(len(lines)):
-            raise InputError(f"{self.path}: missing, broken or of another size; {HOLES_REMEDY}", "pack")
+            raise InputError(f"{self.path}: missing, broken or of another size; {self.remedy}", "pack")
+        for name, size, time, sha256, *_ in lines:
+            if not unchanged(data_dir / name, [size, time], sha256):
+                found = "changed" if (data_dir / name).exists() else "removed"
+                found = f"{found} since {self.path} was made"
+                raise InputError(f"{data_dir / name}: {found}; {self.remedy}", "pack")
         self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
 
-    @staticmethod
-    def table(data_dir: Path) -> Table:
-        """Where the holes lie."""
-        return Table.of(data_dir, HOLES, HOLES_INDEX, (CHANNELS, CROP, CROP), 3)
+    @classmethod
+    def table(cls, data_dir: Path) -> Table:
+        """Where it lies."""
+        return Table.of(data_dir, *cls.files, cls.shape, 4 + len(cls.stamp))
 
     @cached_property
-    def examples(self) -> np.ndarray:
-        """(N, CHANNELS, CROP, CROP) uint8, mapped into memory in each process that reads."""
+    def arrays(self) -> np.ndarray:
+        """(N, *shape) uint8, mapped into memory in each process that reads."""
         return np.lib.format.open_memmap(self.path, mode="r")
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "rows": self.rows}
+        return {"path": self.path, "rows": self.rows}  # not the map, which would be sent as a whole
 
     def __call__(self, path: Path) -> np.ndarray:
-        """(CHANNELS, CROP, CROP) uint8, not to be written to."""
-        return np.asarray(self.examples[self.rows[path]])
+        """An array of `shape`, uint8, not to be written to."""
+        return np.asarray(self.arrays[self.rows[path]])
+
+
+class Pack(Packed):
+    """Truth images, (512, 512, 3) RGB."""
+
+    files = PACK, INDEX
+    shape = (*SIZE[::-1], 3)
+    remedy = "delete it to train from the PNG files"
+
+
+class Holes(Packed):
+    """A filled hole in each truth, see `src.datasets.holes.hole_example`."""
+
+    files = HOLES, HOLES_INDEX
+    shape = CHANNELS, CROP, CROP
+    stamp = (HOLES_VERSION,)
+    remedy = "run prepare_data.py pack again, or delete it to fill the holes during training"
 
 
 def truth_reader(data_dir: Path) -> ReadTruth:
