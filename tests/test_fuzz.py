@@ -29,12 +29,12 @@ def hangs(path: Path) -> None:
 
 
 def test_real_readers_have_no_fault(tmp_path):
-    command = [sys.executable, "-m", "tests.fuzz", "--mutations", "300", "--folder", str(tmp_path / "fuzz")]
+    command = [sys.executable, "-m", "tests.fuzz", "--mutations", "150", "--folder", str(tmp_path / "fuzz")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"300 mutations: (\d+) accepted, (\d+) refused, 0 fault", done.stdout)
+    found = re.search(r"150 mutations: (\d+) accepted, (\d+) refused, 0 fault", done.stdout)
     accepted, refused = map(int, found.groups())
-    assert accepted + refused == 300 and min(accepted, refused) > 30
+    assert accepted + refused == 150 and min(accepted, refused) > 15
     peak = int(re.search(r"peak (\d+) MiB", done.stdout).group(1))
     assert peak < 4096
 

@@ -12,7 +12,7 @@ from src.runtime.files import lock_folder
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for
 
-EPOCHS = ("--epochs", 4, "--validate-every", 2, "--save-minutes", 0)  # a checkpoint after each step
+EPOCHS = ("--epochs", 2, "--save-minutes", 0)  # a checkpoint after each step
 
 
 def flags(data_dir, outputs) -> list:
