@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from src.color.decode import VISUAL_TEMPERATURE, expected_color, render, sampled_color
+from src.color.decode import render
+from src.color.samples import colourings
 from src.models.restorer import restored_luma, textured
 from src.pipeline import Pipeline
 
 SHOWN = 1024  # longest side in pixels of what is shown and painted on
-COLOURINGS = 6  # the likeliest one, and samples
+COLOURINGS = 6  # to choose from, the likeliest first
 EDITOR_SLACK = np.ones((5, 5), np.uint8)  # how far an editor moves borders, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
 
@@ -50,10 +51,7 @@ class Session:
         """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
         estimate = pipeline.estimate(self.gray, mask)
         self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
-        p, chroma_mass = estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu()
-        seeds = range(1, COLOURINGS)
-        samples = (sampled_color(p, chroma_mass, np.random.default_rng(seed)) for seed in seeds)
-        self.colors = [expected_color(p, chroma_mass, VISUAL_TEMPERATURE), *samples]
+        self.colors = colourings(estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu(), COLOURINGS)
 
     def colored(self, chosen: int, saturation: float) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one of the colourings; a saturation of 1 leaves it as it is."""
