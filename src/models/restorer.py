@@ -31,6 +31,7 @@ THIN_SHARE = 1 / 250  # of the shorter side; damage whose half width is less cou
 LEAST_REACH = 48  # px around a part of the damage, at least, that its texture is copied from
 LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
 LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
+MEAN_CROP = (1 + LEAST_CROP) / 2
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
 
@@ -117,7 +118,9 @@ class Restorer(RestorationModel):
         """A step of the inpainter on holes, then one of the colorizer on undamaged luma.
 
         The inpainter sees every second image, since it needs fewer than the colorizer. The colorizer sees a
-        random part of each, so that it does not learn the training photos by heart.
+        random part of each, so that it does not learn the training photos by heart; things have the size in
+        it, on average, that they have in a whole photo (Touvron et al., "Fixing the Train-Test Resolution
+        Discrepancy", NeurIPS 2019).
         """
         if "hole" in batch:
             gray, mask, costly = batch["hole"].split([1, 1, COSTLY], dim=1)
@@ -127,7 +130,7 @@ class Restorer(RestorationModel):
             yield "inpainter", inpainting_loss(filled, gray, mask)
         if "rgb" in batch:
             luma, rgb = random_square(batch["gray"], batch["rgb"])
-            small = self.shrink(luma)
+            small = self.shrink(luma, MEAN_CROP)
             grid = [side // CELL for side in small.shape[-2:]]
             step = max(1, min(SPACING, rgb.shape[-1] // grid[-1]))  # no cell is left without a pixel
             truth = (
@@ -135,10 +138,13 @@ class Restorer(RestorationModel):
             )
             yield "colorizer", color_loss(*self.colorizer(small, SPACING), *truth)
 
-    def shrink(self, luma: Tensor) -> Tensor:
-        """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio."""
+    def shrink(self, luma: Tensor, share: float = 1.0) -> Tensor:
+        """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio.
+
+        Where it is a part of a photo, with a `share` of its side, to that share of `color_size`.
+        """
         height, width = luma.shape[-2:]
-        scale = self.options.color_size / math.sqrt(height * width) / self.options.size_multiple
+        scale = share * self.options.color_size / math.sqrt(height * width) / self.options.size_multiple
         size = [max(1, round(side * scale)) * self.options.size_multiple for side in (height, width)]
         return F.interpolate(luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
 
