@@ -88,6 +88,30 @@ class FillQuality:
 
 
 @dataclass(frozen=True)
+class ColorQuality:
+    """Colours of undamaged photos by source: C, and what people see, its colourfulness and CIEDE2000."""
+
+    data_dir: Path
+    """A competition folder; where prepare_data.py build made it, a photo's source is its path up to a "-"."""
+    checkpoints: tuple[Path, ...]
+    """Colorizers to measure, together: folders of folds."""
+    fold: int = 0
+    """The fold whose held-out images are measured."""
+    count: int = 300
+    """Images to measure on, spread evenly over the fold; 0 takes all."""
+    tta: int = 1
+    """Views of each photo: 1, 2 or 8."""
+    folds: int = 5
+    """Number of folds that the scenes are split into."""
+    seed: int = 0
+    """Seed that the scenes are split with."""
+    table: Path | None = None
+    """Write the figures of every image to this CSV."""
+    sheet: Path | None = None
+    """Write all of them to this PNG: grey, as people are shown them, and as they are."""
+
+
+@dataclass(frozen=True)
 class ScoreSpeed:
     """The score of an image by the published calls and by ours, and of a whole fold."""
 
@@ -201,6 +225,7 @@ BENCHMARKS: dict[str, type] = {
     "scenes": SceneSearch,
     "parts": PartsAblation,
     "fills": FillQuality,
+    "colors": ColorQuality,
     "score": ScoreSpeed,
     "data": DataSpeed,
     "training": TrainingSpeed,

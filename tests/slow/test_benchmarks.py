@@ -118,6 +118,26 @@ def test_fills(sample_folder, script, tmp_path):
         assert re.search(rf"^{name} +-?\d\.\d{{4}}", out, re.MULTILINE), out
 
 
+def test_colors(sample_folder, script, tmp_path):
+    """Figures by source and of all, and a sheet; a colorizer without an inpainter is enough."""
+    torch.manual_seed(0)
+    model = create_model("restorer", color_size=64, encoder_weights="none")
+    for number in range(2):
+        save_model(tmp_path / f"fold{number}", model, "restorer", {"fold": number})
+        (tmp_path / f"fold{number}" / "inpainter.safetensors").unlink()
+    arguments = ["--data-dir", sample_folder, "--count", 4, "--tta", 2, "--table", tmp_path / "c.csv"]
+    arguments += ["--sheet", tmp_path / "sheet.png", "--checkpoints", tmp_path / "fold0", tmp_path / "fold1"]
+    status, out, err = script("benchmarks", "colors", *arguments)
+    assert status == 0, err
+    table = pd.read_csv(tmp_path / "c.csv", index_col="image")
+    assert len(table) == 4 and table["C"].between(-1, 1).all() and (table["colourfulness"] > 0).all()
+    assert (table["delta E"] > 0).all() and set(table["source"]) <= {
+        Path(p.name).stem for p in sample_photos()
+    }
+    assert f"{table['C'].mean():.4f}" in out and f"{table['colourfulness'].median():.4f}" in out
+    assert Image.open(tmp_path / "sheet.png").size == (4 * 3 * 240, 240)
+
+
 def test_data(packed, script):
     status, out, err = script("benchmarks", "data", "--data-dir", packed, "--count", 3)
     assert status == 0, err
