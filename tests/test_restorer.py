@@ -236,6 +236,17 @@ def test_random_squares_lie_alike_in_all_images():
     assert max(sides) - min(sides) > 40 and len(corners) > 50
 
 
+@pytest.mark.parametrize(("color_size", "of_a_photo", "of_a_crop"), [(160, 160, 128), (256, 256, 192)])
+def test_things_are_as_large_in_crops_as_in_photos(color_size, of_a_photo, of_a_crop):
+    model = create_model("restorer", color_size=color_size, encoder_weights="none")
+    sizes = []
+    model.colorizer.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
+    model.colors(model.shrink(torch.rand(1, 1, 512, 512)))
+    for _ in model.losses({"gray": torch.rand(2, 1, 512, 512), "rgb": torch.rand(2, 3, 512, 512)}):
+        pass
+    assert sizes == [(of_a_photo, of_a_photo), (of_a_crop, of_a_crop)]
+
+
 def test_transport_is_the_best_assignment():
     """Against the Hungarian algorithm: every hue a fixed number of cells, the largest total fit."""
     fit = torch.randn(120, HUES, generator=torch.Generator().manual_seed(0)) * 2
