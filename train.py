@@ -25,7 +25,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     """
     import torch
 
-    from src.datasets.folds import evenly_spaced, fingerprint, fold_files
+    from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import training_batches
     from src.datasets.pack import hole_reader, truth_reader
     from src.models.checkpoints import LAST, initial_checkpoint, load_weights, network_file
@@ -49,6 +49,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     read, holes = truth_reader(data_dir), hole_reader(data_dir) if "hole" in model.batch_keys else None
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         train, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
+        weights = fold_weights(data_dir, settings.folds, settings.seed, fold)
         facts = {"fold": fold, "held_out": fingerprint(held_out)}
         begin_run(folder, settings.config() | facts, may_change(settings))
     truths, shown = [truth for _, truth in train], evenly_spaced(held_out, settings.val_images)
@@ -90,6 +91,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         keys=model.batch_keys,
         holes=holes,
         hole_every=model.hole_every,
+        weights=weights,
     )
     batches, writes, lr = logger.timed(batches), fabric.is_global_zero, 0.0
     if writes:

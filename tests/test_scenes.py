@@ -12,7 +12,7 @@ from skimage import data as skimage_data
 
 from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
-from src.datasets.folds import assign_folds, load_folds
+from src.datasets.folds import assign_folds, fold_files, fold_weights, load_folds
 from src.datasets.scenes import describe, find_scenes, group
 from src.runtime.errors import InputError, SettingError
 
@@ -106,7 +106,8 @@ def test_folds_csv_is_reused(folder, table):
     before = (folder / "folds.csv").stat().st_mtime_ns
     again = load_folds(folder, folds=3, seed=9)
     pd.testing.assert_frame_equal(again, table)
-    assert list(table.columns) == ["input_image_path", "gt_image_path", "scene", "fold"]
+    assert list(table.columns) == ["input_image_path", "gt_image_path", "scene", "fold", "weight"]
+    assert (table["weight"] == 1).all()
     assert (folder / "folds.csv").stat().st_mtime_ns == before
 
 
@@ -145,6 +146,24 @@ def test_a_stale_or_broken_folds_csv_is_refused(folder, table, tmp_path, spoil):
     (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
     spoil(table).to_csv(tmp_path / "folds.csv", index=False)
     with pytest.raises(InputError, match=r"folds\.csv.*delete it"):
+        load_folds(tmp_path, folds=3)
+
+
+def test_weights_of_a_folds_csv(folder, table, tmp_path):
+    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
+    weights = np.linspace(0.5, 3, len(table))
+    table.assign(weight=weights).to_csv(tmp_path / "folds.csv", index=False)
+    np.testing.assert_array_equal(load_folds(tmp_path, folds=3)["weight"], weights)
+    np.testing.assert_array_equal(fold_weights(tmp_path, 3, 0, 1), weights[table["fold"] != 1])
+    assert len(fold_weights(tmp_path, 3, 0, 1)) == len(fold_files(tmp_path, 3, 0, 1)[0])
+
+
+@pytest.mark.parametrize("weight", [0, -1, "inf", "", "much"])
+def test_a_weight_that_is_no_positive_number_is_refused(folder, table, tmp_path, weight):
+    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
+    weights = [1, 2, weight, *[1] * (len(table) - 3)]
+    table.assign(weight=weights).to_csv(tmp_path / "folds.csv", index=False)
+    with pytest.raises(InputError, match=r"folds\.csv, line 4: weight .* must be a number above 0"):
         load_folds(tmp_path, folds=3)
 
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import zipfile
 from functools import partial
-from itertools import count
+from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -465,6 +466,44 @@ def test_sampler_goes_on_where_it_stopped():
     for epoch in range(3):
         assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [(epoch, index, True) for index in range(5)]
     assert [index for _, index, _ in whole[:5]] != [index for _, index, _ in whole[5:10]]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_images_are_drawn_by_their_weights(processes):
+    """An epoch has as many samples as images; in a thousand each is drawn as often as its weight says."""
+    weights = np.array([1, 4, 0.5, 1, 2, 0.1, 1])
+    size, epochs = len(weights), 1000
+    counts, expected = np.zeros((epochs, size), int), size * weights / weights.sum()
+    for process in range(processes):
+        own = EndlessSampler(size, 5, process=process, processes=processes, weights=weights)
+        for epoch, index, _ in islice(own, size * epochs // processes):
+            counts[epoch, index] += 1
+    assert (counts.sum(axis=1) == size).all()
+    assert ((counts >= np.floor(expected)) & (counts <= np.ceil(expected))).all()
+    assert counts.mean(axis=0) == pytest.approx(expected, abs=0.05)
+    resumed = islice(EndlessSampler(size, 5, start=10, weights=weights), 30)
+    whole = islice(EndlessSampler(size, 5, weights=weights), 10, 40)
+    assert [item[:2] for item in resumed] == [item[:2] for item in whole]
+
+
+def test_a_training_sees_images_by_their_weights(run_folder, monkeypatch, tmp_path):
+    """Those of folds.csv; nine in ten samples are of one image that weighs as much as that."""
+    data_dir = Path(shutil.copytree(run_folder[0], tmp_path / "data"))
+    table = pd.read_csv(data_dir / "folds.csv")
+    heavy = table["gt_image_path"][table["fold"] != 0].iloc[0]
+    table["weight"] = np.where(table["gt_image_path"] == heavy, 9.0 * (table["fold"] != 0).sum(), 1)
+    table.to_csv(data_dir / "folds.csv", index=False)
+    seen = []
+
+    class Noted(TrainingImages):
+        def __getitem__(self, key):
+            seen.append(self.paths[key[1]])
+            return super().__getitem__(key)
+
+    monkeypatch.setattr("src.datasets.loader.TrainingImages", Noted)
+    folders = ["--data-dir", data_dir, "--output-dir", tmp_path / "outputs"]
+    train(*folders, "--epochs", 1, *TINY, "--parts", "colorizer")
+    assert len(seen) > 8 and np.mean([path == data_dir / heavy for path in seen]) > 0.8
 
 
 def test_learning_rate():

@@ -14,6 +14,7 @@ from src.runtime.errors import InputError, SettingError
 from src.runtime.files import inside, read_text, write_text
 
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
+WEIGHT = "weight"  # a column that may be added: how often an image is trained on, relative to others
 
 T = TypeVar("T")
 Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
@@ -49,9 +50,9 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
-    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64). A `folds.csv`
-    found in the folder is used as it is, whatever `seed`; otherwise scenes are found (minutes) and it is
-    written.
+    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and weight
+    (float64, 1 where the file has none). A `folds.csv` found in the folder is used as it is, whatever `seed`;
+    otherwise scenes are found (minutes) and it is written.
 
     Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
     broken, lists other files than `train.csv`, splits a scene or holds another number of folds.
@@ -65,7 +66,7 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
     scenes = find_scenes([Path(data_dir) / name for name in train["gt_image_path"]])
     table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
     write_text(path, table.to_csv(index=False))
-    return table
+    return table.assign(**{WEIGHT: 1.0})
 
 
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
@@ -78,7 +79,12 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
-    table = table[COLUMNS]
+    weight = pd.to_numeric(table.get(WEIGHT, pd.Series(1.0, table.index)), errors="coerce").astype(float)
+    if not (np.isfinite(weight) & (weight > 0)).all():
+        line = int((~(weight > 0) | ~np.isfinite(weight)).to_numpy().argmax())
+        found = f"line {line + 2}: weight {table[WEIGHT][line]!r:.80}"
+        raise InputError(f"{path}, {found} must be a number above 0; correct it, or remove the column")
+    table = table[COLUMNS].assign(**{WEIGHT: weight})
     if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
         raise InputError(f"{path}: scene and fold must be integers; {remedy}")
     if not table[TRAIN_COLUMNS].equals(train):
@@ -100,6 +106,12 @@ def fold_files(data_dir: Path, folds: int, seed: int, fold: int) -> tuple[Pairs,
     for source, truth, number in zip(inputs, truths, table["fold"], strict=True):
         parts[int(number == fold)].append((source, truth))
     return parts
+
+
+def fold_weights(data_dir: Path, folds: int, seed: int, fold: int) -> np.ndarray:
+    """(N,) float64, the weights of the files that `fold_files` gives to train on."""
+    table = load_folds(data_dir, folds, seed)
+    return table[WEIGHT][table["fold"] != fold].to_numpy()
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:

@@ -117,7 +117,9 @@ class EndlessSampler(Sampler):
     """(epoch, index, hole) without an end, reshuffled each epoch, from sample number `start` on.
 
     Of several processes each takes every n-th, so that together they see the batches of a single one. Every
-    `hole_every`-th sample of each has a hole.
+    `hole_every`-th sample of each has a hole. An epoch has as many samples as there are images; with
+    `weights`, (N,) positive numbers, an image is in it as often as its share of them says, rounded up or
+    down at random (systematic resampling, Kitagawa 1996).
     """
 
     def __init__(
@@ -128,8 +130,11 @@ class EndlessSampler(Sampler):
         process: int = 0,
         processes: int = 1,
         hole_every: int = 1,
+        weights: np.ndarray | None = None,
     ):
         self.hole_every = hole_every
+        weights = np.ones(size) if weights is None else weights
+        self.expected = np.cumsum(weights) / np.sum(weights) * size
         self.size, self.seed, self.start = size, seed, start
         self.process, self.processes = process, processes
 
@@ -141,8 +146,11 @@ class EndlessSampler(Sampler):
     def _all(self) -> Iterator[tuple[int, int]]:
         epoch, skip = divmod(self.start, self.size)
         while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
-            yield from ((epoch, int(index)) for index in order[skip:])
+            rng = np.random.default_rng([self.seed, epoch])
+            order = rng.permutation(self.size)
+            drawn = np.searchsorted(self.expected, np.arange(self.size) + rng.random(), side="right")
+            drawn = drawn.clip(max=self.size - 1)  # sums are rounded
+            yield from ((epoch, int(index)) for index in drawn[order[skip:]])
             epoch, skip = epoch + 1, 0
 
 
@@ -160,17 +168,19 @@ def training_batches(
     keys: Collection[str] = IMAGES,
     holes: Holes | None = None,
     hole_every: int = 1,
+    weights: np.ndarray | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring says.
 
-    Of `processes` that train together this is number `process`; it gets its part of each batch.
+    Of `processes` that train together this is number `process`; it gets its part of each batch. The `weights`
+    are those of `EndlessSampler`.
 
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
         TrainingImages(paths, image_size, seed, read, draw_damage, keys, holes),
         batch_size=batch_size // processes,
-        sampler=EndlessSampler(len(paths), seed, start, process, processes, hole_every),
+        sampler=EndlessSampler(len(paths), seed, start, process, processes, hole_every, weights),
         num_workers=workers,
         collate_fn=collate,
         generator=torch.Generator(),  # the default one, whose state a resumed run restores, stays untouched
