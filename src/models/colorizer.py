@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from src.color.lattice import HUES
 from src.models.encoders import backbone
 
+DROP_PATH = 0.15  # of the encoder's blocks: there are few photos to learn from
 HEAD = 128  # hidden units of the head that corrects the histogram
 CELL = 4  # side of a cell in pixels of the colorizer's input
 WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
@@ -16,7 +17,7 @@ class Colorizer(nn.Module):
 
     def __init__(self, encoder: str, encoder_weights: str):
         super().__init__()
-        self.encoder = backbone(encoder, encoder_weights, in_channels=1)
+        self.encoder = backbone(encoder, encoder_weights, in_channels=1, drop_path=DROP_PATH)
         channels = self.encoder.feature_info.channels()
         self.context = nn.Linear(channels[-1], WIDTHS[-1])
         self.lateral = nn.ModuleList(

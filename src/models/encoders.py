@@ -79,16 +79,19 @@ def packaged_weights(encoder: str) -> dict[str, Tensor]:
     return dict(zip(keys, weights.values(), strict=True))
 
 
-def backbone(encoder: str, encoder_weights: str, in_channels: int) -> nn.Module:
+def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: float) -> nn.Module:
     """timm's feature extractor with maps at the strides 4, 8, 16 and 32.
 
-    Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). Arguments as for
-    `pretrained`.
+    Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). The first arguments
+    are as for `pretrained`. `drop_path` is the rate of stochastic depth in training (Huang et al. 2016) of the
+    Lite encoders; others have none.
 
     Raises `SettingError` for an unknown encoder, or one that gives no such maps.
     """
     name, weights = timm_name(encoder), pretrained(encoder, encoder_weights)
     layers = {"features_only": True, "out_indices": (-4, -3, -2, -1)}
+    if encoder in PACKAGED:
+        layers["drop_path_rate"] = drop_path
     build = partial(timm.create_model, name, in_chans=in_channels, **layers, **weights)
     return _tried(encoder, build, in_channels, STRIDES)
 

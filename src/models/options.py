@@ -91,6 +91,8 @@ class RestorerOptions(ModelOptions):
     networks: ClassVar = ("inpainter", "colorizer")
     shaped: ClassVar = "colorizer"
 
+    weight_decay: float = 0.05
+    """AdamW's weight decay."""
     color_size: Architecture[int] = 256
     """The colorizer sees the whole photo reduced to about color-size² pixels."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
