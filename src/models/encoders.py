@@ -83,8 +83,8 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: fl
     """timm's feature extractor with maps at the strides 4, 8, 16 and 32.
 
     Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). The first arguments
-    are as for `pretrained`. `drop_path` is the rate of stochastic depth in training (Huang et al. 2016) of the
-    Lite encoders; others have none.
+    are as for `pretrained`. `drop_path` is the rate of stochastic depth in training (Huang et al. 2016), for
+    the Lite encoders alone.
 
     Raises `SettingError` for an unknown encoder, or one that gives no such maps.
     """
