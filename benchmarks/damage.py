@@ -14,7 +14,7 @@ from benchmarks.settings import HoleFinding
 from src.damage.hole import find_hole, punch_hole
 from src.datasets.build import SIDE, SourcePhoto, inspect, photos_below, place_crops
 from src.datasets.folds import evenly_spaced
-from src.runtime.images import open_image, to_rgb
+from src.runtime.images import open_photo
 from src.runtime.processes import parallel_map
 
 
@@ -26,7 +26,7 @@ def measure_damage(path: Path, root: Path, seed: int) -> dict | None:
     photo = inspect(path, root)
     if not isinstance(photo, SourcePhoto):
         return None
-    image = to_rgb(open_image(path)).resize(photo.size, Image.Resampling.LANCZOS)
+    image = open_photo(path).convert("RGB").resize(photo.size, Image.Resampling.LANCZOS)
     left, top = place_crops(photo, 1, seed)[0]
     rgb = np.asarray(image.crop((left, top, left + SIDE, top + SIDE)))
     rng = np.random.default_rng([seed, zlib.crc32(photo.name.encode())])

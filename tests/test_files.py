@@ -13,7 +13,7 @@ from skimage import data
 from src.runtime.command_line import HINTS, run_script
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
-from src.runtime.images import gray_to_rgb, open_image, read_gray, read_image, to_rgb, write_png
+from src.runtime.images import gray_to_rgb, open_image, read_gray, read_image, write_png
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -63,19 +63,6 @@ def test_png_bytes_depend_on_pixels_only(tmp_path):
     write_png(tmp_path / "b.png", np.asfortranarray(data.coffee()))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert np.array_equal(read_image(tmp_path / "a.png", "RGB"), data.coffee())
-
-
-def test_modes_of_photos(tmp_path):
-    gray = data.camera()
-    deep = Image.fromarray(gray.astype(np.uint16) * 257)
-    deep.save(tmp_path / "deep.png")
-    assert np.array_equal(np.asarray(to_rgb(open_image(tmp_path / "deep.png")).convert("L")), gray)
-    for mode in ("1", "L", "LA", "P", "RGBA", "CMYK", "I"):
-        image = Image.fromarray(gray).convert(mode)
-        assert to_rgb(image).mode == "RGB" and to_rgb(image).size == (512, 512)
-    clear = Image.fromarray(data.coffee()).convert("RGBA")
-    clear.putalpha(0)
-    assert np.asarray(to_rgb(clear)).min() == 255
 
 
 def test_turned_grey_photo_is_read_upright(tmp_path):
@@ -180,7 +167,7 @@ def test_pils_limit_stays_as_it_was(tmp_path):
     """Whoever uses this code in a program of their own keeps PIL's guard against bombs, and its warning."""
     code = (
         "import sys\nfrom PIL import Image\nbefore = Image.MAX_IMAGE_PIXELS\n"
-        "from src.runtime.images import read_gray, to_rgb\nread_gray(sys.argv[1])\n"
+        "from src.runtime.images import read_gray\nread_gray(sys.argv[1])\n"
         "assert before and Image.MAX_IMAGE_PIXELS == before"
     )
     write_png(tmp_path / "a.png", data.camera())

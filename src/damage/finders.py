@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from src.damage.hole import REFERENCE_SIDE, find_hole
 from src.runtime.errors import InputError
 from src.runtime.files import require_file
-from src.runtime.images import list_images, open_image, upright
+from src.runtime.images import list_images, open_image
+from src.runtime.pixels import upright
 
 Finder = Callable[[np.ndarray], np.ndarray]
 

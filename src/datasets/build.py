@@ -15,7 +15,8 @@ from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import LOCK, append_text, lock_folder, read_text, write_text
-from src.runtime.images import list_images, open_image, to_rgb, write_png
+from src.runtime.images import list_images, open_image, open_photo, write_png
+from src.runtime.pixels import to_srgb
 from src.runtime.processes import parallel_map
 from src.runtime.recipe import identity, require_same
 
@@ -89,7 +90,7 @@ def inspect(path: Path, root: Path) -> SourcePhoto | str:
         image = open_image(path)
         if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
             return f"{path}: grey (mode {image.mode})"
-        image = to_rgb(image)
+        image = to_srgb(image, path).convert("RGB")
     except (InputError, OSError) as error:
         return str(error)
     size = resized(image.size)
@@ -117,7 +118,7 @@ def write_crops(job: tuple[SourcePhoto, list[Crop]], data_dir: Path, seed: int) 
     The damage is seeded by the file's name.
     """
     photo, crops = job
-    image = to_rgb(open_image(photo.path)).resize(photo.size, Image.Resampling.LANCZOS)
+    image = open_photo(photo.path).convert("RGB").resize(photo.size, Image.Resampling.LANCZOS)
     for crop in crops:
         box = (crop.left, crop.top, crop.left + SIDE, crop.top + SIDE)
         rgb = np.asarray(image.crop(box))

@@ -1,31 +1,24 @@
 """Image files to arrays and back; what cannot be decoded is named."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base as ExifTag
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from src.runtime.errors import InputError
 from src.runtime.files import inside, require_file, write_bytes
+from src.runtime.pixels import to_srgb
 
 PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # by content; PIL would hand others to Ghostscript
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
-TURNS = {  # by EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows this much.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 @contextmanager
@@ -69,20 +62,23 @@ def open_image(
     Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded for
     another format, mode or size.
     """
-    with _decoding(path, formats, max_pixels):
-        if content is None:
-            require_file(path)
-        image = Image.open(content or path, formats=formats)
-    if mode is not None and image.mode != mode:
-        raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
-    found, pixels = f"{image.width}x{image.height}", image.width * image.height
-    if size is not None and image.size != size:
-        raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
-    if pixels > max_pixels:
-        limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f}"
-        raise InputError(f"{path}: {found} is {limit}; make the image smaller")
-    with _decoding(path, formats, max_pixels):
-        image.load()
+    with ExitStack() as stack:
+        with _decoding(path, formats, max_pixels):
+            if content is None:
+                require_file(path)
+                # not by its name: PIL would map a TIFF into memory, and scramble its rows when it turns it
+                content = stack.enter_context(open(path, "rb"))
+            image = Image.open(content, formats=formats)
+        if mode is not None and image.mode != mode:
+            raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
+        found, pixels = f"{image.width}x{image.height}", image.width * image.height
+        if size is not None and image.size != size:
+            raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
+        if pixels > max_pixels:
+            limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f}"
+            raise InputError(f"{path}: {found} is {limit}; make the image smaller")
+        with _decoding(path, formats, max_pixels):
+            image.load()
     return image
 
 
@@ -98,39 +94,18 @@ def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
     return np.asarray(open_image(path, mode, size))
 
 
+def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Any photo as 8-bit sRGB, mode L or RGB; see `src.runtime.pixels.to_srgb`.
+
+    Raises `InputError` for a file that is not an image, has more than `max_pixels`, or holds numbers whose
+    meaning cannot be told.
+    """
+    return to_srgb(open_image(path, max_pixels=max_pixels), path)
+
+
 def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Any photo as (H, W) uint8: colours, sepia too, become PIL's luma; 16 bits are scaled.
-
-    Raises `InputError` for a file that is not an image or has more than `max_pixels`.
-    """
-    image = open_image(Path(path), max_pixels=max_pixels)
-    return np.asarray(upright(image) if image.mode == "L" else to_rgb(image).convert("L"))
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF says; EXIF that cannot be read counts as none.
-
-    Unlike `ImageOps.exif_transpose`, which also rewrites the other tags and fails if one is broken.
-    """
-    try:
-        orientation = image.getexif().get(ExifTag.Orientation)
-    except Exception:  # PIL raises what its parsing of the tags meets, and viewers show such photos too
-        return image
-    # an orientation may be of any type that EXIF knows, lists and fractions among them
-    return image.transpose(TURNS[orientation]) if orientation in list(TURNS) else image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An 8-bit RGB image from any PIL mode: EXIF rotation applied, 16 bits scaled, alpha on white."""
-    image = upright(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    """Any photo as (H, W) uint8: colours, sepia too, become PIL's luma. Raises as `open_photo`."""
+    return np.asarray(open_photo(Path(path), max_pixels).convert("L"))
 
 
 def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
