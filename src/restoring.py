@@ -11,7 +11,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from src.damage.finders import MaskFile, match_masks
+from src.damage.masks import match_masks, read_mask, without_masks
 from src.pipeline import Baseline, Pipeline
 from src.runtime.distributed import gather, share
 from src.runtime.errors import InputError
@@ -21,6 +21,7 @@ from src.runtime.processes import prefetch
 from src.runtime.recipe import identity
 
 THREADS = 2  # that read and write files while photos are restored
+MUCH = 0.5  # share of a photo; of a mask that says that more is lost, a warning is given
 AHEAD = 2  # photos that are read before, and that are written after, the one at hand
 MANIFEST = ".restored.json"  # in the folder of the results: what they were made of
 
@@ -47,7 +48,12 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
         paths = [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
     if not paths:
         raise InputError(f"{photos}: no image file found; name a photo or a folder of photos")
+    if masks and masks.is_dir() and masks.absolute() == root.absolute():
+        paths = without_masks(paths)
     drawn = match_masks(masks, root, paths) if masks else {}
+    for path in paths if masks else []:
+        if path not in drawn:
+            print(f"{path}: no mask, so it is only coloured")
     plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
     shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
     jobs = []
@@ -112,7 +118,14 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
 
     def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray]:
         gray = read_gray(job.photo)
-        return gray, (MaskFile(job.mask) if job.mask else pipeline.find)(gray)
+        if not job.mask:
+            return gray, pipeline.find(gray)
+        mask = read_mask(job.mask, gray.shape)
+        line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
+        if mask.mean() > MUCH:
+            line += "; warning: that is most of it. White means lost; invert the mask if it was meant so"
+        tqdm.write(line)
+        return gray, mask
 
     failures, writing = [], deque()
     with ThreadPoolExecutor(THREADS) as pool:

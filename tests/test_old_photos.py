@@ -13,7 +13,7 @@ from skimage import data
 
 from src.color.luma import luma
 from src.damage.aging import KINDS, age
-from src.damage.finders import DamageFinder, MaskFile, clean_mask
+from src.damage.finders import DamageFinder, clean_mask
 from src.damage.hole import punch_hole
 from src.evaluation.detection import detection_rates, hit_counts
 from src.models.inpainter import MARGIN, MAX_CROP, SEARCH, inpaint, pieces
@@ -169,14 +169,6 @@ def test_thin_damage_is_filled_at_full_resolution():
     filled = inpaint([inpainter], torch.where(mask > 0, 1.0, true), mask, 1)
     assert torch.equal(filled[mask == 0], true[mask == 0])
     assert (filled - true).abs()[mask > 0].max() < 1e-5
-
-
-def test_masks_that_do_not_fit(tmp_path):
-    Image.new("L", (30, 20), 255).save(tmp_path / "mask.png")
-    drawn = MaskFile(tmp_path / "mask.png")
-    assert drawn(np.zeros((20, 30), np.uint8)).all()
-    with pytest.raises(InputError, match="size is 30x20, the photo's is 20x30"):
-        drawn(np.zeros((30, 20), np.uint8))
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 `src.damage.hole.find_hole` finds the hole of the competition; the others are here.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -16,10 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.damage.hole import REFERENCE_SIDE, find_hole
-from src.runtime.errors import InputError
-from src.runtime.files import require_file
-from src.runtime.images import list_images, open_image
-from src.runtime.pixels import upright
 
 Finder = Callable[[np.ndarray], np.ndarray]
 
@@ -74,42 +68,3 @@ def clean_mask(probability: np.ndarray) -> np.ndarray:
     mask = remove_small_objects(mask, max_size=least - 1, connectivity=2)
     mask = remove_small_holes(mask, max_size=least)
     return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-
-
-class MaskFile:
-    """The mask that somebody drew: what is brighter than middle grey in an image file is lost."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __call__(self, gray: np.ndarray) -> np.ndarray:
-        """The mask of a photo; raises `InputError` when it is unreadable or not of the photo's size."""
-        mask = np.asarray(upright(open_image(self.path)).convert("L")) > 127
-        if mask.shape != gray.shape:
-            found, wanted = (f"{size[1]}x{size[0]}" for size in (mask.shape, gray.shape))
-            reason = f"size is {found}, the photo's is {wanted}; draw it on the photo itself"
-            raise InputError(f"{self.path}: {reason}")
-        return mask
-
-
-def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Path]:
-    """The mask file of each of `photos` below `root`; a photo without one is left out.
-
-    Args:
-        mask: a mask file for all, or a folder of masks named and placed like the photos.
-
-    Raises `InputError` for a missing file or folder, and where no photo has a mask.
-    """
-    if mask.is_dir():
-        drawn = {path.relative_to(mask).with_suffix(""): path for path in list_images(mask)}
-        named = {photo: drawn.get(photo.relative_to(root).with_suffix("")) for photo in photos}
-        masks = {photo: path for photo, path in named.items() if path}
-    elif not os.path.lexists(mask):
-        raise InputError(f"{mask}: no such mask; draw one in white on black, as large as the photo")
-    else:
-        masks = dict.fromkeys(photos, mask)
-    if not masks:
-        raise InputError(f"{mask}: holds no mask of any photo; name each like its photo")
-    for path in set(masks.values()):
-        require_file(path)
-    return {photo: path.absolute() for photo, path in masks.items()}
