@@ -104,7 +104,9 @@ def describe(recipe: dict, used: Path, run_dir: Path, device: str) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in files)
     if "checkpoints" not in recipe:
         return f"{facts}, {device}"
-    where = "" if used == run_dir.absolute() else f" (nothing was trained in {run_dir})"
+    begun = any(run_dir.glob("fold*/config.json"))
+    why = f"no fold of {run_dir} was validated yet" if begun else f"nothing was trained in {run_dir}"
+    where = "" if used == run_dir.absolute() else f" ({why})"
     return f"{len(recipe['checkpoints'])} fold(s) of {used}{where}, {facts}, {device}"
 
 

@@ -217,9 +217,8 @@ def initial_checkpoint(init: Path, fold: int) -> Path:
 
 
 def trained_or_shipped(run_dir: Path) -> Path:
-    """`run_dir`, or the folder of the shipped weights where no training was begun in it."""
-    # a training that fails before it begins, such as for want of data, leaves only its hidden lock
-    return Path(run_dir) if any(Path(run_dir).glob("fold*/[!.]*")) else SHIPPED
+    """`run_dir`, or the folder of the shipped weights where no fold of it has a checkpoint yet."""
+    return Path(run_dir) if _trained(Path(run_dir)) else SHIPPED
 
 
 def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
