@@ -85,6 +85,8 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     for title, rows in shown.items():
         print(f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"{len(table)} images, mean: {mean}")
+    perfected = ", ".join(f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items())
+    print(f"the score would be {perfected}")
     if settings.json:
         folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
         write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})

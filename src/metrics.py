@@ -32,6 +32,10 @@ class Score:
     def __str__(self) -> str:
         return "  ".join(f"{name} {value:.4f}" for name, value in self.as_dict().items())
 
+    def perfected(self) -> dict[str, float]:
+        """What the score would be if S, or M, or C alone were 1: where the points are lost."""
+        return {name: self.score + weight * (1 - getattr(self, name)) for name, weight in WEIGHTS.items()}
+
     def as_dict(self) -> dict[str, float]:
         """`{"S": …, "M": …, "C": …, "score": …}`."""
         return {"S": self.S, "M": self.M, "C": self.C, "score": self.score}

@@ -231,6 +231,7 @@ def test_check_and_score_of_a_zip(sample_folder, submission, script, tmp_path):
     truth = ("--gt", sample_folder / "test_gt", "--input", sample_folder / "test_input")
     status, stdout, stderr = script("evaluate", "--pred", submission, *truth)
     assert status == 0 and "3 images, mean: S 1.0000" in stdout, stdout + stderr
+    assert "the score would be 1.0000 if S were 1, 1.0000 if M were 1, 1.0000 if C were 1" in stdout
     with zipfile.ZipFile(other, "a") as archive:
         archive.writestr("TEST_003.png", (sample_folder / "test_gt" / "TEST_000.png").read_bytes())
     status, _, stderr = script("make_submission", "--data-dir", sample_folder, "--check", other)

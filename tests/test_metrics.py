@@ -124,6 +124,11 @@ def test_wrong_arrays_are_refused(pair):
         mean_score([])
 
 
+def test_what_each_part_loses():
+    score = Score(S=0.9, M=0.5, C=0.25)
+    assert score.perfected() == pytest.approx({"S": score.score + 0.02, "M": score.score + 0.2, "C": 0.78})
+
+
 def test_mean():
     assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)
 
