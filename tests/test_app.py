@@ -167,10 +167,12 @@ def test_page_fits_its_width(server, width):
 def test_refused_uploads(server, tmp_path):
     address, _ = server
     Image.new("L", (4001, 3001)).save(tmp_path / "large.png")
+    Image.new("L", (6000, 5000)).save(tmp_path / "huge.png")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "heavy.png").write_bytes(bytes(51 << 20))
     for name, message in (
-        ("large.png", "at most 12"),
+        ("large.png", "12.01 megapixels, at most 12"),
+        ("huge.png", "30 megapixels, at most 12"),
         ("text.png", "not an image"),
         ("heavy.png", "maximum"),
     ):

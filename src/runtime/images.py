@@ -1,5 +1,6 @@
 """Image files to arrays and back; what cannot be decoded is named."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -35,12 +36,16 @@ def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[N
         raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
-    except Image.DecompressionBombError:
-        most = f"larger than the limit of {max_pixels / 1e6:.0f} megapixels"
-        raise InputError(f"{path}: {most}; make the image smaller") from None
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, int(re.findall(r"\d+", str(error))[0]), max_pixels) from None
     except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: broken image ({reason}); fetch the file again") from None
+
+
+def _too_large(path: Path, pixels: int, limit: int) -> InputError:
+    found, most = (f"{number / 1e6:.4g}" for number in (pixels, limit))
+    return InputError(f"{path}: {found} megapixels, at most {most}; make the image smaller")
 
 
 def open_image(
@@ -71,12 +76,11 @@ def open_image(
             image = Image.open(content, formats=formats)
         if mode is not None and image.mode != mode:
             raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
-        found, pixels = f"{image.width}x{image.height}", image.width * image.height
         if size is not None and image.size != size:
-            raise InputError(f"{path}: size is {found}, expected {size[0]}x{size[1]}; use the original file")
-        if pixels > max_pixels:
-            limit = f"{pixels / 1e6:.0f} megapixels, at most {max_pixels / 1e6:.0f}"
-            raise InputError(f"{path}: {found} is {limit}; make the image smaller")
+            found, wanted = (f"{width}x{height}" for width, height in (image.size, size))
+            raise InputError(f"{path}: size is {found}, expected {wanted}; use the original file")
+        if image.width * image.height > max_pixels:
+            raise _too_large(path, image.width * image.height, max_pixels)
         with _decoding(path, formats, max_pixels):
             image.load()
     return image
