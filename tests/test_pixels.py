@@ -102,6 +102,14 @@ def test_numbers_of_no_certain_meaning_are_refused(tmp_path, values, message):
         read_gray(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("settings", [{}, {"tiffinfo": {281: 0}}])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_black_is_black(tmp_path, dtype, settings):
+    """Whatever a tag says of the greatest number."""
+    Image.fromarray(np.zeros((20, 30), dtype)).save(tmp_path / "a.tif", **settings)
+    assert not read_gray(tmp_path / "a.tif").any()
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F", "CMYK", "1"])
 def test_tiffs_of_every_mode_are_turned(tmp_path, mode, turn):

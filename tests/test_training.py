@@ -336,8 +336,9 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("train", ["--val-images", -1], "must be 0 or more"),
         ("train", ["--data-dir", "/proc/none"], "prepare_data.py build --sample"),
         ("train", ["--output-dir", "/proc/none", *TINY], "/proc/none"),
-        ("infer", ["--fold", 7], "trained folds: none"),
-        ("infer", ["--ensemble"], "train it first"),
+        ("infer", ["--fold", 7], "trained folds: 0, 1, 2, 3, 4"),  # the shipped ones
+        ("evaluate", ["--fold", 0], "trained folds: none"),
+        ("evaluate", ["--fold", "all"], "train it first"),
         ("infer", ["--input", "/proc/none", "--output", "/tmp/none"], "no such folder"),
         ("infer", ["--input", "/proc/none"], "needs --output as well"),
         ("infer", ["--damage", "none"], "need --input"),
@@ -346,9 +347,6 @@ def test_submission_refuses(run_folder, script, tmp_path):
     ],
 )
 def test_bad_settings_are_one_line(run_folder, script, tmp_path, name, arguments, message):
-    fold = tmp_path / "restorer" / "fold9"  # of a run, so that the shipped weights are not taken
-    fold.mkdir(parents=True)
-    (fold / "config.json").write_text("{}")
     model = arguments[:1] if arguments and not str(arguments[0]).startswith("-") else []
     where = ["--data-dir", run_folder[0], "--output-dir", tmp_path]
     status, _, stderr = script(name, *model, *where, *arguments[len(model) :])

@@ -79,7 +79,7 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     else:
         stated = tags.get(MAX_SAMPLE, 0)
         stated = max(stated) if isinstance(stated, tuple) else stated
-        known = (stated,) if high <= stated <= WHITES[-1] else WHITES
+        known = (stated,) if max(1, high) <= stated <= WHITES[-1] else WHITES
         whites = [white for white in known if high <= white]
     if not whites:
         raise InputError(f"{path}: {found}, of which none is surely white; {SAVE_AS}")
