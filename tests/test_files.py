@@ -1,5 +1,6 @@
 """Reading and writing: nothing half-written, every mode of photo understood."""
 
+import os
 import pickle
 import resource
 import subprocess
@@ -56,6 +57,35 @@ def test_a_folder_in_the_way(tmp_path, capsys):
         run_script(lambda: write_bytes(tmp_path / "a.json", b"1"))
     assert stop.value.code == 2 and str(tmp_path / "a.json") in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "사진" * 41 + "a.png"])
+def test_names_as_long_as_file_systems_allow(tmp_path, name):
+    assert 250 <= len(name.encode()) <= 255
+    write_bytes(tmp_path / name, b"1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_bytes(tmp_path / "a", b"1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_file_systems_that_refuse_chmod(tmp_path, monkeypatch):
+    """CIFS and WSL do."""
+
+    def refuse(*arguments, **settings):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    write_bytes(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"
 
 
 def test_png_bytes_depend_on_pixels_only(tmp_path):

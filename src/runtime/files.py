@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,19 +101,17 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = None
+    # only the beginning of its name, since with all of it that could be longer than a file system allows
+    beside = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
     try:
-        handle, beside = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "xb") as file:  # its permissions follow the umask
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
         os.replace(beside, path)
     except BaseException as error:
-        if beside:
-            Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)  # not the passing name of the file beside it
         raise
