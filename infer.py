@@ -65,7 +65,7 @@ def main() -> int:
     from src.datasets.competition import read_test
     from src.models.checkpoints import DETECTOR, trained_or_shipped
     from src.ray_engine import restore_with_ray
-    from src.restoring import Job, photo_jobs, restore_files, unrestored
+    from src.restoring import Job, passed_over, photo_jobs, restore_files, unrestored
     from src.runtime.distributed import launch
     from src.runtime.files import lock_folder
 
@@ -81,6 +81,8 @@ def main() -> int:
     used = trained_or_shipped(run_dir).absolute()  # whatever the folder of a process elsewhere
     pipeline = make_pipeline(settings, used, DETECTOR, fabric.device.type if ray else fabric.device)
     if fabric.is_global_zero:
+        for line in passed_over(settings.input, output, jobs, settings.mask) if settings.input else []:
+            print(line)
         print(describe(pipeline.recipe, used, run_dir, fabric.device.type))
     if ray:
         make = partial(make_pipeline, settings, used, DETECTOR, fabric.device.type)

@@ -40,10 +40,12 @@ def restore_photos() -> int:
         raise InputError(f"{settings.photos}: no such photo or folder; check the path")
     from src.models.checkpoints import SHIPPED
     from src.pipeline import Pipeline
-    from src.restoring import photo_jobs, restore_files
+    from src.restoring import passed_over, photo_jobs, restore_files
     from src.runtime.distributed import launch
 
     jobs = photo_jobs(settings.photos, settings.output, settings.mask)
+    for line in passed_over(settings.photos, settings.output, jobs, settings.mask):
+        print(line)
     fabric = launch(settings.device)
     damage = "none" if settings.mask else settings.damage
     pipeline = Pipeline.load(SHIPPED, None, settings.tta, settings.decode, damage, fabric.device)

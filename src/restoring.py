@@ -16,7 +16,7 @@ from src.pipeline import Baseline, Pipeline
 from src.runtime.distributed import gather, share
 from src.runtime.errors import InputError
 from src.runtime.files import file_hash, lock_folder, read_json, write_json
-from src.runtime.images import list_images, read_gray, write_png
+from src.runtime.images import count_frames, list_images, list_others, read_gray, write_png
 from src.runtime.processes import prefetch
 from src.runtime.recipe import identity
 
@@ -43,17 +43,12 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     Raises `InputError` where there is no photo or no mask, or a result would be written over a photo.
     """
     root = photos.parent if photos.is_file() else photos
-    paths = [photos] if photos.is_file() else list_images(photos)
-    if output.absolute() != root.absolute():  # results in a folder inside the photos are no photos
-        paths = [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
+    paths = [photos] if photos.is_file() else _not_results(list_images(photos), photos, output)
     if not paths:
         raise InputError(f"{photos}: no image file found; name a photo or a folder of photos")
     if masks and masks.is_dir() and masks.absolute() == root.absolute():
         paths = without_masks(paths)
     drawn = match_masks(masks, root, paths) if masks else {}
-    for path in paths if masks else []:
-        if path not in drawn:
-            print(f"{path}: no mask, so it is only coloured")
     plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
     shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
     jobs = []
@@ -64,6 +59,21 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
             raise InputError(f"{output}: the result would overwrite {path}", "output")
         jobs.append(Job(path, target, drawn.get(path)))
     return jobs
+
+
+def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None) -> list[str]:
+    """A line for each file that `photo_jobs` of these arguments left out, and for each photo without a mask."""
+    others = _not_results(list_others(photos), photos, output) if photos.is_dir() else []
+    lines = [f"{path}: passed over, since it is not named as an image" for path in others]
+    without = [job.photo for job in jobs if masks and not job.mask]
+    return lines + [f"{path}: no mask, so it is only coloured" for path in without]
+
+
+def _not_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
+    """Those of the files below a folder that do not lie in a folder of results inside of it."""
+    if output.absolute() == root.absolute():
+        return list(paths)
+    return [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
 
 
 def restore_files(
@@ -118,6 +128,9 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
 
     def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray]:
         gray = read_gray(job.photo)
+        frames = count_frames(job.photo)
+        if frames > 1:
+            tqdm.write(f"{job.photo}: {frames} pages or frames, of which only the first is restored")
         if not job.mask:
             return gray, pipeline.find(gray)
         mask = read_mask(job.mask, gray.shape)

@@ -16,7 +16,7 @@ from skimage import data
 
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
-from src.restoring import AHEAD, MANIFEST, Job, photo_jobs, restore_files, unrestored
+from src.restoring import AHEAD, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
 from src.runtime.distributed import launch
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
@@ -176,6 +176,30 @@ def test_jobs_have_names_of_their_own(tmp_path):
     (tmp_path / "deep").mkdir()
     with pytest.raises(InputError, match="no image file found"):
         photo_jobs(tmp_path / "deep", output)
+
+
+def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys):
+    """What browsers and phones save, pages, a folder that is called like a photo, and files that are none."""
+    folder, output, page = (
+        tmp_path / "album",
+        tmp_path / "album" / "restored",
+        Image.fromarray(data.camera()[:40, :50]),
+    )
+    (folder / "Album.jpg").mkdir(parents=True)
+    page.save(folder / "family.jfif", "JPEG")
+    page.save(folder / "UPPER.PNG")
+    page.save(folder / "drawn.gif")
+    page.save(folder / "Album.jpg" / "inside.jpe", "JPEG")
+    page.save(folder / "scan.tif", save_all=True, append_images=[page, page])
+    for name in ("Thumbs.db", "phone.heic", ".DS_Store", "notes.txt"):
+        (folder / name).write_bytes(b"no image")
+    jobs = photo_jobs(folder, output)
+    assert not restore_files(Baseline("input"), jobs, output, fabric)
+    restored = {path.relative_to(output).as_posix() for path in output.rglob("*.png")}
+    assert restored == {"family.png", "UPPER.png", "drawn.png", "Album.jpg/inside.png", "scan.png"}
+    assert "scan.tif: 3 pages or frames, of which only the first is restored" in capsys.readouterr().out
+    named = {Path(line.split(":")[0]).name for line in passed_over(folder, output, jobs)}
+    assert named == {"Thumbs.db", "phone.heic", "notes.txt"}
 
 
 def test_two_programs_never_share_a_folder(photos):

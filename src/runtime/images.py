@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from src.runtime.errors import InputError
 from src.runtime.files import inside, require_file, write_bytes
 from src.runtime.pixels import to_srgb
 
 PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # by content; PIL would hand others to Ghostscript
+AVIF = features.check("avif")  # not every build of PIL has it
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+IMAGE_SUFFIXES |= {".avif"} if AVIF else set()
+IMAGE_FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "GIF",
+)  # by content; PIL would hand others to Ghostscript
+IMAGE_FORMATS += ("AVIF",) if AVIF else ()
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
 # PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows this much.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -122,19 +132,42 @@ def list_images(folder: Path) -> list[Path]:
 
     Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of it.
     """
+    return [path for path in _visible(folder) if _named_as_image(path)]
+
+
+def list_others(folder: Path) -> list[Path]:
+    """Every file below `folder` that `list_images` passes over, hidden ones excepted; raises as it does."""
+    return [path for path in _visible(folder) if not _named_as_image(path)]
+
+
+def _named_as_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Files below a folder that are not hidden, sorted; a link that leads nowhere counts as one."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
-    images = []
+    files = []
     for path in folder.rglob("*"):
-        relative, is_image = path.relative_to(folder), path.suffix.lower() in IMAGE_SUFFIXES
+        relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts):
             continue
-        if path.is_symlink() and (is_image or path.is_dir()):
+        if path.is_symlink() and (_named_as_image(path) or path.is_dir()):
             inside(folder, relative)
-        if is_image:
-            images.append(path)
-    return sorted(images)
+        if not path.is_dir():
+            files.append(path)
+    return sorted(files)
+
+
+def count_frames(path: Path) -> int:
+    """Pages or frames of an image file, 1 where that cannot be told; a phone's second views do not count."""
+    try:
+        with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
+            return 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    except Exception:  # whoever decodes it says what is wrong with it
+        return 1
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
