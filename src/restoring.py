@@ -62,7 +62,7 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
 
 
 def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None) -> list[str]:
-    """A line for each file that `photo_jobs` of these arguments left out, and for each photo without a mask."""
+    """A line for each file that `photo_jobs` of these arguments left out, and each photo without a mask."""
     others = _not_results(list_others(photos), photos, output) if photos.is_dir() else []
     lines = [f"{path}: passed over, since it is not named as an image" for path in others]
     without = [job.photo for job in jobs if masks and not job.mask]
@@ -70,9 +70,10 @@ def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | N
 
 
 def _not_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
-    """Those of the files below a folder that do not lie in a folder of results inside of it."""
+    """Those of the files below a folder that are no results: not in their folder, or not known to it."""
     if output.absolute() == root.absolute():
-        return list(paths)
+        results = _read_manifest(output / MANIFEST)["photos"]
+        return [path for path in paths if str(path.absolute()) not in results]
     return [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
 
 

@@ -202,6 +202,22 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys):
     assert named == {"Thumbs.db", "phone.heic", "notes.txt"}
 
 
+def test_results_beside_their_photos(photos, fabric):
+    """As often as it is run, with photos that come later, and with two that would have one result."""
+    for path in photos.iterdir():
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    Image.open(photos / "0.bmp").save(photos / "0.jpg")
+    for _ in range(3):
+        jobs = photo_jobs(photos, photos)
+        assert not restore_files(Baseline("input"), jobs, photos, fabric) and len(jobs) == 8
+        before = times(photos)
+        assert set(before) == {"0.bmp.png", "0.jpg.png", *(f"{number}.png" for number in range(1, 7))}
+    Image.open(photos / "1.bmp").save(photos / "new.bmp")
+    assert not restore_files(Baseline("input"), photo_jobs(photos, photos), photos, fabric)
+    assert rewritten(photos, before) == {"new.png"} and not passed_over(photos, photos, jobs)
+
+
 def test_two_programs_never_share_a_folder(photos):
     """The second one is told so; the first one ends as if nothing had been."""
     output = photos.parent / "out"
