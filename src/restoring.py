@@ -1,5 +1,6 @@
 """Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
 
+import errno
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from src.runtime.processes import prefetch
 from src.runtime.recipe import identity
 
 THREADS = 2  # that read and write files while photos are restored
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of a disk that takes no other file either
 MUCH = 0.5  # share of a photo; of a mask that says that more is lost, a warning is given
 AHEAD = 2  # photos that are read before, and that are written after, the one at hand
 MANIFEST = ".restored.json"  # in the folder of the results: what they were made of
@@ -85,7 +87,7 @@ def restore_files(
     Args:
         output: the folder of the PNGs.
 
-    Returns: an error line for each photo that could not be read; the others are restored.
+    Returns: an error line for each photo that could not be read or written; the others are restored.
 
     Raises `InputError` as `unrestored` does, and when another program works in the folder.
     """
@@ -153,12 +155,23 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
             except InputError as error:
                 failures.append(str(error))
                 continue
-            writing.append(pool.submit(write_png, job.output, pipeline(gray, mask)))
+            writing.append(pool.submit(_write, job.output, pipeline(gray, mask)))
             if len(writing) > AHEAD:
-                writing.popleft().result()
+                failures += writing.popleft().result()
         for written in writing:
-            written.result()
+            failures += written.result()
     return failures
+
+
+def _write(path: Path, rgb: np.ndarray) -> list[str]:
+    """Write a PNG; the error line of one that cannot be written where others can, say for its long name."""
+    try:
+        write_png(path, rgb)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        return [f"{path}: not written ({error.strerror or error}); check its name and its folder"]
+    return []
 
 
 def _read_manifest(path: Path) -> dict:

@@ -16,7 +16,7 @@ from skimage import data
 
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
-from src.restoring import AHEAD, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
+from src.restoring import AHEAD, FULL, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
 from src.runtime.distributed import launch
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
@@ -235,20 +235,31 @@ def test_two_programs_never_share_a_folder(photos):
     assert restore_files(Baseline("input"), photo_jobs(photos, output), output, launch("cpu")) == []
 
 
-def test_a_failed_write_ends_it(photos, fabric):
-    """A folder where a PNG should be: no error of a photo, but one that ends the work."""
+def test_a_failed_write_is_that_of_one_photo(photos, fabric):
+    """A folder where a PNG should be: a line of its own, and the others are restored."""
     output = photos.parent / "out"
-    jobs = photo_jobs(photos, output)
-    waiting = unrestored(jobs, Baseline("input").recipe, output)
-    assert waiting == jobs
 
     class Spoiling(Baseline):
         def __call__(self, gray, mask):
             (output / "1.png").mkdir(exist_ok=True)
             return super().__call__(gray, mask)
 
-    with pytest.raises(OSError, match=r"1\.png"):
-        restore_files(Spoiling("input"), jobs, output, fabric)
+    (failure,) = restore_files(Spoiling("input"), photo_jobs(photos, output), output, fabric)
+    assert failure.startswith(f"{output / '1.png'}: not written (")
+    assert {path.name for path in output.iterdir() if path.is_file()} - HIDDEN == {
+        f"{number}.png" for number in (0, 2, 3, 4, 5, 6)
+    }
+
+
+@pytest.mark.parametrize("number", sorted(FULL))
+def test_a_disk_that_takes_nothing_ends_it(photos, fabric, monkeypatch, number):
+    def full(path, rgb):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("src.restoring.write_png", full)
+    output = photos.parent / "out"
+    with pytest.raises(OSError, match=os.strerror(number)):
+        restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
 
 
 def test_the_manifest_tells_what_the_results_are_made_of(photos, fabric):
