@@ -87,7 +87,7 @@ def run(settings: ColorQuality) -> None:
     rows, strips = zip(*parallel_map(work, pairs, "measuring"), strict=True)
     names = [source.stem for source, _ in pairs]
     table = pd.DataFrame(rows, index=pd.Index(names, name="image"))
-    table.insert(0, "source", [sources(settings.data_dir).get(name, "") for name in names])
+    table.insert(0, "source", sources(settings.data_dir).reindex(names, fill_value="").to_numpy())
     if settings.table:
         table.to_csv(settings.table)
     numbers = table.drop(columns="source")

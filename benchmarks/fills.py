@@ -1,6 +1,6 @@
 """What every fill of a hole, and the inpainter that mixes them, is worth."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ from src.fills.copies import copy_texture
 from src.fills.costly import costly_fills
 from src.fills.lines import DIRECTIONS
 from src.metrics import masked_ssim
-from src.models.checkpoints import load_weights
+from src.models.checkpoints import load_weights, network_file
 from src.models.inpainter import Inpainter, inpaint
 from src.models.registry import create_model
 from src.pipeline import telea
@@ -29,10 +29,11 @@ SIMPLE = [f"line {down},{right}" for down, right in DIRECTIONS] + ["smooth"]
 COSTLY = ["frequency", "exemplar"]
 
 
+@cache  # one of each in each process that measures
 def load_inpainter(folder: Path) -> Inpainter:
     """The inpainter of a fold's folder."""
     model = create_model("restorer", encoder_weights="none")
-    load_weights(model, folder / "inpainter.safetensors")
+    load_weights(model, network_file(folder, "inpainter"))
     return model.inpainter.eval()
 
 

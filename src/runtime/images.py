@@ -18,14 +18,8 @@ PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth large
 AVIF = features.check("avif")  # not every build of PIL has it
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 IMAGE_SUFFIXES |= {".avif"} if AVIF else set()
-IMAGE_FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "TIFF",
-    "BMP",
-    "GIF",
-)  # by content; PIL would hand others to Ghostscript
+# By content; PIL would hand others to Ghostscript.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 IMAGE_FORMATS += ("AVIF",) if AVIF else ()
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
 # PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows this much.
