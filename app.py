@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,9 @@ UPLOAD_PIXELS = 12_000_000  # of an upload
 UPLOAD_SIZE = "50mb"  # of an upload
 KEPT_SECONDS = 3600  # after which uploads and results are deleted; at the end all are
 INTRODUCTION = """# Restore a photo
-Drop a photo (JPEG, PNG, WebP or TIFF, at most 12 megapixels). What is marked in red counts as lost and
-is painted in: correct it with the brush and the eraser. Your photo does not leave the machine that
-serves this page."""
+Drop a photo (at most 12 megapixels). What is marked in red will be painted in; correct it with the brush and
+the eraser. Your photo does not leave the machine that serves this page."""
+PICTURE_HEIGHT = "min(560px, 105vw)"
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,12 @@ class Settings:
 def page(pipeline):
     """The page as `gradio.Blocks`, for a `Pipeline` of restorers."""
     import gradio as gr
+    import numpy as np
 
     from src.runtime.images import read_gray, write_png
-    from src.session import Session, marked, thumbnail
+    from src.session import Session, in_editor, marked, thumbnail
 
-    cleared = (0, 1.0, None, None, None)  # choice, saturation, and no result
+    nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
 
     def checked(function):
         """`function`, whose `InputError` becomes a message on the page."""
@@ -55,20 +57,26 @@ def page(pipeline):
         return call
 
     def opened(path):
+        hidden = gr.Column(visible=False)
         if path is None:
-            return None, None, None, *cleared
+            return None, hidden, None, None, hidden, *nothing
+        start = time.monotonic()
         gray = read_gray(Path(path), UPLOAD_PIXELS)
         session = Session(Path(path).stem, gray, pipeline.find(gray))
-        value = {"background": thumbnail(gray), "layers": [marked(session.found)], "composite": None}
-        share = f"{session.found.mean():.1%} of the photo is marked as lost."
-        return session, value, share, *cleared
+        value = {"background": in_editor(gray), "layers": [marked(session.found)], "composite": None}
+        share = f"{session.found.mean():.1%}" if session.found.any() else "Nothing"
+        found = f"{share} of the photo is marked as lost ({time.monotonic() - start:.1f} s)."
+        return session, gr.Column(visible=True), value, found, hidden, *nothing
 
-    def restored(session, editor):
+    def restored(session, editor, repair):
         if session is None:
             raise InputError("drop a photo first")
-        session.restore(pipeline, session.corrected(editor["layers"]))
-        labelled = [(rgb, f"colouring {n}") for n, rgb in enumerate(session.thumbnails(), 1)]
-        return 0, 1.0, gr.Gallery(labelled, selected_index=0), *colored(session, 0, 1.0)
+        start = time.monotonic()
+        mask = session.corrected(editor["layers"]) if repair else np.zeros_like(session.found)
+        session.restore(pipeline, mask)
+        pictures = gr.Gallery(session.thumbnails(), selected_index=0), *colored(session, 0, 1.0)
+        took = f"Restored in {time.monotonic() - start:.1f} s; {mask.mean():.1%} was painted in."
+        return took, gr.Column(visible=True), 0, 1.0, *pictures
 
     def colored(session, chosen, saturation):
         if session is None or session.luma is None:
@@ -89,39 +97,58 @@ def page(pipeline):
     ) as blocks:
         session, chosen = gr.State(time_to_live=KEPT_SECONDS), gr.State(0)
         gr.Markdown(INTRODUCTION)
-        upload = gr.File(label="Photo", file_types=["image"], type="filepath", elem_id="upload")
-        editor = gr.ImageEditor(
-            label="Damage",
-            type="numpy",
-            image_mode="RGBA",
-            sources=(),
-            transforms=(),
-            format="png",
-            layers=False,
-            brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
-            elem_id="damage",
+        upload = gr.File(
+            label="Drop a photo here",
+            file_types=["image"],
+            type="filepath",
+            elem_id="upload",
+            height=140,
         )
-        found = gr.Markdown(elem_id="found")
-        start = gr.Button("Restore", variant="primary", elem_id="restore")
-        compare = gr.ImageSlider(
-            label="Before and after", interactive=False, format="webp", elem_id="compare"
-        )
-        gallery = gr.Gallery(
-            label="Colourings: the likeliest, and others that are plausible",
-            columns=3,
-            elem_id="colourings",
-            format="webp",
-            allow_preview=False,
-        )
-        saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", elem_id="saturation")
-        download = gr.DownloadButton("Download PNG", elem_id="download")
+        with gr.Row():
+            with gr.Column(visible=False, min_width=360, scale=1) as before:
+                editor = gr.ImageEditor(
+                    label="The photo, and what is lost",
+                    type="numpy",
+                    image_mode="RGBA",
+                    sources=(),
+                    transforms=(),
+                    format="png",
+                    layers=False,
+                    brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
+                    elem_id="damage",
+                    canvas_size=(1, 1),  # a photo smaller than this would lie beside its marks
+                    height=PICTURE_HEIGHT,
+                )
+                found = gr.Markdown(elem_id="found")
+                repair = gr.Checkbox(True, label="Repair damage", info="Off, the photo is only coloured.")
+                start = gr.Button("Restore", variant="primary", elem_id="restore")
+            with gr.Column(visible=False, min_width=360, scale=1) as after:
+                compare = gr.ImageSlider(
+                    label="Before and after",
+                    interactive=False,
+                    format="webp",
+                    elem_id="compare",
+                    height=PICTURE_HEIGHT,
+                )
+                took = gr.Markdown(elem_id="took")
+                gr.Markdown("The likeliest colouring, and others that could be true:")
+                gallery = gr.Gallery(
+                    show_label=False,
+                    columns=3,
+                    height=None,
+                    elem_id="colourings",
+                    format="webp",
+                    allow_preview=False,
+                )
+                saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", elem_id="saturation")
+                download = gr.DownloadButton("Download PNG", elem_id="download")
 
         result = [chosen, saturation, gallery, compare, download]
         choice = [session, chosen, saturation]
         # one after another: a photo dropped while another is restored waits, and then takes its place
         one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
-        upload.change(checked(opened), upload, [session, editor, found, *result], **one_by_one)
-        start.click(checked(restored), [session, editor], result, **one_by_one)
+        upload.change(checked(opened), upload, [session, before, editor, found, after, *result], **one_by_one)
+        start.click(checked(restored), [session, editor, repair], [took, after, *result], **one_by_one)
         gallery.select(picked, None, chosen).then(colored, choice, [compare, download], **one_by_one)
         saturation.input(colored, choice, [compare, download], trigger_mode="always_last", **one_by_one)
     return blocks
@@ -151,9 +178,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
     with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:  # of uploads and results
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
+        for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is there
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
         try:
             import gradio as gr
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
             raise InputError("app.py: Gradio is missing; pip install -r requirements/app.txt") from None
         try:
             page(pipeline).queue(max_size=16).launch(

@@ -14,7 +14,7 @@ from src.color.samples import colourings
 from src.models.restorer import restored_luma, textured
 from src.pipeline import Pipeline
 
-SHOWN = 1024  # longest side in pixels of what is shown and painted on
+SHOWN = 1024  # longest side in pixels of what is shown, and exactly that of what is painted on
 COLOURINGS = 6  # to choose from, the likeliest first
 EDITOR_SLACK = np.ones((5, 5), np.uint8)  # how far an editor moves borders, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
@@ -70,9 +70,22 @@ def thumbnail(array: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
+def in_editor(gray: np.ndarray) -> np.ndarray:
+    """(h, w) uint8, a photo (H, W) uint8 as it is painted on: reduced or enlarged to `SHOWN` pixels."""
+    return np.asarray(Image.fromarray(gray).resize(_editor_size(gray), Image.Resampling.BICUBIC))
+
+
 def marked(mask: np.ndarray) -> np.ndarray:
-    """The layer of an editor that shows a mask: (h, w, 4) uint8 RGBA, of the size of `thumbnail`."""
-    return (thumbnail(mask.astype(np.uint8) * 255) > 0)[..., None] * MARK
+    """The layer of an editor that shows a mask (H, W) bool: (h, w, 4) uint8 RGBA, as large as `in_editor`."""
+    layer = Image.fromarray(mask.astype(np.uint8) * 255)
+    # bilinear: of what is thinner than a pixel something is left
+    return (np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR)) > 0)[..., None] * MARK
+
+
+def _editor_size(photo: np.ndarray) -> tuple[int, int]:
+    """Width and height in the editor."""
+    height, width = (max(1, round(side * SHOWN / max(photo.shape))) for side in photo.shape)
+    return width, height
 
 
 def _gained(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,6 +155,42 @@ def test_brush_marks_what_is_painted_in(server, tmp_path):
     rows, columns = np.nonzero(changed)
     assert 50 < changed.sum() < 0.3 * changed.size
     assert np.ptp(rows) < 0.5 * gray.shape[0] and np.ptp(columns) < 0.7 * gray.shape[1]
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("size", [(64, 64), (256, 256), (960, 200), (160, 960), (3000, 4000)])
+def test_damage_is_drawn_on_the_photo(server, tmp_path, size, width):
+    """A dark hole in the second quarter of the rows and of the columns, seen in a screenshot."""
+    rows, columns = size
+    gray = cv2.resize(
+        np.random.default_rng(0).uniform(100, 140, (8, 8)), (columns, rows), interpolation=cv2.INTER_CUBIC
+    ).astype(np.uint8)
+    gray[rows // 4 : rows // 2, columns // 4 : columns // 2] = 20
+    Image.fromarray(gray).save(tmp_path / "photo.png")
+    with browser_page(width) as (page, complaints):
+        page.goto(server[0])
+        upload(page, tmp_path / "photo.png")
+        page.locator("#found").get_by_text("6.2% of the photo is marked").wait_for()
+        for _ in range(20):  # the editor loads for a while
+            page.wait_for_timeout(500)
+            screen = Image.open(BytesIO(page.locator("#damage").screenshot())).convert("RGB")
+            red, green, blue = np.moveaxis(np.asarray(screen).astype(int), -1, 0)
+            marks = red - green > 60
+            photo = marks | (np.abs(red - blue) < 8) & (red > 80) & (red < 160)
+            _, labels, stats, _ = cv2.connectedComponentsWithStats(photo.astype(np.uint8))
+            largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+            left, top, wide, high, _ = stats[largest]
+            inside = marks & (labels == largest)
+            if inside.sum() > 0.03 * wide * high:
+                break
+        assert not complaints
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert inside.any()
+    assert max(wide, high) > 250, (wide, high)  # large on the page, whatever its pixels
+    y, x = np.nonzero(inside)
+    place = np.array([np.percentile(y, [1, 99]) - top, np.percentile(x, [1, 99]) - left])
+    expected = np.outer([high, wide], [0.25, 0.5])
+    assert np.abs(place - expected).max() <= 3, (place, expected)
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -1,7 +1,7 @@
 """What time does to photographs, drawn on undamaged ones: the training data of the damage detector.
 
-Scratches, hairs, dust, creases, stains and torn edges hide parts of the photo; fading, blur and grain do
-not. Lengths are pixels of a 512x512 photo; `scale` adapts them to others.
+Scratches, hairs, dust, creases, cracks, flakes, stains and torn edges hide parts of the photo; fading,
+blur, grain and how it was printed do not. Lengths are pixels of a 512x512 photo; `scale` adapts them.
 """
 
 import math
@@ -12,13 +12,23 @@ import numpy as np
 
 from src.color.luma import luma
 from src.damage.hole import REFERENCE_SIDE
+from src.damage.prints import printed
 
 VISIBLE = 16  # grey levels; damage that changes a pixel by less is neither seen nor lost
 BESIDE = np.ones((5, 5), np.uint8)
 LOST = 0.25  # opacity from which a pixel is lost
 SUBPIXEL = 4  # binary digits that OpenCV draws with
 # Mean numbers of each kind in a photo that has it; half of the photos have only some of the kinds.
-KINDS = {"scratch": 3.0, "hair": 1.5, "dust": 1.5, "crease": 0.7, "stain": 0.6, "tear": 0.3}
+KINDS = {
+    "scratch": 3.0,
+    "hair": 1.5,
+    "dust": 1.5,
+    "crease": 0.7,
+    "crack": 0.7,
+    "flake": 1.0,
+    "stain": 0.8,
+    "tear": 0.3,
+}
 
 
 def age(
@@ -38,15 +48,15 @@ def age(
 
     Returns:
         gray: (H, W) uint8.
-        mask: (H, W) bool, True where damage hides the photo; empty in about one photo of ten.
+        mask: (H, W) bool, True where damage hides the photo; empty in about one photo of five.
     """
-    clean = fade(luma(rgb), rng)
+    clean = fade(printed(luma(rgb), rng), rng)
     aged, mask = clean, np.zeros(clean.shape, bool)
     side = min(clean.shape)
     scale = scale or side / REFERENCE_SIDE
     share = min(1.0, side / (scale * REFERENCE_SIDE))  # of the whole photo's damage, which a part has
     unit = scale * 2 ** rng.uniform(-0.7, 1)
-    kept = rng.random(len(kinds)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.5, 0.4])
+    kept = rng.random(len(kinds)) < rng.choice([0.0, 0.4, 1.0], p=[0.2, 0.5, 0.3])
     for (kind, mean), present in zip(kinds.items(), kept, strict=True):
         for _ in range(rng.poisson(mean * share) if present else 0):
             opacity, tone = DRAW[kind](clean.shape, rng, unit)
@@ -55,13 +65,19 @@ def age(
             change = cv2.dilate(np.abs(aged - before), BESIDE)  # also where it meets a pixel of its own tone
             mask |= (opacity >= LOST) & (change >= VISIBLE)
     grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
-    return np.round(aged + grain).clip(0, 255).astype(np.uint8), mask
+    scanned = np.round(aged + grain).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, data = cv2.imencode(".jpg", scanned, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))])
+        scanned = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return scanned, mask
 
 
 def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint8 with less contrast and sharpness, float32 in grey levels; nothing is lost by it."""
+    """(H, W) uint8 with less contrast and sharpness, unevenly; float32 in grey levels; nothing is lost."""
     low, high = rng.uniform(0, 60), rng.uniform(190, 255)
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
+    if rng.random() < 0.5:
+        faded += rng.uniform(0, 25) * _clouds(gray.shape, rng, rng.uniform(100, 400))
     return cv2.GaussianBlur(faded, (0, 0), rng.uniform(0.3, 1.5)) if rng.random() < 0.5 else faded
 
 
@@ -143,14 +159,47 @@ def _crease(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tu
     return _opacity(canvas, rng.uniform(0.6, 1)), rng.uniform(190, 255)
 
 
+def _crack(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+    """The emulsion has broken along ragged lines of changing width, and bare paper shows."""
+    canvas = np.zeros(shape, np.uint8)
+    width = rng.uniform(1.5, 9) * unit
+    for branch in range(rng.integers(1, 5)):
+        length = rng.uniform(0.2, 1.3) * max(shape) * 0.6**branch
+        points = _path(shape, rng, length, rng.uniform(0.05, 0.35), rng.uniform(0, 2 * math.pi))
+        widths = width * 0.7**branch * np.exp(0.5 * _smooth_noise(len(points), rng))
+        edges = [points + side * _normals(points) * widths[:, None] / 2 for side in (-1, 1)]
+        edges = [edge + rng.normal(0, 0.15, edge.shape) * widths[:, None] for edge in edges]
+        outline = np.concatenate([edges[0], edges[1][::-1]])
+        fixed = np.round(outline * 2**SUBPIXEL).astype(np.int32)
+        for start in range(len(points) - 1):  # of quadrilaterals, since the outline may cross itself
+            corners = fixed[[start, start + 1, -start - 2, -start - 1]]
+            cv2.fillConvexPoly(canvas, cv2.convexHull(corners), 255, cv2.LINE_AA, SUBPIXEL)
+    return _opacity(canvas, rng.uniform(0.7, 1)), rng.uniform(170, 255)
+
+
+def _flake(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Patches of the emulsion have come off."""
+    opacity = np.zeros(shape, np.float32)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    middle, spread = rng.uniform(0, 1, 2) * shape, rng.uniform(0.05, 0.4) * max(shape)
+    for _ in range(rng.integers(1, 12)):
+        field = _clouds(shape, rng, rng.uniform(1.5, 10) * unit)
+        reach = min(2 + rng.exponential(9) * unit, 0.15 * max(shape))
+        center = middle + rng.normal(0, spread, 2)
+        distance = np.hypot(rows - center[0], (columns - center[1]) * rng.uniform(0.5, 2)) / reach
+        opacity = np.maximum(opacity, ((1 - distance + 0.4 * field) * reach).clip(0, 1))
+    paper = (rng.uniform(170, 255) if rng.random() < 0.8 else rng.uniform(0, 60)) + 3 * _clouds(shape, rng, 1)
+    return opacity.astype(np.float32) * np.float32(rng.uniform(0.7, 1)), paper.astype(np.float32)
+
+
 def _stain(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
-    """A blot with a soft irregular border, often darker at its rim."""
+    """A blot with an irregular border, sharp or soft, often darker at its rim."""
     field = _clouds(shape, rng, rng.uniform(10, 40) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     middle, reach = rng.uniform(0, 1, 2) * shape, min(rng.uniform(20, 100) * unit, 0.3 * min(shape))
     distance = np.hypot(rows - middle[0], columns - middle[1]) / reach
     inside = (1 - distance + 0.5 * field).clip(0, 1).astype(np.float32)
-    body = np.minimum(1, inside / rng.uniform(0.05, 0.4))
+    body = np.minimum(1, inside / (rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4)))
     if rng.random() < 0.5:
         body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # what dries at the rim is left there
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
@@ -166,6 +215,17 @@ def _tear(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tupl
     beyond = along - (along.max() - depth) + rng.uniform(0.05, 0.3) * depth * field
     paper = rng.uniform(180, 255) + 4 * _clouds(shape, rng, 1.0)
     return beyond.clip(0, 1).astype(np.float32), paper.astype(np.float32)
+
+
+def _normals(points: np.ndarray) -> np.ndarray:
+    """(N, 2) unit vectors across a curve of (N, 2) points."""
+    along = np.gradient(points, axis=0)
+    return along[:, ::-1] * (-1, 1) / np.maximum(1e-6, np.linalg.norm(along, axis=1, keepdims=True))
+
+
+def _smooth_noise(count: int, rng: np.random.Generator) -> np.ndarray:
+    """(N,) noise of about unit deviation that changes within some steps."""
+    return np.convolve(rng.normal(0, 1, count + 8), np.full(9, 1 / 3), "valid")
 
 
 def _clouds(shape: tuple[int, int], rng: np.random.Generator, size: float) -> np.ndarray:
@@ -184,6 +244,8 @@ DRAW = {
     "hair": _hair,
     "dust": _dust,
     "crease": _crease,
+    "crack": _crack,
+    "flake": _flake,
     "stain": _stain,
     "tear": _tear,
 }
