@@ -39,7 +39,8 @@ def page(pipeline):
     import gradio as gr
     import numpy as np
 
-    from src.runtime.images import read_gray, write_png
+    from src.damage.finders import look
+    from src.runtime.images import read_details, read_photo, write_png
     from src.session import Session, in_editor, marked, thumbnail
 
     nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
@@ -61,11 +62,11 @@ def page(pipeline):
         if path is None:
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
-        gray = read_gray(Path(path), UPLOAD_PIXELS)
-        session = Session(Path(path).stem, gray, pipeline.find(gray))
+        gray, clear = read_photo(Path(path), UPLOAD_PIXELS)
+        damage = look(pipeline.find, gray, clear)
+        session = Session(Path(path).stem, gray, damage.mask, read_details(Path(path)))
         value = {"background": in_editor(gray), "layers": [marked(session.found)], "composite": None}
-        share = f"{session.found.mean():.1%}" if session.found.any() else "Nothing"
-        found = f"{share} of the photo is marked as lost ({time.monotonic() - start:.1f} s)."
+        found = f"In {time.monotonic() - start:.1f} s: {damage}."
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
     def restored(session, editor, repair):
@@ -86,7 +87,7 @@ def page(pipeline):
             shutil.rmtree(session.result.parent, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
         session.result = folder / f"{session.name}_restored.png"
-        write_png(session.result, rgb)
+        write_png(session.result, rgb, session.details)
         return (thumbnail(session.gray), thumbnail(rgb)), str(session.result)
 
     def picked(event: gr.SelectData):

@@ -55,7 +55,7 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
         fold = description.get("fold")
         if fold not in range(settings.folds):
             raise InputError(f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds")
-        _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
+        _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir)
         if fingerprint(held_out) != description.get("held_out"):
             found = f"not the split that the {network} of {checkpoint} was trained on"
             raise InputError(f"{data_dir / 'folds.csv'}: {found}")

@@ -29,7 +29,7 @@ class Settings:
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
     damage: DamageKind = "auto"
     """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a hole or, if
-    there is none, scratches, creases, stains and tears; "none" finds nothing."""
+    there is none, scratches, cracks, stains and tears; "none" finds nothing."""
     mask: Path | None = None
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
     the photos."""

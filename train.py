@@ -48,8 +48,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     # both refuse what is stale before anything is written
     read, holes = truth_reader(data_dir), hole_reader(data_dir) if "hole" in model.batch_keys else None
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
-        train, held_out = fold_files(data_dir, settings.folds, settings.seed, fold)
-        weights = fold_weights(data_dir, settings.folds, settings.seed, fold)
+        split = data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
+        (train, held_out), weights = fold_files(*split), fold_weights(*split)
         facts = {"fold": fold, "held_out": fingerprint(held_out)}
         begin_run(folder, settings.config() | facts, may_change(settings))
     truths, shown = [truth for _, truth in train], evenly_spaced(held_out, settings.val_images)

@@ -19,10 +19,10 @@ class Settings:
     photos: Annotated[Path, tyro.conf.Positional]
     """A photo or a folder of photos."""
     output: Path = Path("restored")
-    """The folder for the restored PNGs; the later of two photos with the same name replaces the earlier."""
+    """The folder for the restored PNGs."""
     damage: DamageKind = "auto"
     """The damage to find: "hole" is one region of one constant value; "auto" is a hole or, if there is none,
-    scratches, creases, stains and tears; "none" finds nothing."""
+    scratches, cracks, stains and tears; "none" finds nothing."""
     mask: Path | None = None
     """Instead of finding damage: a mask file (white is lost), or a folder of masks named like the photos."""
     decode: Style = "visual"

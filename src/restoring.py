@@ -12,12 +12,21 @@ import numpy as np
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
+from src.damage.finders import DamageFinder, look
 from src.damage.masks import match_masks, read_mask, without_masks
 from src.pipeline import Baseline, Pipeline
 from src.runtime.distributed import gather, share
 from src.runtime.errors import InputError
 from src.runtime.files import file_hash, lock_folder, read_json, write_json
-from src.runtime.images import count_frames, list_images, list_others, read_gray, write_png
+from src.runtime.images import (
+    HEIF_SUFFIXES,
+    Details,
+    list_images,
+    list_others,
+    read_details,
+    read_photo,
+    write_png,
+)
 from src.runtime.processes import prefetch
 from src.runtime.recipe import identity
 
@@ -42,7 +51,8 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     Args:
         masks: a mask file, or a folder of masks named and placed like the photos.
 
-    Raises `InputError` where there is no photo or no mask, or a result would be written over a photo.
+    Raises `InputError` where there is no photo or no mask, or a result would be written over a photo or over
+    the result of another photo.
     """
     root = photos.parent if photos.is_file() else photos
     paths = [photos] if photos.is_file() else _not_results(list_images(photos), photos, output)
@@ -53,12 +63,16 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     drawn = match_masks(masks, root, paths) if masks else {}
     plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
     shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
+    made_of = _read_manifest(output / MANIFEST)["photos"]
     jobs = []
     for path, target in zip(paths, plain, strict=True):
         if target in shared:
             target = target.with_name(path.name + ".png")
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
+        before = next(iter(made_of.get(str(target.absolute()), [])), "")
+        if target.exists() and Path(before).is_file() and Path(before) != path.absolute():
+            raise InputError(f"{target}: is the result of another photo, {before}", "output")
         jobs.append(Job(path, target, drawn.get(path)))
     return jobs
 
@@ -66,9 +80,15 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
 def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None) -> list[str]:
     """A line for each file that `photo_jobs` of these arguments left out, and each photo without a mask."""
     others = _not_results(list_others(photos), photos, output) if photos.is_dir() else []
-    lines = [f"{path}: passed over, since it is not named as an image" for path in others]
+    lines = [f"{path}: passed over, {_why(path)}" for path in others]
     without = [job.photo for job in jobs if masks and not job.mask]
     return lines + [f"{path}: no mask, so it is only coloured" for path in without]
+
+
+def _why(path: Path) -> str:
+    if path.suffix.lower() in HEIF_SUFFIXES:
+        return "since HEIC needs a package: pip install -r requirements/heic.txt"
+    return "since it is not named as an image"
 
 
 def _not_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
@@ -109,7 +129,8 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     earlier = _read_manifest(manifest)
     photos = earlier["photos"]
     if earlier["recipe"] != recipe:
-        photos = dict.fromkeys(photos, "")  # written by this program, but of another recipe
+        # written by this program, but of another recipe
+        photos = {key: made_of[:1] for key, made_of in photos.items()}
     masks = {mask: file_hash(mask) for mask in {job.mask for job in jobs} if mask}
     for job in jobs:
         key = str(job.output.absolute())
@@ -129,19 +150,24 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
 def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True) -> list[str]:
     """Restore files one after another; threads read ahead and write behind. Returns as `restore_files`."""
 
-    def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray]:
-        gray = read_gray(job.photo)
-        frames = count_frames(job.photo)
-        if frames > 1:
-            tqdm.write(f"{job.photo}: {frames} pages or frames, of which only the first is restored")
+    told = isinstance(pipeline.find, DamageFinder)
+
+    def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
+        gray, clear = read_photo(job.photo)
+        details = read_details(job.photo)
+        if details.frames > 1:
+            tqdm.write(f"{job.photo}: {details.frames} pages or frames, of which only the first is restored")
         if not job.mask:
-            return gray, pipeline.find(gray)
+            found = look(pipeline.find, gray, clear)
+            if told:
+                tqdm.write(f"{job.photo}: {found}")
+            return gray, found.mask, details
         mask = read_mask(job.mask, gray.shape)
         line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
         if mask.mean() > MUCH:
             line += "; warning: that is most of it. White means lost; invert the mask if it was meant so"
         tqdm.write(line)
-        return gray, mask
+        return gray, mask, details
 
     failures, writing = [], deque()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -151,11 +177,11 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
             read, "restoring", len(jobs), unit="image", dynamic_ncols=True, disable=not shown
         ):
             try:
-                gray, mask = damaged.result()
+                gray, mask, details = damaged.result()
             except InputError as error:
                 failures.append(str(error))
                 continue
-            writing.append(pool.submit(_write, job.output, pipeline(gray, mask)))
+            writing.append(pool.submit(_write, job.output, pipeline(gray, mask), details))
             if len(writing) > AHEAD:
                 failures += writing.popleft().result()
         for written in writing:
@@ -163,10 +189,10 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
     return failures
 
 
-def _write(path: Path, rgb: np.ndarray) -> list[str]:
+def _write(path: Path, rgb: np.ndarray, details: Details) -> list[str]:
     """Write a PNG; the error line of one that cannot be written where others can, say for its long name."""
     try:
-        write_png(path, rgb)
+        write_png(path, rgb, details)
     except OSError as error:
         if error.errno in FULL:
             raise
@@ -183,5 +209,11 @@ def _read_manifest(path: Path) -> dict:
         found = read_json(path, "")
     except (FileNotFoundError, InputError):
         found = {}
-    whole = isinstance(found.get("photos"), dict) and "recipe" in found
-    return found if whole else {"recipe": None, "photos": {}}
+    if not isinstance(found.get("photos"), dict) or "recipe" not in found:
+        return {"recipe": None, "photos": {}}
+    photos = {
+        # a photo's path, its identity and its mask's
+        key: value if isinstance(value, list) and value and isinstance(value[0], str) else []
+        for key, value in found["photos"].items()
+    }
+    return {"recipe": found["recipe"], "photos": photos}

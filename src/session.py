@@ -13,6 +13,7 @@ from src.color.decode import render
 from src.color.samples import colourings
 from src.models.restorer import restored_luma, textured
 from src.pipeline import Pipeline
+from src.runtime.images import Details
 
 SHOWN = 1024  # longest side in pixels of what is shown, and exactly that of what is painted on
 COLOURINGS = 6  # to choose from, the likeliest first
@@ -27,6 +28,7 @@ class Session:
     name: str
     gray: np.ndarray  # (H, W) uint8
     found: np.ndarray  # (H, W) bool, the damage that was found
+    details: Details = field(default_factory=Details)  # of its file, for the result
     luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
     colors: list[Tensor] = field(default_factory=list)  # (2, h, w) of each colouring
     result: Path | None = None  # the PNG to download

@@ -3,18 +3,21 @@
 import os
 import pickle
 import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
-from src.runtime.command_line import HINTS, run_script
+from src.runtime.command_line import HINTS, parse_settings, run_script
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
 from src.runtime.images import gray_to_rgb, open_image, read_gray, read_image, write_png
+from src.runtime.settings import Folders
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -205,3 +208,48 @@ def test_pils_limit_stays_as_it_was(tmp_path):
     small = {"max_pixels": 512 * 512 - 1}
     with pytest.raises(InputError, match=r"0\.2621 megapixels, at most 0\.2621"):
         read_gray(tmp_path / "a.png", **small)
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii"])
+def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
+    """Are printed with their code points; nothing stops for them."""
+    code = "from src.runtime.command_line import run_script\nrun_script(lambda: print('é사진🖼'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}
+    )
+    assert done.returncode == 0 and b"\\U0001f5bc" in done.stdout and not done.stderr
+
+
+def test_a_closed_pipe_ends_a_script_quietly():
+    """As `python evaluate.py | head` does."""
+    code = (
+        "from src.runtime.command_line import run_script\n"
+        "run_script(lambda: [print('line', flush=True) for _ in range(100_000)] and 0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = parse_settings(Folders, arguments=["--output-dir=~/x", "--data-dir", "~y", "--name=a~b"])
+    assert (found.output_dir, found.data_dir, found.name) == (tmp_path / "x", Path("~y"), "a~b")
+
+
+def test_compiled_without_a_place_to_keep_it(tmp_path):
+    """Read-only code and no home, as in some containers: compiled for the process alone."""
+    module = tmp_path / "loops.py"
+    module.write_text(
+        "from src.runtime.compiled import compiled\n\n\n@compiled()\ndef twice(x):\n    return 2 * x\n"
+    )
+    code = (
+        "import sys, numba.core.caching as caching\n"
+        "caching.CacheImpl._locator_classes = []\n"  # what remains where nothing can be written
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport loops\nprint(loops.twice(21))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "42\n", done.stderr

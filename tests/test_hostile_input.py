@@ -211,6 +211,22 @@ def test_links_to_tables_and_photos(data_dir, tmp_path):
         (photos / link).unlink()
 
 
+def test_links_that_the_user_trusts(data_dir, tmp_path, monkeypatch):
+    """Images elsewhere, in a linked folder and as linked files; a circle of links ends."""
+    count = len(list_images(data_dir))
+    shutil.move(data_dir / "train_gt", tmp_path / "elsewhere")
+    (data_dir / "train_gt").symlink_to(tmp_path / "elsewhere")
+    (data_dir / "circle").symlink_to(tmp_path)
+    monkeypatch.setenv("FOLLOW_LINKS", "1")
+    assert len(load_folds(data_dir)) == len(read_train(data_dir))
+    (tmp_path / "elsewhere" / "again.png").symlink_to(data_dir / "test_gt" / "TEST_000.png")
+    found = list_images(data_dir)
+    assert len([path for path in found if "circle" not in path.parts]) == count + 1
+    assert len(found) < 4 * count
+    with pytest.raises(InputError, match="outside of"):
+        inside(data_dir, "../x")
+
+
 def test_links_in_a_folder_to_score_or_zip(sample_folder, tmp_path, script):
     pred = shutil.copytree(sample_folder / "test_gt", tmp_path / "pred")
     shutil.move(pred / "TEST_001.png", tmp_path / "elsewhere.png")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from skimage import data
 
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
 from src.restoring import AHEAD, FULL, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
+from src.runtime import images
 from src.runtime.distributed import launch
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
@@ -178,7 +179,7 @@ def test_jobs_have_names_of_their_own(tmp_path):
         photo_jobs(tmp_path / "deep", output)
 
 
-def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys):
+def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, monkeypatch):
     """What browsers and phones save, pages, a folder that is called like a photo, and files that are none."""
     folder, output, page = (
         tmp_path / "album",
@@ -191,15 +192,79 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys):
     page.save(folder / "drawn.gif")
     page.save(folder / "Album.jpg" / "inside.jpe", "JPEG")
     page.save(folder / "scan.tif", save_all=True, append_images=[page, page])
-    for name in ("Thumbs.db", "phone.heic", ".DS_Store", "notes.txt"):
+    shutil.copy(Path(__file__).with_name("phone.heic"), folder)
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt"):
         (folder / name).write_bytes(b"no image")
     jobs = photo_jobs(folder, output)
     assert not restore_files(Baseline("input"), jobs, output, fabric)
     restored = {path.relative_to(output).as_posix() for path in output.rglob("*.png")}
-    assert restored == {"family.png", "UPPER.png", "drawn.png", "Album.jpg/inside.png", "scan.png"}
+    names = {"family.png", "UPPER.png", "drawn.png", "Album.jpg/inside.png", "scan.png", "phone.png"}
+    assert restored == names
     assert "scan.tif: 3 pages or frames, of which only the first is restored" in capsys.readouterr().out
     named = {Path(line.split(":")[0]).name for line in passed_over(folder, output, jobs)}
-    assert named == {"Thumbs.db", "phone.heic", "notes.txt"}
+    assert named == {"Thumbs.db", "notes.txt"}
+    # without the package that reads it
+    monkeypatch.setattr(images, "IMAGE_SUFFIXES", images.IMAGE_SUFFIXES - images.HEIF_SUFFIXES)
+    (line,) = [line for line in passed_over(folder, output, jobs) if "heic" in line]
+    assert "phone.heic: passed over, since HEIC needs a package: pip install" in line
+    with pytest.raises(InputError, match="a HEIC photo, for which a package is missing"):
+        images.open_image(folder / "phone.heic", formats=("PNG", "JPEG"))
+
+
+def test_results_keep_resolution_and_dates(tmp_path, fabric):
+    """Turned ones too; and they say that they are sRGB."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.DateTime] = 6, "2001:02:03 04:05:06"
+    exif[ExifTags.Base.Artist] = "somebody"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "1953:05:12 00:00:00"
+    page = Image.fromarray(data.camera()[:40, :50])
+    page.save(tmp_path / "a.jpg", dpi=(300, 600), exif=exif)
+    page.save(tmp_path / "b.tif", dpi=(1200, 1200))
+    page.save(tmp_path / "c.png")
+    output = tmp_path / "out"
+    assert not restore_files(Baseline("input"), photo_jobs(tmp_path, output), output, fabric)
+    found = {}
+    for path in sorted(output.glob("*.png")):
+        with Image.open(path) as image:
+            found[path.stem] = tuple(round(value) for value in image.info.get("dpi", ()))
+            assert "srgb" in image.info, path
+            if path.stem == "a":
+                kept = image.getexif()
+                assert kept[ExifTags.Base.DateTime] == "2001:02:03 04:05:06"
+                dates = kept.get_ifd(ExifTags.IFD.Exif)
+                assert dates == {ExifTags.Base.DateTimeOriginal: "1953:05:12 00:00:00"}
+                assert not {ExifTags.Base.Orientation, ExifTags.Base.Artist} & set(kept)
+                assert image.size == (40, 50)
+    assert found == {"a": (600, 300), "b": (1200, 1200), "c": ()}
+
+
+def test_what_is_transparent_is_lost(tmp_path, fabric):
+    """A hole that was erased is filled; of a cut-out, most of which is transparent, the rest is kept."""
+    gray = data.camera()[100:200, 100:200]
+    alpha = np.full(gray.shape, 255, np.uint8)
+    alpha[40:60, 30:50] = 0
+    for name, clear in (("hole", alpha), ("cut_out", 255 - alpha)):
+        image = Image.fromarray(gray)
+        image.putalpha(Image.fromarray(clear))
+        image.save(tmp_path / f"{name}.png")
+    output = tmp_path / "out"
+    assert not restore_files(Baseline("telea"), photo_jobs(tmp_path, output), output, fabric)
+    results = {path.stem: np.asarray(Image.open(path))[..., 0] for path in output.glob("*.png")}
+    hole = results["hole"]
+    assert (hole[alpha > 0] == gray[alpha > 0]).all() and hole[alpha == 0].max() < 250
+    assert (results["cut_out"][alpha > 0] == 255).all()
+
+
+def test_two_photos_of_one_name_do_not_share_a_result(tmp_path, fabric):
+    output = tmp_path / "out"
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(data.camera()[:40, :50]).save(tmp_path / name / "photo.png")
+    assert not restore_files(Baseline("input"), photo_jobs(tmp_path / "a", output), output, fabric)
+    with pytest.raises(InputError, match=r"photo\.png: is the result of another photo, .*a/photo\.png"):
+        photo_jobs(tmp_path / "b", output)
+    (tmp_path / "a").rename(tmp_path / "moved")  # the same photo elsewhere
+    assert photo_jobs(tmp_path / "moved", output)
 
 
 def test_results_beside_their_photos(photos, fabric):
@@ -253,7 +318,7 @@ def test_a_failed_write_is_that_of_one_photo(photos, fabric):
 
 @pytest.mark.parametrize("number", sorted(FULL))
 def test_a_disk_that_takes_nothing_ends_it(photos, fabric, monkeypatch, number):
-    def full(path, rgb):
+    def full(path, rgb, details):
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr("src.restoring.write_png", full)

@@ -1,5 +1,7 @@
 """Scenes are found from the images alone, and no fold splits one."""
 
+import shutil
+import subprocess
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
@@ -188,3 +190,21 @@ def test_too_few_scenes_or_folds_are_refused(scenes, folds):
 
 def test_every_row_of_train_csv_is_there(folder, table):
     pd.testing.assert_frame_equal(table[["input_image_path", "gt_image_path"]], read_train(folder))
+
+
+def test_folds_of_a_read_only_folder_are_kept_with_the_run(small_disk, sample_folder, tmp_path, script):
+    """As on Kaggle; they are found once, and evaluate.py finds them again."""
+    data = small_disk(64 << 20) / "data"
+    shutil.copytree(sample_folder, data, ignore=shutil.ignore_patterns("folds.csv"))
+    subprocess.run(["mount", "-o", "remount,ro", data.parent], check=True)
+    run = ("--data-dir", data, "--output-dir", tmp_path)
+    small = ("--max-minutes", 5, "--epochs", 1, "--image-size", 64, "--color-size", 64, "--val-images", 1)
+    status, stdout, stderr = script("train", *run, *small, "--batch-size", 32, "--workers", 0)
+    assert status == 0, stderr
+    kept = tmp_path / "restorer" / "folds.csv"
+    assert f"the folds are kept in {kept}" in stdout and not (data / "folds.csv").exists()
+    before = kept.stat().st_mtime_ns
+    table = load_folds(data, spare=tmp_path / "restorer")
+    assert len(table) == len(pd.read_csv(kept)) and kept.stat().st_mtime_ns == before
+    with pytest.raises(OSError, match="Read-only"):
+        load_folds(data)

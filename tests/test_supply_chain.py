@@ -31,6 +31,7 @@ def table():
         ("requirements.txt", RUNTIME_LOCK),
         ("requirements.txt", LOCK),
         ("requirements/app.txt", LOCK),
+        ("requirements/heic.txt", LOCK),
         ("requirements/ray.txt", LOCK),
         ("requirements/dev.txt", LOCK),
     ],

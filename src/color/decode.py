@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.color.lattice import HUES, compose, least_chroma
+from src.runtime.compiled import compiled
 from src.runtime.settings import Style
 
 COOLING = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures of the transport, in nats
@@ -102,7 +103,7 @@ def cells_first(maps: Tensor) -> Tensor:
     return maps.flatten(1).t().contiguous()
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int) -> np.ndarray:
     """The hue that fits each pixel of some rows best, interpolated bilinearly.
 

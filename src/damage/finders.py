@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,12 +14,13 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.damage.hole import REFERENCE_SIDE, find_hole
+from src.damage.hole import REFERENCE_SIDE, find_hole, is_drawn
 
 Finder = Callable[[np.ndarray], np.ndarray]
 
 DETECTED_PIXELS = 1_500_000  # that the network sees; of larger photos it sees a reduced copy
 SURE, POSSIBLE = 0.85, 0.35  # probability of a piece's core, and of the pixels that belong to it
+MOST = 0.3  # share of a photo; who finds more has mistaken the photo itself for damage
 MIN_PIECE = 6  # px of a 512x512 photo; smaller pieces are texture more often than damage
 
 
@@ -27,8 +29,33 @@ def find_nothing(gray: np.ndarray) -> np.ndarray:
     return np.zeros(gray.shape, bool)
 
 
+class Finding(NamedTuple):
+    """What was found in a photo."""
+
+    mask: np.ndarray  # (H, W) bool, empty where what was found is not believed
+    share: float  # of the photo that was found
+
+    def __str__(self) -> str:
+        if not self.share:
+            return "no damage found"
+        if not self.mask.any():
+            return f"{self.share:.0%} looks damaged, too much to be believed, so nothing is repaired"
+        return f"{self.share:.1%} taken for damage"
+
+
+def look(find: Finder, gray: np.ndarray, clear: np.ndarray | None = None) -> Finding:
+    """What is damaged in a photo (H, W) uint8; `clear`, where it is transparent, is lost as well."""
+    found = find.examine(gray) if isinstance(find, DamageFinder) else None
+    mask = find(gray) if found is None else found.mask
+    if clear is not None and find is not find_nothing and clear.mean() <= MOST:
+        mask = mask | clear  # more is a cut-out, which stays on white
+    if found is None or mask is not found.mask:
+        found = Finding(mask, float(mask.mean()))
+    return found
+
+
 class DamageFinder:
-    """The hole of the competition if there is one, else scratches, creases, stains and tears.
+    """The hole of the competition if there is one, else scratches, cracks, stains and tears.
 
     Args:
         probability: maps luma (1, 1, h, w) float32 in [0, 1] of any size to the probability of each pixel
@@ -40,8 +67,15 @@ class DamageFinder:
 
     def __call__(self, gray: np.ndarray) -> np.ndarray:
         """The mask of a photo."""
+        return self.examine(gray).mask
+
+    def examine(self, gray: np.ndarray) -> Finding:
+        """What is found in (H, W) uint8, and whether to believe it."""
         mask = find_hole(gray)
-        return mask if mask.any() else clean_mask(self.probability(gray))
+        if not (mask.any() and is_drawn(gray, mask)):
+            mask = clean_mask(self.probability(gray))
+        share = float(mask.mean())
+        return Finding(mask if share <= MOST else find_nothing(gray), share)
 
     @torch.inference_mode()
     def probability(self, gray: np.ndarray) -> np.ndarray:

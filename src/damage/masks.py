@@ -11,10 +11,9 @@ import numpy as np
 from src.runtime.errors import InputError
 from src.runtime.files import require_file
 from src.runtime.images import list_images, open_image
-from src.runtime.pixels import upright
+from src.runtime.pixels import OPAQUE, upright
 
 BESIDE = re.compile(r"(.+)_mask\d*")  # the name of a mask that lies beside its photo, as LaMa has them
-OPAQUE = 128  # from which alpha on a pixel is painted
 VIVID = 64  # difference of two channels from which on a pixel is painted in colour
 VARIED = 32  # standard deviation of a channel from which on colours are those of a photo
 ENDS, LEAST_AT_ENDS = 0.2, 0.9  # this share of the range at each end holds that share of a mask's pixels

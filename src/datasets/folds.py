@@ -1,5 +1,6 @@
 """Folds for validation: crops of one photo never lie on both sides of a split."""
 
+import errno
 import hashlib
 from collections.abc import Sequence
 from io import StringIO
@@ -13,6 +14,8 @@ from src.datasets.competition import TRAIN_COLUMNS, read_train
 from src.runtime.errors import InputError, SettingError
 from src.runtime.files import inside, read_text, write_text
 
+FOLDS = "folds.csv"
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
 WEIGHT = "weight"  # a column that may be added: how often an image is trained on, relative to others
 
@@ -47,25 +50,33 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     return fold
 
 
-def load_folds(data_dir: Path, folds: int = 5, seed: int = 0) -> pd.DataFrame:
+def load_folds(data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None = None) -> pd.DataFrame:
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
     Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and weight
     (float64, 1 where the file has none). A `folds.csv` found in the folder is used as it is, whatever `seed`;
-    otherwise scenes are found (minutes) and it is written.
+    otherwise scenes are found (minutes) and it is written, to the folder `spare` (a run's) where the data's
+    is read-only.
 
     Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
     broken, lists other files than `train.csv`, splits a scene or holds another number of folds.
     """
-    path = inside(data_dir, "folds.csv")
+    path, kept = inside(data_dir, FOLDS), Path(spare or data_dir) / FOLDS
     train = read_train(data_dir)
-    if path.exists():
-        return _read_folds(path, train, folds)
+    for found in (path, kept):
+        if found.exists():
+            return _read_folds(found, train, folds)
     from src.datasets.scenes import find_scenes
 
     scenes = find_scenes([Path(data_dir) / name for name in train["gt_image_path"]])
     table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
-    write_text(path, table.to_csv(index=False))
+    try:
+        write_text(path, table.to_csv(index=False))
+    except OSError as error:
+        if spare is None or error.errno not in READ_ONLY:
+            raise
+        write_text(kept, table.to_csv(index=False))
+        print(f"{path}: cannot be written ({error.strerror}), so the folds are kept in {kept}")
     return table.assign(**{WEIGHT: 1.0})
 
 
@@ -98,9 +109,11 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     return table
 
 
-def fold_files(data_dir: Path, folds: int, seed: int, fold: int) -> tuple[Pairs, Pairs]:
-    """(input, truth) files to train on and to validate on for one fold; see `load_folds` for errors."""
-    table = load_folds(data_dir, folds, seed)
+def fold_files(
+    data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
+) -> tuple[Pairs, Pairs]:
+    """(input, truth) files to train on and to validate on for one fold; see `load_folds`."""
+    table = load_folds(data_dir, folds, seed, spare)
     inputs, truths = ([Path(data_dir) / path for path in table[column]] for column in TRAIN_COLUMNS)
     parts: tuple[Pairs, Pairs] = ([], [])
     for source, truth, number in zip(inputs, truths, table["fold"], strict=True):
@@ -108,9 +121,9 @@ def fold_files(data_dir: Path, folds: int, seed: int, fold: int) -> tuple[Pairs,
     return parts
 
 
-def fold_weights(data_dir: Path, folds: int, seed: int, fold: int) -> np.ndarray:
+def fold_weights(data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None) -> np.ndarray:
     """(N,) float64, the weights of the files that `fold_files` gives to train on."""
-    table = load_folds(data_dir, folds, seed)
+    table = load_folds(data_dir, folds, seed, spare)
     return table[WEIGHT][table["fold"] != fold].to_numpy()
 
 

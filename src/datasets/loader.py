@@ -18,7 +18,7 @@ from src.datasets.competition import SIZE, read_truth
 from src.datasets.holes import hole_example, random_part
 from src.datasets.pack import Holes, ReadTruth
 from src.runtime.errors import InputError
-from src.runtime.processes import one_thread
+from src.runtime.processes import main_unseen, one_thread
 from src.runtime.signals import SIGNALS, block_signals
 
 IMAGES = ("damaged", "mask", "gray", "rgb")  # what an item is unless something else is asked for
@@ -189,7 +189,10 @@ def training_batches(
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    with block_signals(*SIGNALS):  # training decides when to stop, and needs its workers until then
+    with (
+        block_signals(*SIGNALS),
+        main_unseen(),
+    ):  # training decides when to stop, and needs its workers until then
         batches = iter(loader)
     # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not reach.
     # torch has nothing public for it: workers end when the iterator is collected, which a traceback may hold.

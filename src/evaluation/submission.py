@@ -49,12 +49,18 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "restored")
-    check_names(folder, {path.name for path in folder.iterdir() if not path.name.startswith(".")}, names)
+    # programs leave hidden files, and some end names in capitals
+    files = {
+        path.with_suffix(path.suffix.lower()).name: path.name
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
+    }
+    check_names(folder, set(files), names)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):
             png = io.BytesIO()
-            image = open_image(inside(folder, name), "RGB", SIZE, ("PNG",))
+            image = open_image(inside(folder, files[name]), "RGB", SIZE, ("PNG",))
             Image.fromarray(np.asarray(image)).save(png, format="PNG")  # the pixels without any metadata
             info = zipfile.ZipInfo(name, ZIP_TIME)
             info.external_attr = 0o644 << 16

@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator
 
 import cv2
-import numba
 import numpy as np
 import scipy.fft
 
 from src.fills.reduce import reduced
+from src.runtime.compiled import compiled
 
 WORK = 256  # root of the number of pixels among which offsets are looked for
 NODES = 64  # root of the number of lost pixels among which they are chosen
@@ -208,7 +208,7 @@ def _labels(
     return labels, offsets[stay]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _propagate(values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np.ndarray) -> np.ndarray:
     """The labels (h, w) of least cost, -1 where not lost, by min-sum belief propagation in sweeps.
 
@@ -257,7 +257,7 @@ def _propagate(values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np
     return labels
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _message(message: np.ndarray, belief: np.ndarray, from_: np.ndarray, to: np.ndarray) -> None:
     """Write the least cost of each label of a pixel, whatever its neighbour's, whose belief is given.
 
@@ -284,7 +284,7 @@ def _blended(
     return _solve(luma, known, np.ascontiguousarray(labels), offsets, places, rounds, step)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _slope(
     luma: np.ndarray, known: np.ndarray, y: int, x: int, v: int, u: int, offset: np.ndarray
 ) -> tuple[float, int]:
@@ -303,7 +303,7 @@ def _slope(
     return np.float32(0), 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _solve(
     luma: np.ndarray,
     known: np.ndarray,

@@ -12,6 +12,7 @@ import numpy as np
 from src.fills.base import Fill
 from src.fills.frequency import extrapolate
 from src.fills.reduce import reduced
+from src.runtime.compiled import compiled
 
 RADIUS = 3  # of a patch, in pixels
 SIDE = 2 * RADIUS + 1
@@ -86,7 +87,7 @@ def _random(state: np.ndarray, count: int) -> int:
     return np.int64(state[0] % np.uint32(count))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _cost(luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, limit: float) -> float:
     """Squared difference of the patches around (y, x) and (v, u), or something above `limit`."""
     bias = min(max(mean[y, x] - mean[v, u], np.float32(-BIAS)), np.float32(BIAS))
@@ -102,7 +103,7 @@ def _cost(luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, li
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _means(luma: np.ndarray, patches: np.ndarray, mean: np.ndarray) -> None:
     """Write the mean of each patch to its middle."""
     for number in range(len(patches)):
@@ -114,7 +115,7 @@ def _means(luma: np.ndarray, patches: np.ndarray, mean: np.ndarray) -> None:
         mean[y, x] = total / AREA
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _places(where: np.ndarray) -> np.ndarray:
     """(N, 2) rows and columns of what is not 0."""
     places = np.empty((np.count_nonzero(where), 2), np.int64)
@@ -127,7 +128,7 @@ def _places(where: np.ndarray) -> np.ndarray:
     return places
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _search(
     luma: np.ndarray,
     wanted: np.ndarray,
@@ -195,7 +196,7 @@ def _search(
     return luma, doubt
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _improve(
     luma: np.ndarray,
     mean: np.ndarray,

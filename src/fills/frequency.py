@@ -9,11 +9,11 @@ Schilling, Kaup, "Signal and Loss Geometry Aware Frequency Selective Extrapolati
 import heapq
 from functools import partial
 
-import numba
 import numpy as np
 import scipy.fft
 
 from src.fills.base import Fill
+from src.runtime.compiled import compiled
 from src.runtime.processes import on_threads
 
 WINDOW = 64  # side of the surroundings that a block is modelled on, in pixels
@@ -97,7 +97,7 @@ def _waves_of_blocks(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) 
     return np.split(blocks[by_step], np.flatnonzero(np.diff(steps[by_step])) + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _order(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best supported block first, then the best supported with that one filled, and so on.
 
@@ -140,7 +140,7 @@ def _order(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> tuple[n
     return blocks, found
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _support(weight: np.ndarray, row: int, column: int) -> float:
     """How much is known around a block."""
     total = np.float32(0)
@@ -158,7 +158,7 @@ def _model(state: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted means (N,); and (N, WINDOW, WINDOW), the weighted rest real, the weight imaginary."""
     means = np.empty(len(blocks), np.float32)
@@ -180,7 +180,7 @@ def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return means, windows
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
     """Choose wave after wave, and write what they make of each block; arguments as in `_model`."""
     rest_re, rest_im = np.empty((WINDOW, HALF), np.float32), np.empty((WINDOW, HALF), np.float32)
@@ -250,7 +250,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
         block[BLOCK**2] = np.sqrt(left / weight)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _split(
     spectrum: np.ndarray,
     rest_re: np.ndarray,
@@ -276,7 +276,7 @@ def _split(
         row_best[k] = best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _write(state: np.ndarray, lost: np.ndarray, blocks: np.ndarray, models: np.ndarray) -> None:
     """Put what was found into the lost pixels of the blocks, which are known from now on."""
     for number in range(len(blocks)):

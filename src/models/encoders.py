@@ -96,8 +96,16 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: fl
     return _tried(encoder, build, in_channels, STRIDES)
 
 
-def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> smp.Unet:
+def unet(
+    encoder: str,
+    encoder_weights: str,
+    in_channels: int,
+    classes: int,
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+) -> smp.Unet:
     """A `smp.Unet` with an encoder of smp's own or of timm's; inputs and other arguments as for `backbone`.
+
+    `decoder_channels` are those of its five levels, from coarse to fine; by default smp's own.
 
     Raises `SettingError` for an unknown encoder, or one that no U-Net can be built on.
     """
@@ -109,6 +117,7 @@ def unet(encoder: str, encoder_weights: str, in_channels: int, classes: int) -> 
     else:
         name, hub = f"tu-{timm_name(encoder)}", True if wanted else None  # True: timm's default weights
     settings = {"encoder_weights": hub, "in_channels": in_channels, "classes": classes, **weights}
+    settings["decoder_channels"] = tuple(decoder_channels)
     return _tried(encoder, partial(smp.Unet, name, **settings), in_channels, [1])
 
 

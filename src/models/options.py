@@ -150,18 +150,21 @@ class GanOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class DetectorOptions(ModelOptions):
-    """The detector of scratches, creases, stains and tears in old photos.
+    """The detector of scratches, cracks, creases, flakes, stains and tears in old photos.
 
     Loss terms and their weights: cross_entropy 1, dice 1.
     """
 
-    size_multiple: ClassVar[int] = 8
     default_loss_weights: ClassVar = {"cross_entropy": 1.0, "dice": 1.0}
 
     image_size: int = 256
     """Side of the training images in pixels."""
-    lr: float = 2e-3
+    lr: float = 1e-3
     """Peak learning rate."""
+    encoder: Architecture[str] = "lite0"
+    """The U-Net's encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm model."""
+    encoder_weights: EncoderWeights = "auto"
+    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
 
 
 OPTIONS: dict[str, type[ModelOptions]] = {

@@ -1,4 +1,4 @@
-"""The small U-Net over cells of pixels that the inpainter and the damage detector share."""
+"""The small U-Net over cells of pixels that the inpainter is made of."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class Block(nn.Module):
 
 
 class CellUNet(nn.Module):
-    """U-Net of three levels over cells of `stride` × `stride` pixels; its users add the heads.
+    """U-Net of three levels over cells of `stride` × `stride` pixels; the heads are the user's.
 
     Args:
         inputs: channels of the image.

@@ -1,6 +1,10 @@
 """From a command line to typed settings, and from an error to one line and an exit status."""
 
 import argparse
+import io
+import os
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +32,7 @@ HINTS = {
     "time budget": "raise --max-minutes or lower --val-images",
     "output": "choose another output folder",
     "ray": "pip install -r requirements/ray.txt",
+    "heic": "pip install -r requirements/heic.txt",
 }
 
 
@@ -56,12 +61,18 @@ def parse_settings(
 
 
 def _current(arguments: Sequence[str]) -> list[str]:
-    """A command line as version 1.0 took it, in today's words."""
+    """A command line as version 1.0 took it, in today's words; `--output=~/x` as `--output ~/x`."""
     found = ["--damage=hole" if argument == "--damage=flat" else argument for argument in arguments]
+    # a shell replaces the tilde at the beginning of a word alone
+    found = [re.sub(r"^(--[\w-]+=)(~.*)", _at_home, argument) for argument in found]
     for index, argument in enumerate(found[1:], 1):
         if argument == "flat" and found[index - 1] == "--damage":
             found[index] = "hole"
     return found
+
+
+def _at_home(flag: re.Match) -> str:
+    return flag[1] + os.path.expanduser(flag[2])
 
 
 def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
@@ -89,12 +100,20 @@ def run_script(main: Callable[[], int | None]) -> None:
     traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
     """
     warnings.filterwarnings("ignore", LARGE_IMAGE)
+    for stream in (sys.stdout, sys.stderr):  # whose encoding may lack a letter of a file's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        sys.stdout.flush()
+        sys.exit(status)
     except SettingError as error:
         message = f"{flag(error.setting)} {error.value}: {error.reason}"
     except InputError as error:
         message = f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
+    except BrokenPipeError:  # whoever read the output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "check the path, its permissions and the free space of the disk"

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from src.runtime.errors import InputError
 
+FOLLOW_LINKS = "FOLLOW_LINKS"
 PARTIAL = ".partial"  # ends the names of files that are being written
 LOCK = ".lock"  # in a folder that a process works in
 MAX_TEXT = 256 << 20  # bytes of a CSV, JSON or JSONL file; the manifest of restored photos takes 300 a photo
@@ -22,12 +23,14 @@ MAX_TEXT = 256 << 20  # bytes of a CSV, JSON or JSONL file; the manifest of rest
 def inside(folder: Path, relative: str | Path) -> Path:
     """`folder / relative`, which may be missing; `folder` itself may be a link.
 
-    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link.
+    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link; links may do so if
+    the environment variable `FOLLOW_LINKS` is 1.
     """
     path = Path(folder) / relative
     root, found = os.path.realpath(folder), os.path.realpath(path)
-    if not Path(found).is_relative_to(root):
-        remedy = "put the file itself there, or name the folder that holds it"
+    plain = os.path.normpath(os.path.join(root, relative))
+    if not Path(plain if os.environ.get(FOLLOW_LINKS) == "1" else found).is_relative_to(root):
+        remedy = f"put the file itself there, or set {FOLLOW_LINKS}=1 if you trust the links of this folder"
         raise InputError(f"{path}: leads to {found}, outside of {root}; {remedy}")
     return path
 

@@ -1,27 +1,50 @@
 """Image files to arrays and back; what cannot be decoded is named."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
+from PIL.ExifTags import Base as ExifTag
 
 from src.runtime.errors import InputError
 from src.runtime.files import inside, require_file, write_bytes
-from src.runtime.pixels import to_srgb
+from src.runtime.pixels import to_srgb, transparent
+
+try:
+    import pi_heif
+except ImportError:  # it is optional
+    HEIF = False
+else:
+    HEIF = True
+    pi_heif.register_heif_opener()
 
 PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
 AVIF = features.check("avif")  # not every build of PIL has it
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-IMAGE_SUFFIXES |= {".avif"} if AVIF else set()
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+IMAGE_SUFFIXES |= ({".avif"} if AVIF else set()) | (HEIF_SUFFIXES if HEIF else set())
 # By content; PIL would hand others to Ghostscript.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-IMAGE_FORMATS += ("AVIF",) if AVIF else ()
+IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
+DPI = (2, 100_000)  # below, programs mean that they do not know; of film scanners 10,000 are known
+TURNS_SIDES = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+DATES = {  # tags of EXIF by the block that holds them
+    0: (ExifTag.DateTime,),
+    ExifTag.ExifOffset: (
+        ExifTag.DateTimeOriginal,
+        ExifTag.DateTimeDigitized,
+        ExifTag.OffsetTime,
+        ExifTag.OffsetTimeOriginal,
+        ExifTag.OffsetTimeDigitized,
+    ),
+}
 # PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows this much.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
@@ -36,6 +59,8 @@ def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[N
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
     except UnidentifiedImageError:
+        if path.suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
+            raise InputError(f"{path}: a HEIC photo, for which a package is missing", "heic") from None
         kinds = ", ".join(formats)
         raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
     except PermissionError:
@@ -116,6 +141,12 @@ def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return np.asarray(open_photo(Path(path), max_pixels).convert("L"))
 
 
+def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
+    """A photo as `read_gray`, and where it is transparent, (H, W) bool, or None where it nowhere is."""
+    image = open_image(Path(path), max_pixels=max_pixels)
+    return np.asarray(to_srgb(image, path).convert("L")), transparent(image)
+
+
 def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
     """(H, W) to (H, W, 3) of three equal channels."""
     return np.repeat(gray[..., None], 3, axis=2)
@@ -139,33 +170,81 @@ def _named_as_image(path: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Files below a folder that are not hidden, sorted; a link that leads nowhere counts as one."""
+    """Files below a folder that are not hidden, sorted; a link that leads nowhere counts as one.
+
+    Linked folders inside of it are passed over, since what they hold is found at its own place.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
-    files = []
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        if path.is_symlink() and (_named_as_image(path) or path.is_dir()):
-            inside(folder, relative)
-        if not path.is_dir():
-            files.append(path)
+    files, root, entered = [], os.path.realpath(folder), set()
+    for base, folders, names in os.walk(folder, followlinks=True):
+        entered.add(os.path.realpath(base))
+        visible = [Path(base) / name for name in (*folders, *names) if not name.startswith(".")]
+        for path in visible:
+            if path.is_symlink() and (_named_as_image(path) or path.is_dir()):
+                inside(folder, path.relative_to(folder))
+        files += [path for path in visible if not path.is_dir()]
+        folders[:] = [
+            path.name
+            for path in visible
+            if path.is_dir()
+            and not (path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(root))
+            and os.path.realpath(path) not in entered
+        ]
     return sorted(files)
 
 
-def count_frames(path: Path) -> int:
-    """Pages or frames of an image file, 1 where that cannot be told; a phone's second views do not count."""
+class Details(NamedTuple):
+    """What a photo's file says beside its pixels, as far as it can be read."""
+
+    frames: int = 1  # pages or frames; the second views of a phone do not count
+    dpi: tuple[float, float] | None = None  # dots an inch, across and down
+    exif: bytes = b""  # its dates alone
+
+
+def read_details(path: Path) -> Details:
+    """The details of an image file; nothing is said against one that is broken, which its decoding will."""
     try:
         with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-            return 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
-    except Exception:  # whoever decodes it says what is wrong with it
-        return 1
+            dpi, exif = _resolution(image), _dates(image)
+            frames = 1 if image.format in ("JPEG", "MPO", "HEIF") else getattr(image, "n_frames", 1)
+            return Details(frames, dpi, exif)
+    except Exception:  # PIL raises what its parsing meets
+        return Details()
 
 
-def write_png(path: Path, array: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as a PNG; identical arrays give identical bytes."""
-    buffer = BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=PNG_LEVEL)
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        across, down = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    turned = image.getexif().get(ExifTag.Orientation) in TURNS_SIDES
+    dpi = (down, across) if turned else (across, down)
+    return dpi if all(DPI[0] <= value <= DPI[1] for value in dpi) else None
+
+
+def _dates(image: Image.Image) -> bytes:
+    """EXIF with the dates of another image's EXIF, and nothing else of it."""
+    found, dates, any_date = image.getexif(), Image.Exif(), False
+    for block, tags in DATES.items():
+        source = found.get_ifd(block) if block else found
+        target = dates.get_ifd(block) if block else dates
+        for tag in tags:
+            if isinstance(source.get(tag), str):
+                target[tag], any_date = source[tag], True
+    return dates.tobytes() if any_date else b""
+
+
+def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as a PNG; identical arrays and details give identical bytes.
+
+    With the details of a photo, its resolution and its dates are kept, and sRGB is stated.
+    """
+    buffer, kept = BytesIO(), {}
+    if details:
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add(b"sRGB", b"\0")  # perceptual intent
+        kept = {"pnginfo": chunks, "exif": details.exif} | ({"dpi": details.dpi} if details.dpi else {})
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=PNG_LEVEL, **kept)
     write_bytes(Path(path), buffer.getvalue())

@@ -23,6 +23,7 @@ WHITE_IS_ZERO = 0  # a value of the first
 WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits, whatever the container
 FLOAT_WHITES = {1.0: 0, 255.0: 16, 65535.0: 4096}  # and from which maximum on they are believed
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+OPAQUE = 128  # alpha from which on a pixel counts as there
 SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}  # of profiles, by PIL's mode
 SAVE_AS = "save it with 8 or 16 bits, 0 to white"
 
@@ -50,6 +51,14 @@ def upright(image: Image.Image) -> Image.Image:
     """
     turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def transparent(image: Image.Image) -> np.ndarray | None:
+    """(H, W) bool, upright, where an image is more than half transparent; None where it nowhere is."""
+    if image.mode not in TRANSPARENT and "transparency" not in image.info:
+        return None
+    clear = np.asarray(upright(image).convert("RGBA"))[..., 3] < OPAQUE
+    return clear if clear.any() else None
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

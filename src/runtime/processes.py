@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -64,7 +65,8 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
         with (
             _postponed(),
             block_signals(signal.SIGINT),
-        ):  # it reaches all processes, and this one alone answers
+            main_unseen(),
+        ):  # Ctrl-C reaches all processes, and this one alone answers
             results = pool.map(function, items, chunksize=chunk)
         yield from tqdm(results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items))
     except BrokenProcessPool:
@@ -73,6 +75,22 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     finally:
         with _postponed():
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def main_unseen() -> Iterator[None]:
+    """Processes that are spawned in this block do not import the script that runs.
+
+    They would run a script without a main guard again, and would not find one that came through a pipe.
+    What they are sent comes from modules, not from the script.
+    """
+    main = sys.modules["__main__"]
+    seen = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(seen)
 
 
 @contextmanager
