@@ -33,6 +33,9 @@ class Settings:
     mask: Path | None = None
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
     the photos."""
+    overlap: bool = False
+    """Look for test images that share pixels with training images or with one another (minutes); take lost
+    pixels from there, and colours from training truths, as they are. prepare_data.py overlap shows them."""
     baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
     """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey: "telea" with
     OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar pieces of the photo."""
@@ -60,12 +63,15 @@ def main() -> int:
     settings = parse_settings(Settings)
     if settings.input is None and (settings.mask or settings.damage != "auto"):
         raise InputError("--mask and --damage need --input; the hole of a test image is found automatically")
+    if settings.overlap and (settings.input or settings.engine == "ray"):
+        raise InputError("--overlap: is for the test images of test.csv, and not spread by Ray")
     if settings.input and settings.output is None:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     from src.datasets.competition import read_test
+    from src.datasets.overlap import find_overlaps
     from src.models.checkpoints import DETECTOR, trained_or_shipped
     from src.ray_engine import restore_with_ray
-    from src.restoring import Job, passed_over, photo_jobs, restore_files, unrestored
+    from src.restoring import Job, passed_over, photo_jobs, restore_files, unrestored, with_overlaps
     from src.runtime.distributed import launch
     from src.runtime.files import lock_folder
 
@@ -81,6 +87,8 @@ def main() -> int:
     used = trained_or_shipped(run_dir).absolute()  # whatever the folder of a process elsewhere
     pipeline = make_pipeline(settings, used, DETECTOR, fabric.device.type if ray else fabric.device)
     if fabric.is_global_zero:
+        if settings.overlap:
+            jobs = with_overlaps(jobs, find_overlaps(data_dir))
         for line in passed_over(settings.input, output, jobs, settings.mask) if settings.input else []:
             print(line)
         print(describe(pipeline.recipe, used, run_dir, fabric.device.type))

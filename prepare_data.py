@@ -1,4 +1,4 @@
-"""Check or pack a competition folder, or build one of the same shape from photos."""
+"""Check a competition folder, pack it, look for overlaps in it, or build one from photos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +95,31 @@ class Pack:
         return 0
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Print which test images share pixels with training images or with one another.
+
+    infer.py --overlap makes use of it.
+    """
+
+    data_dir: Path = Path("data")
+    """The competition folder."""
+
+    def run(self) -> int:
+        """Print the table."""
+        from src.datasets.competition import read_test
+        from src.datasets.overlap import find_overlaps, overlap_table
+
+        overlaps = find_overlaps(self.data_dir)
+        print(overlap_table(overlaps, len(read_test(self.data_dir))))
+        return 0
+
+
 Command = (
     Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Pack, tyro.conf.subcommand("pack")]
+    | Annotated[Overlap, tyro.conf.subcommand("overlap")]
 )
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from src.damage.finders import DamageFinder, look
 from src.damage.masks import match_masks, read_mask, without_masks
+from src.datasets.overlap import Overlap, known_elsewhere, with_truths
 from src.pipeline import Baseline, Pipeline
 from src.runtime.distributed import gather, share
 from src.runtime.errors import InputError
@@ -43,6 +44,7 @@ class Job(NamedTuple):
     photo: Path
     output: Path  # the PNG to write
     mask: Path | None = None  # a file that says what is lost; the damage is looked for without one
+    overlaps: tuple[Overlap, ...] = ()  # of a test image, to take pixels from
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
@@ -75,6 +77,14 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
             raise InputError(f"{target}: is the result of another photo, {before}", "output")
         jobs.append(Job(path, target, drawn.get(path)))
     return jobs
+
+
+def with_overlaps(jobs: Sequence[Job], overlaps: Sequence[Overlap]) -> list[Job]:
+    """Jobs of test images that take pixels from the images they overlap with."""
+    return [
+        job._replace(overlaps=tuple(overlap for overlap in overlaps if overlap.test == job.photo))
+        for job in jobs
+    ]
 
 
 def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None) -> list[str]:
@@ -135,6 +145,7 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     for job in jobs:
         key = str(job.output.absolute())
         now = [str(job.photo.absolute()), identity(job.photo), masks.get(job.mask)]
+        now += [[str(overlap.other), *overlap[3:]] for overlap in job.overlaps]
         if job.output.exists() and key not in photos:
             raise InputError(f"{job.output}: exists, but was not written by this program", "output")
         if photos.get(key) != now:
@@ -161,7 +172,7 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
             found = look(pipeline.find, gray, clear)
             if told:
                 tqdm.write(f"{job.photo}: {found}")
-            return gray, found.mask, details
+            return *known_elsewhere(gray, found.mask, job.overlaps), details
         mask = read_mask(job.mask, gray.shape)
         line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
         if mask.mean() > MUCH:
@@ -181,7 +192,8 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
             except InputError as error:
                 failures.append(str(error))
                 continue
-            writing.append(pool.submit(_write, job.output, pipeline(gray, mask), details))
+            rgb = with_truths(pipeline(gray, mask), job.overlaps)
+            writing.append(pool.submit(_write, job.output, rgb, details))
             if len(writing) > AHEAD:
                 failures += writing.popleft().result()
         for written in writing:
