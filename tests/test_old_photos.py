@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from src.color.luma import luma
 from src.damage.aging import KINDS, age
 from src.damage.finders import DamageFinder, clean_mask
-from src.damage.hole import punch_hole
+from src.damage.hole import find_hole, is_drawn, punch_hole
+from src.damage.prints import LOOKS
 from src.evaluation.detection import detection_rates, hit_counts
 from src.models.inpainter import MARGIN, MAX_CROP, SEARCH, inpaint, pieces
 from src.pipeline import load_detector, load_finder
@@ -34,8 +35,10 @@ def test_aging_of_any_size(shape):
         assert (gray == again).all() and (mask == mask_again).all()
 
 
-def test_aging_draws_every_kind():
+def test_aging_draws_every_kind(monkeypatch):
     """Each kind alone marks what it hides, and hides what it marks: a flat grey photo shows both."""
+    monkeypatch.setattr("src.damage.aging.printed", lambda gray, rng: gray)
+    monkeypatch.setattr("src.damage.aging.fade", lambda gray, rng: gray.astype(np.float32))
     flat = np.full((256, 256, 3), 120, np.uint8)
     for kind in KINDS:
         hits = np.zeros(4)
@@ -46,6 +49,18 @@ def test_aging_draws_every_kind():
             hits += (changed & mask).sum(), changed.sum(), mask.sum(), mask.any()
         hidden, changed, marked, photos = hits
         assert 5 < photos < 30 and hidden / changed > 0.95 and marked < 0.3 * 30 * mask.size, kind
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_looks_of_undamaged_photos(look):
+    for shape in ((1, 1), (7, 300), (256, 256)):
+        gray = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        for seed in range(10):
+            one, other = (LOOKS[look](gray, np.random.default_rng(seed)) for _ in range(2))
+            assert one.shape == shape and one.dtype == np.uint8 and (one == other).all()
+    photo = luma(data.camera()[..., None].repeat(3, 2))
+    changed = [(LOOKS[look](photo, np.random.default_rng(seed)) != photo).mean() for seed in range(10)]
+    assert np.mean(changed) > 0.005
 
 
 def test_clean_mask():
@@ -82,6 +97,66 @@ def finds_most_damage(seeds: int) -> None:
     found = detection_rates(pd.DataFrame(rows))
     assert found["precision, 2 px"] > 0.8 and found["recall, 2 px"] > 0.75, found
     assert max(false) < 0.02, false
+
+
+def undamaged() -> dict[str, np.ndarray]:
+    """Photos that look damaged to who has only seen ordinary ones."""
+    camera, cat, portrait = data.camera(), luma(data.chelsea()), luma(data.astronaut())
+    frame = np.zeros((620, 620), np.uint8)
+    frame[54:566, 54:566] = portrait
+    white = Image.new("L", (620, 700), 245)
+    white.paste(Image.fromarray(portrait), (54, 54))
+    font = ImageFont.load_default(28)
+    ImageDraw.Draw(white).text((200, 620), "Busan, 12. Mai 1953", fill=30, font=font)
+    rows, columns = np.indices(camera.shape)
+    dots = np.cos((rows + columns) * 0.9) + np.cos((rows - columns) * 0.9)
+    return {
+        "portrait": portrait,
+        "black frame": frame,
+        "white border, caption": np.asarray(white),
+        "dithered": np.asarray(Image.fromarray(cat).convert("1").convert("L")),
+        "halftone": np.where(camera / 255 > 0.5 + dots / 4, 235, 25).astype(np.uint8),
+        "crushed": ((portrait.astype(float) - 90) * 1.6).clip(0, 255).astype(np.uint8),
+        "page": data.page(),
+        "coins": data.coins(),
+    }
+
+
+@pytest.mark.parametrize("name", undamaged())
+def test_undamaged_photos_stay(name):
+    """At most half a percent of their pixels is taken for damage, and a face keeps its features."""
+    gray = undamaged()[name]
+    mask = load_finder("auto")(gray)
+    assert mask.mean() <= 0.005, mask.mean()
+    if name in ("portrait", "black frame"):
+        top = left = 54 if name == "black frame" else 0
+        assert not mask[top + 70 : top + 190, left + 175 : left + 275].any()  # eyes, nose and mouth
+
+
+def test_too_much_damage_is_not_believed():
+    finder = DamageFinder(lambda gray: torch.ones_like(gray))
+    found = finder.examine(data.camera())
+    assert found.share == 1 and not found.mask.any()
+    assert str(found) == "100% looks damaged, too much to be believed, so nothing is repaired"
+    some = torch.zeros(1, 1, 512, 512)
+    some[..., :51, :] = 1
+    found = DamageFinder(lambda gray: some).examine(data.camera())
+    assert found.mask.any() and str(found) == "10.2% taken for damage"
+    assert str(DamageFinder(torch.zeros_like).examine(data.camera())) == "no damage found"
+
+
+def test_black_objects_are_no_holes():
+    """Crushed shadows are constant and end hard, as holes do, but they are not drawn."""
+    drawn, objects = [], []
+    for number, photo in enumerate(PHOTOS * 4):
+        rng = np.random.default_rng(number)
+        gray, _ = punch_hole(photo(), rng)
+        drawn.append(is_drawn(gray, find_hole(gray)))
+        crushed = LOOKS["crushed"](luma(photo()), rng)
+        found = find_hole(crushed)
+        if found.any():
+            objects.append(is_drawn(crushed, found))
+    assert np.mean(drawn) >= 0.9 and len(objects) >= 8 and np.mean(objects) <= 0.1
 
 
 def test_hits_are_counted_within_two_pixels():
