@@ -39,7 +39,7 @@ def page(pipeline):
     import gradio as gr
     import numpy as np
 
-    from src.damage.finders import look
+    from src.damage.finders import find_damage
     from src.runtime.images import read_details, read_photo, write_png
     from src.session import Session, in_editor, marked, thumbnail
 
@@ -63,7 +63,7 @@ def page(pipeline):
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
         gray, clear = read_photo(Path(path), UPLOAD_PIXELS)
-        damage = look(pipeline.find, gray, clear)
+        damage = find_damage(pipeline.find, gray, clear)
         session = Session(Path(path).stem, gray, damage.mask, read_details(Path(path)))
         value = {"background": in_editor(gray), "layers": [marked(session.found)], "composite": None}
         found = f"In {time.monotonic() - start:.1f} s: {damage}."

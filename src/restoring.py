@@ -12,7 +12,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from src.damage.finders import DamageFinder, look
+from src.damage.finders import DamageFinder, find_damage
 from src.damage.masks import match_masks, read_mask, without_masks
 from src.datasets.overlap import Overlap, known_elsewhere, with_truths
 from src.pipeline import Baseline, Pipeline
@@ -169,7 +169,7 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
         if details.frames > 1:
             tqdm.write(f"{job.photo}: {details.frames} pages or frames, of which only the first is restored")
         if not job.mask:
-            found = look(pipeline.find, gray, clear)
+            found = find_damage(pipeline.find, gray, clear)
             if told:
                 tqdm.write(f"{job.photo}: {found}")
             return *known_elsewhere(gray, found.mask, job.overlaps), details

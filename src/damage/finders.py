@@ -43,7 +43,7 @@ class Finding(NamedTuple):
         return f"{self.share:.1%} taken for damage"
 
 
-def look(find: Finder, gray: np.ndarray, clear: np.ndarray | None = None) -> Finding:
+def find_damage(find: Finder, gray: np.ndarray, clear: np.ndarray | None = None) -> Finding:
     """What is damaged in a photo (H, W) uint8; `clear`, where it is transparent, is lost as well."""
     found = find.examine(gray) if isinstance(find, DamageFinder) else None
     mask = find(gray) if found is None else found.mask
