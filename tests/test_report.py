@@ -16,13 +16,13 @@ from tests.browser import browser_page
 
 
 @pytest.fixture(scope="module")
-def page_file(small_folder, tmp_path_factory) -> Path:
-    """Output folder with a run of two folds' curves, whose report `written` writes."""
+def page_file(random_run, tmp_path_factory) -> Path:
+    """Output folder with a run of two folds and their curves, whose report `written` writes."""
     outputs = tmp_path_factory.mktemp("report")
     for fold in (0, 1):
         lines = [{"step": 20 * n, "loss/hue": 3 / n, "lr": 1e-3, "images_per_second": 9} for n in (1, 2, 3)]
         lines.append({"step": 60, "minutes": 1.5, "val/score": 0.5 + fold / 10, "val/S": 0.9})
-        (outputs / "run" / f"fold{fold}").mkdir(parents=True)
+        shutil.copytree(random_run / "random" / "fold0", outputs / "run" / f"fold{fold}")
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (outputs / "run" / f"fold{fold}" / "metrics.jsonl").write_text(text)
     return outputs
@@ -51,7 +51,7 @@ def test_page_needs_nothing_else(written, tmp_path):
     with browser_page() as (page, complaints):
         page.goto(Path(alone).as_uri())
         sizes = page.eval_on_selector_all("img", "all => all.map(img => [img.complete, img.naturalWidth])")
-        assert len(sizes) == 3 * 4 + 1 and all(complete and width > 0 for complete, width in sizes)
+        assert len(sizes) == 3 * 4 + 2 and all(complete and width > 0 for complete, width in sizes)
         scores = page.locator("#images tbody tr")
         assert scores.count() == 3 and page.locator("#folds tbody tr").count() == 1
         assert page.get_by_text("best", exact=True).count() == 1
@@ -106,6 +106,21 @@ def test_images_of_another_program_have_no_curves(written, page_file, small_fold
     text = (page_file.parent / "other" / "run" / "report.html").read_text()
     assert str(pred) in text and "<h2>Training</h2>" not in text
     assert "<h2>Training</h2>" in written.read_text()
+
+
+@pytest.mark.parametrize(("width", "columns"), [(400, 1), (1280, 3), (1600, 3)])
+def test_photos_stand_side_by_side(written, width, columns):
+    """And their plots are as wide as they are; the names of the curves stand above the plots."""
+    with browser_page(width, 800) as (page, _):
+        page.goto(written.as_uri())
+        boxes = "all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.width, r.bottom])"
+        photos, plots = (page.eval_on_selector_all(name, boxes) for name in (".stack", ".compare .plot"))
+        assert len({left for left, *_ in photos}) == columns
+        assert [wide for *_, wide, _ in plots] == pytest.approx([wide for *_, wide, _ in photos], abs=1)
+        assert sum(wide for *_, wide, _ in photos[:columns]) > 0.85 * width
+        key, training = (page.eval_on_selector_all(name, boxes) for name in (".key", ".plots .plot"))
+        assert page.locator(".key li").all_inner_texts() == ["fold0", "fold1"]
+        assert key[0][3] <= min(top for _, top, *_ in training)
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -100,7 +101,8 @@ def write_report(
         .to_dict("index"),
         images=table.to_dict("records"),
         photos=[_photo(label, triples[index], table.iloc[index]) for index, label in shown.items()],
-        curves=_curves_plot(curves) if curves else "",
+        curves={curve.name: to_hex(f"C{number}") for number, curve in enumerate(curves)},
+        plots=_curve_plots(curves) if curves else [],
     )
     write_text(path, page)
 
@@ -153,23 +155,23 @@ def _histogram_plot(true: np.ndarray, restored: np.ndarray) -> str:
     return _svg_uri(figure)
 
 
-def _curves_plot(curves: Sequence[Curve]) -> str:
+def _curve_plots(curves: Sequence[Curve]) -> list[dict[str, str]]:
+    """The validation scores of all folds, then each loss: `title` and `uri` of a plot."""
     terms = list(dict.fromkeys(term for curve in curves for term in curve.losses))
-    figure = Figure(figsize=(4.5, 2.2 + 1.3 * len(terms)), layout="constrained")
-    panels = figure.subplots(1 + len(terms), squeeze=False)[:, 0]
-    for curve in curves:
-        panels[0].plot(curve.validations["minutes"], curve.validations["score"], marker=".", label=curve.name)
-        for axes, term in zip(panels[1:], terms, strict=True):
-            if term in curve.losses:
-                axes.plot(curve.losses[term], linewidth=0.8)
-    panels[0].set(xlabel="minutes of training", ylabel="validation score")
-    panels[0].legend(frameon=False)
-    for axes, term in zip(panels[1:], terms, strict=True):
-        axes.set(xlabel="step" if axes is panels[-1] else "", ylabel=term)
-    for axes in panels:
+    plots = []
+    for term in (None, *terms):
+        figure = Figure(figsize=(4.5, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for number, curve in enumerate(curves):
+            if term is None:
+                axes.plot(*curve.validations[["minutes", "score"]].T.values, color=f"C{number}", marker=".")
+            elif term in curve.losses:
+                axes.plot(curve.losses[term], color=f"C{number}", linewidth=0.8)
+        axes.set(xlabel="step" if term else "minutes of training", ylabel=term or "validation score")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    return _svg_uri(figure)
+        plots.append({"title": term or "validation score", "uri": _svg_uri(figure)})
+    return plots
 
 
 def _svg_uri(figure: Figure) -> str:
