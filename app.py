@@ -40,7 +40,7 @@ def page(pipeline):
     import numpy as np
 
     from src.damage.finders import find_damage
-    from src.runtime.images import read_details, read_photo, write_png
+    from src.runtime.images import IMAGE_SUFFIXES, read_details, read_photo, write_png
     from src.session import Session, in_editor, marked, thumbnail
 
     nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
@@ -66,7 +66,8 @@ def page(pipeline):
         damage = find_damage(pipeline.find, gray, clear)
         session = Session(Path(path).stem, gray, damage.mask, read_details(Path(path)))
         value = {"background": in_editor(gray), "layers": [marked(session.found)], "composite": None}
-        found = f"In {time.monotonic() - start:.1f} s: {damage}."
+        pages = f" Of its {session.details.frames} pages the first." if session.details.frames > 1 else ""
+        found = f"In {time.monotonic() - start:.1f} s: {damage}.{pages}"
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
     def restored(session, editor, repair):
@@ -100,7 +101,7 @@ def page(pipeline):
         gr.Markdown(INTRODUCTION)
         upload = gr.File(
             label="Drop a photo here",
-            file_types=["image"],
+            file_types=["image", *sorted(IMAGE_SUFFIXES)],
             type="filepath",
             elem_id="upload",
             height=140,
@@ -179,8 +180,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
     with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:  # of uploads and results
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
-        for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it is there
-            os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+        # Gradio asks itself whether it is there, and nothing else is asked
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
         try:
             import gradio as gr
         except ModuleNotFoundError as error:

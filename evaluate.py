@@ -58,7 +58,7 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
         _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir)
         if fingerprint(held_out) != description.get("held_out"):
             found = f"not the split that the {network} of {checkpoint} was trained on"
-            raise InputError(f"{data_dir / 'folds.csv'}: {found}")
+            raise InputError(f"folds.csv of {data_dir} or {settings.folders.run_dir}: {found}")
     number = int(checkpoint.name.removeprefix("fold"))
     run_dir, output = checkpoint.parent, checkpoint / "oof"
     pipeline = Pipeline.load(run_dir, [number], settings.tta, settings.decode, "hole", fabric.device)

@@ -64,7 +64,7 @@ def main() -> int:
     if settings.input is None and (settings.mask or settings.damage != "auto"):
         raise InputError("--mask and --damage need --input; the hole of a test image is found automatically")
     if settings.overlap and (settings.input or settings.engine == "ray"):
-        raise InputError("--overlap: is for the test images of test.csv, and not spread by Ray")
+        raise InputError("--overlap works on the test images alone, and not with --engine ray")
     if settings.input and settings.output is None:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     from src.datasets.competition import read_test

@@ -24,7 +24,7 @@ class Check:
     def run(self) -> int:
         """Print the summary and every defect; 1 if there is any."""
         from src.datasets.check import check_folder, hole_table
-        from src.datasets.folds import load_folds
+        from src.datasets.folds import READ_ONLY, load_folds
 
         holes, defects = check_folder(self.data_dir)
         print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
@@ -36,6 +36,10 @@ class Check:
                 if (self.data_dir / "folds.csv").exists():
                     raise
                 print(f"no folds.csv: {error}")  # too few scenes is no defect of the files
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+                print(f"no folds.csv, since the folder is read-only ({error.strerror}): training keeps it")
             return 0
         print(f"defects: {len(defects)}")
         for defect in defects:

@@ -47,7 +47,9 @@ def run(settings: DetectorQuality) -> None:
                 rows.append({"kinds": name, "method": method, **hit_counts(mask(probability), true)})
         gray, look = luma(rgb), looks[number % len(looks)]
         undamaged = {"as it is": gray, look: LOOKS[look](gray, np.random.default_rng([settings.seed, seed]))}
-        false += [{"photo": name, "found": detector(photo).mean()} for name, photo in undamaged.items()]
+        false += [
+            {"photo": name, "found": detector.examine(photo).share} for name, photo in undamaged.items()
+        ]
     table = pd.DataFrame(rows).groupby(["kinds", "method"], sort=False)
     print(table.apply(detection_rates).to_string(float_format=lambda value: f"{value:.3f}"))
     damaged = np.mean([row["true"] > 0 for row in rows if row["kinds"] == "all"])

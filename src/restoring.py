@@ -1,6 +1,8 @@
 """Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
 
 import errno
+import os
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from src.runtime.distributed import gather, share
 from src.runtime.errors import InputError
 from src.runtime.files import file_hash, lock_folder, read_json, write_json
 from src.runtime.images import (
+    HEIF_MISSING,
     HEIF_SUFFIXES,
     Details,
     list_images,
@@ -53,8 +56,8 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     Args:
         masks: a mask file, or a folder of masks named and placed like the photos.
 
-    Raises `InputError` where there is no photo or no mask, or a result would be written over a photo or over
-    the result of another photo.
+    Raises `InputError` where there is no photo or no mask, where two photos would have one result, or where a
+    result would be written over a photo or over the result of another photo.
     """
     root = photos.parent if photos.is_file() else photos
     paths = [photos] if photos.is_file() else _not_results(list_images(photos), photos, output)
@@ -64,19 +67,29 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
         paths = without_masks(paths)
     drawn = match_masks(masks, root, paths) if masks else {}
     plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
-    shared = {target for target, count in Counter(plain).items() if count > 1}  # a.jpg beside a.png
+    # a.jpg beside a.png, or beside A.png, whose results are one file on some systems
+    counts = Counter(_key(target) for target in plain)
     made_of = _read_manifest(output / MANIFEST)["photos"]
-    jobs = []
+    jobs: list[Job] = []
+    taken: dict[str, Path] = {}
     for path, target in zip(paths, plain, strict=True):
-        if target in shared:
+        if counts[_key(target)] > 1 or _key(target) in taken:
             target = target.with_name(path.name + ".png")
+        if _key(target) in taken:
+            raise InputError(f"{path}: {taken[_key(target)]} would have the same result; rename one of them")
+        taken[_key(target)] = path
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
         before = next(iter(made_of.get(str(target.absolute()), [])), "")
-        if target.exists() and Path(before).is_file() and Path(before) != path.absolute():
+        if target.exists() and Path(before).is_file() and not os.path.samefile(before, path):
             raise InputError(f"{target}: is the result of another photo, {before}", "output")
         jobs.append(Job(path, target, drawn.get(path)))
     return jobs
+
+
+def _key(path: Path) -> str:
+    """The same for names that some file systems hold for one."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def with_overlaps(jobs: Sequence[Job], overlaps: Sequence[Overlap]) -> list[Job]:
@@ -97,7 +110,7 @@ def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | N
 
 def _why(path: Path) -> str:
     if path.suffix.lower() in HEIF_SUFFIXES:
-        return "since HEIC needs a package: pip install -r requirements/heic.txt"
+        return f"since {HEIF_MISSING}"
     return "since it is not named as an image"
 
 
@@ -145,13 +158,17 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     for job in jobs:
         key = str(job.output.absolute())
         now = [str(job.photo.absolute()), identity(job.photo), masks.get(job.mask)]
-        now += [[str(overlap.other), *overlap[3:]] for overlap in job.overlaps]
+        now += [
+            [[str(path.absolute()), identity(path)] for path in (overlap.other, overlap.truth) if path]
+            for overlap in job.overlaps
+        ]
         if job.output.exists() and key not in photos:
             raise InputError(f"{job.output}: exists, but was not written by this program", "output")
         if photos.get(key) != now:
             job.output.unlink(missing_ok=True)
         photos[key] = now
     write_json(manifest, {"recipe": recipe, "photos": photos})
+    _beside(manifest).unlink(missing_ok=True)
     waiting = [job for job in jobs if not job.output.exists()]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} images are already restored")
@@ -192,8 +209,7 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
             except InputError as error:
                 failures.append(str(error))
                 continue
-            rgb = with_truths(pipeline(gray, mask), job.overlaps)
-            writing.append(pool.submit(_write, job.output, rgb, details))
+            writing.append(pool.submit(_write, job, pipeline(gray, mask), details))
             if len(writing) > AHEAD:
                 failures += writing.popleft().result()
         for written in writing:
@@ -201,10 +217,13 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
     return failures
 
 
-def _write(path: Path, rgb: np.ndarray, details: Details) -> list[str]:
+def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
     """Write a PNG; the error line of one that cannot be written where others can, say for its long name."""
+    path = job.output
     try:
-        write_png(path, rgb, details)
+        write_png(path, with_truths(rgb, job.overlaps), details)
+    except InputError as error:  # of a truth
+        return [str(error)]
     except OSError as error:
         if error.errno in FULL:
             raise
@@ -212,13 +231,17 @@ def _write(path: Path, rgb: np.ndarray, details: Details) -> list[str]:
     return []
 
 
+def _beside(manifest: Path) -> Path:
+    """Where version 1.0 kept it."""
+    folder = manifest.parent.absolute()
+    return folder.with_name(f".{folder.name}{MANIFEST}")
+
+
 def _read_manifest(path: Path) -> dict:
     """`recipe` and `photos` of a manifest; empty ones where there is none, or a broken one."""
-    beside = path.parent.absolute().with_name(f".{path.parent.absolute().name}{MANIFEST}")
-    if beside.exists() and not path.exists():  # where version 1.0 kept it
-        beside.rename(path)
+    beside = _beside(path)
     try:
-        found = read_json(path, "")
+        found = read_json(path if path.exists() else beside, "")
     except (FileNotFoundError, InputError):
         found = {}
     if not isinstance(found.get("photos"), dict) or "recipe" not in found:

@@ -14,6 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 from skimage import data
 
+from src.damage.finders import find_damage
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
 from src.restoring import AHEAD, FULL, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
@@ -21,7 +22,7 @@ from src.runtime import images
 from src.runtime.distributed import launch
 from src.runtime.errors import InputError
 from src.runtime.files import LOCK
-from src.runtime.images import write_png
+from src.runtime.images import read_photo, write_png
 from src.runtime.processes import prefetch
 
 HIDDEN = {LOCK, MANIFEST}
@@ -179,6 +180,22 @@ def test_jobs_have_names_of_their_own(tmp_path):
         photo_jobs(tmp_path / "deep", output)
 
 
+def test_names_that_would_share_a_result(tmp_path, fabric):
+    """As browsers make them, and as file systems that know no capitals mistake them."""
+    for name in ("a.jpg", "a.png", "a.jpg.webp", "B.jpg", "b.png"):
+        Image.fromarray(data.camera()[:40, :50]).save(tmp_path / name)
+    output = tmp_path / "out"
+    jobs = photo_jobs(tmp_path, output)
+    names = [job.output.name for job in jobs]
+    assert names == ["B.jpg.png", "a.jpg.png", "a.jpg.webp.png", "a.png.png", "b.png.png"]
+    for _ in range(2):
+        assert not restore_files(Baseline("input"), photo_jobs(tmp_path, output), output, fabric)
+    Image.fromarray(data.camera()[:40, :50]).save(tmp_path / "c.png.bmp")
+    for name in ("c.jpg", "c.png", "c.png.gif"):
+        Image.fromarray(data.camera()[:40, :50]).save(tmp_path / name)
+    assert len({job.output.name.lower() for job in photo_jobs(tmp_path, output)}) == 9
+
+
 def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, monkeypatch):
     """What browsers and phones save, pages, a folder that is called like a photo, and files that are none."""
     folder, output, page = (
@@ -206,8 +223,11 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, m
     # without the package that reads it
     monkeypatch.setattr(images, "IMAGE_SUFFIXES", images.IMAGE_SUFFIXES - images.HEIF_SUFFIXES)
     (line,) = [line for line in passed_over(folder, output, jobs) if "heic" in line]
-    assert "phone.heic: passed over, since HEIC needs a package: pip install" in line
-    with pytest.raises(InputError, match="a HEIC photo, for which a package is missing"):
+    assert (
+        "phone.heic: passed over, since HEIC needs a package that is not installed: pip install pi-heif"
+        in line
+    )
+    with pytest.raises(InputError, match="pip install pi-heif"):
         images.open_image(folder / "phone.heic", formats=("PNG", "JPEG"))
 
 
@@ -250,6 +270,10 @@ def test_what_is_transparent_is_lost(tmp_path, fabric):
     output = tmp_path / "out"
     assert not restore_files(Baseline("telea"), photo_jobs(tmp_path, output), output, fabric)
     results = {path.stem: np.asarray(Image.open(path))[..., 0] for path in output.glob("*.png")}
+    found = find_damage(find_hole, *read_photo(tmp_path / "cut_out.png"))
+    assert str(found) == "no damage found; 96.0% is transparent and stays white" and not found.mask.any()
+    found = find_damage(find_hole, *read_photo(tmp_path / "hole.png"))
+    assert str(found) == "no damage found; 4.0% is transparent and counts as lost"
     hole = results["hole"]
     assert (hole[alpha > 0] == gray[alpha > 0]).all() and hole[alpha == 0].max() < 250
     assert (results["cut_out"][alpha > 0] == 255).all()
@@ -263,7 +287,8 @@ def test_two_photos_of_one_name_do_not_share_a_result(tmp_path, fabric):
     assert not restore_files(Baseline("input"), photo_jobs(tmp_path / "a", output), output, fabric)
     with pytest.raises(InputError, match=r"photo\.png: is the result of another photo, .*a/photo\.png"):
         photo_jobs(tmp_path / "b", output)
-    (tmp_path / "a").rename(tmp_path / "moved")  # the same photo elsewhere
+    assert photo_jobs(tmp_path / "b" / ".." / "a", output)  # the same photo by another path
+    (tmp_path / "a").rename(tmp_path / "moved")  # and elsewhere
     assert photo_jobs(tmp_path / "moved", output)
 
 

@@ -48,7 +48,7 @@ def age(
 
     Returns:
         gray: (H, W) uint8.
-        mask: (H, W) bool, True where damage hides the photo; empty in about one photo of five.
+        mask: (H, W) bool, True where damage hides the photo; empty in one photo of four or five.
     """
     clean = fade(printed(luma(rgb), rng), rng)
     aged, mask = clean, np.zeros(clean.shape, bool)
@@ -78,6 +78,7 @@ def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
     if rng.random() < 0.5:
         faded += rng.uniform(0, 25) * _clouds(gray.shape, rng, rng.uniform(100, 400))
+    faded = faded.clip(0, 255)
     return cv2.GaussianBlur(faded, (0, 0), rng.uniform(0.3, 1.5)) if rng.random() < 0.5 else faded
 
 

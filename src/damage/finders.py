@@ -20,7 +20,8 @@ Finder = Callable[[np.ndarray], np.ndarray]
 
 DETECTED_PIXELS = 1_500_000  # that the network sees; of larger photos it sees a reduced copy
 SURE, POSSIBLE = 0.85, 0.35  # probability of a piece's core, and of the pixels that belong to it
-MOST = 0.3  # share of a photo; who finds more has mistaken the photo itself for damage
+MOST = 0.3  # share of a photo; a finder that marks more has mistaken the photo itself for damage
+CUT_OUT = 0.5  # share of a photo; what is more transparent was cut out of something
 MIN_PIECE = 6  # px of a 512x512 photo; smaller pieces are texture more often than damage
 
 
@@ -32,26 +33,37 @@ def find_nothing(gray: np.ndarray) -> np.ndarray:
 class Finding(NamedTuple):
     """What was found in a photo."""
 
-    mask: np.ndarray  # (H, W) bool, empty where what was found is not believed
-    share: float  # of the photo that was found
+    mask: np.ndarray  # (H, W) bool, what counts as lost
+    share: float  # of the photo that looks damaged, believed or not
+    clear: float = 0.0  # share of the photo that is transparent
 
     def __str__(self) -> str:
-        if not self.share:
-            return "no damage found"
-        if not self.mask.any():
-            return f"{self.share:.0%} looks damaged, too much to be believed, so nothing is repaired"
-        return f"{self.share:.1%} taken for damage"
+        if self.share > MOST:
+            found = f"{self.share:.0%} looks damaged, which is too much to believe, so it is not marked"
+        elif self.share >= 0.001:
+            found = f"{self.share:.1%} taken for damage"
+        else:
+            found = "less than 0.1% taken for damage" if self.share else "no damage found"
+        if not self.clear:
+            return found
+        fate = "stays white" if self.clear > CUT_OUT else "counts as lost"
+        return f"{found}; {self.clear:.1%} is transparent and {fate}"
 
 
 def find_damage(find: Finder, gray: np.ndarray, clear: np.ndarray | None = None) -> Finding:
-    """What is damaged in a photo (H, W) uint8; `clear`, where it is transparent, is lost as well."""
+    """What a finder marks in a photo (H, W) uint8.
+
+    Args:
+        clear: (H, W) bool, where the photo is transparent; lost too, unless nothing is looked for, or it is
+            most of the photo, which is then a cut-out.
+    """
     found = find.examine(gray) if isinstance(find, DamageFinder) else None
     mask = find(gray) if found is None else found.mask
-    if clear is not None and find is not find_nothing and clear.mean() <= MOST:
-        mask = mask | clear  # more is a cut-out, which stays on white
-    if found is None or mask is not found.mask:
-        found = Finding(mask, float(mask.mean()))
-    return found
+    share = float(mask.mean()) if found is None else found.share
+    if clear is None or find is find_nothing:
+        return Finding(mask, share)
+    transparent = float(clear.mean())
+    return Finding(mask if transparent > CUT_OUT else mask | clear, share, transparent)
 
 
 class DamageFinder:

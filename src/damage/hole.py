@@ -38,8 +38,9 @@ LOBE = 7  # px; what is narrower is a tip, to be told from natural pixels by its
 DOT_REACH = 16  # px; the thinnest tips are rasterized as dots that lie apart from each other
 DOT_STEP = 40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
 CORNER_SLACK = 2.0  # px by which an outline may leave its polygon; a circle then has 16 corners
+LEAST_SLACK = 1.1  # px, whatever the size of the image: a step of a slanted line is no corner
 MAX_CORNERS = 24  # of a drawn hole: 99 % of the holes have fewer, 95 % of the crushed blacks more
-MAX_HOLE = 0.2  # share of the image
+MAX_HOLE = 0.3  # share of the image
 MAX_SIDE = 0.9  # share of an image side; a constant region along more of it is a black border
 NEIGHBOURS = np.ones((3, 3), np.uint8)
 
@@ -105,13 +106,14 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
 def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
     """Whether what `find_hole` found is surely a drawn hole, and no black object of an undamaged photo.
 
-    A drawn hole has few corners, and its value is rare elsewhere. Of 717 holes that were found 98 % are so,
-    of 1,700 constant regions in photos with crushed shadows 0.5 %.
+    A drawn hole has few corners, and its value is rare elsewhere. Of the holes found in 216 photos with sides
+    of 96 to 1,024 px at least 96 % are so, of the constant regions found in the same photos with crushed
+    shadows at most 2 %.
 
     Args:
         gray, mask: (H, W) uint8 and bool; the mask is not empty.
     """
-    slack = CORNER_SLACK * min(gray.shape) / REFERENCE_SIDE
+    slack = max(LEAST_SLACK, CORNER_SLACK * min(gray.shape) / REFERENCE_SIDE)
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     corners = sum(len(cv2.approxPolyDP(outline, slack, True)) for outline in outlines)
     elsewhere = np.count_nonzero((gray == gray[mask][0]) & ~mask)

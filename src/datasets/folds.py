@@ -54,9 +54,9 @@ def load_folds(data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
     Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and weight
-    (float64, 1 where the file has none). A `folds.csv` found in the folder is used as it is, whatever `seed`;
-    otherwise scenes are found (minutes) and it is written, to the folder `spare` (a run's) where the data's
-    is read-only.
+    (float64, 1 where the file has none). A `folds.csv` found in the folder, or else in the folder `spare` (a
+    run's), is used as it is, whatever `seed`; otherwise scenes are found (minutes) and it is written, to
+    `spare` where the data's folder is read-only.
 
     Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
     broken, lists other files than `train.csv`, splits a scene or holds another number of folds.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from src.damage.hole import find_hole
@@ -16,10 +17,11 @@ from src.datasets.competition import read_input, read_test, read_train, read_tru
 from src.runtime.processes import parallel_map
 
 RUN = 32  # pixels of a row that are hashed, a power of two
-KEPT = 8  # binary digits of a hash that must be 0: one run of 256 is kept, at most 960 of an image
+KEPT = 8  # binary digits of a hash that must be 0: one run of 256 is kept, of an image 960 or less
 LIVELY = RUN // 2  # steps between neighbours of a run that are none, at most; flat sky is everywhere alike
 MIN_RUNS = 3  # equal runs that propose a shift
 MIN_PIXELS = 2048  # that must be shared
+BORDER = np.ones((33, 33), np.uint8)  # around a hole
 BASE, MIX = 0x9E3779B1, 0x85EBCA6B  # odd numbers of xxHash
 BITS = 32  # of a hash
 
@@ -92,16 +94,17 @@ def find_overlaps(data_dir: Path) -> list[Overlap]:
 
 
 def shared(overlap: Overlap) -> np.ndarray:
-    """(H, W) bool: pixels of the test image that the other image has too, its own hole excepted.
+    """(H, W) bool: pixels of the test image that the other image has too, apart from its own hole.
 
-    None where a pixel that neither has lost differs: then it is another photo.
+    What lies around a hole does not count, since tips of it may not have been found. If any other pixel
+    differs it is another photo, and nothing is shared.
     """
     gray, other = read_input(overlap.test), read_input(overlap.other)
     mine, theirs = windows(gray.shape, overlap.down, overlap.right)
-    known = ~find_hole(other)[theirs]
-    differs = (gray[mine] != other[theirs]) & known & ~find_hole(gray)[mine]
+    near, near_there = (cv2.dilate(find_hole(i).view(np.uint8), BORDER) > 0 for i in (gray, other))
+    differs = (gray[mine] != other[theirs]) & ~near[mine] & ~near_there[theirs]
     found = np.zeros(gray.shape, bool)
-    found[mine] = known & (not differs.any())
+    found[mine] = ~near_there[theirs] & (not differs.any())
     return found
 
 

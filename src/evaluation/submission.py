@@ -34,6 +34,11 @@ def check_names(folder: Path, found: set[str], names: Sequence[str]) -> None:
         raise InputError(f"{folder / extra[0]}: not in test.csv{_more(extra)}; remove it")
 
 
+def _plain(name: str) -> str:
+    """The name of a PNG with its ending in small letters."""
+    return name[:-4] + ".png" if name.lower().endswith(".png") else name
+
+
 def _more(names: Sequence[str]) -> str:
     """How many names there are beyond the one that an error shows."""
     return f", like {len(names) - 1} more" if len(names) > 1 else ""
@@ -49,13 +54,10 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "restored")
-    # programs leave hidden files, and some end names in capitals
-    files = {
-        path.with_suffix(path.suffix.lower()).name: path.name
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-    }
-    check_names(folder, set(files), names)
+    found = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    # some programs end names in capitals
+    files = {_plain(name): name for name in found if _plain(name) in names}
+    check_names(folder, set(files) | (set(found) - set(files.values())), names)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):

@@ -4,11 +4,10 @@ import argparse
 import io
 import os
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
 
@@ -16,6 +15,8 @@ from src.runtime.errors import LARGE_IMAGE, InputError, SettingError
 from src.runtime.signals import Stopped
 
 T = TypeVar("T")
+
+CLOSED_PIPE = 141  # exit status, as of a program that SIGPIPE ends
 
 # What library code cannot know: the command that mends a kind of problem.
 HINTS = {
@@ -32,7 +33,6 @@ HINTS = {
     "time budget": "raise --max-minutes or lower --val-images",
     "output": "choose another output folder",
     "ray": "pip install -r requirements/ray.txt",
-    "heic": "pip install -r requirements/heic.txt",
 }
 
 
@@ -71,8 +71,20 @@ def _current(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _at_home(flag: re.Match) -> str:
-    return flag[1] + os.path.expanduser(flag[2])
+def _at_home(found: re.Match) -> str:
+    return found[1] + os.path.expanduser(found[2])
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether who read the output has enough, as `head` has; then nothing more is written to it."""
+    try:
+        stream.flush()
+        stream.write("\n")
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes at its end
+        return True
+    return False
 
 
 def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
@@ -111,10 +123,9 @@ def run_script(main: Callable[[], int | None]) -> None:
         message = f"{flag(error.setting)} {error.value}: {error.reason}"
     except InputError as error:
         message = f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
-    except BrokenPipeError:  # whoever read the output has enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
+            sys.exit(CLOSED_PIPE)
         where = f"{error.filename}: " if error.filename else ""
         remedy = "check the path, its permissions and the free space of the disk"
         message = f"{where}{error.strerror or error}; {remedy}"

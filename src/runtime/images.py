@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
@@ -14,7 +14,7 @@ from PIL.ExifTags import Base as ExifTag
 
 from src.runtime.errors import InputError
 from src.runtime.files import inside, require_file, write_bytes
-from src.runtime.pixels import to_srgb, transparent
+from src.runtime.pixels import is_turned, to_srgb, transparent
 
 try:
     import pi_heif
@@ -25,8 +25,11 @@ else:
     pi_heif.register_heif_opener()
 
 PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
+T = TypeVar("T")
+
 AVIF = features.check("avif")  # not every build of PIL has it
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES |= ({".avif"} if AVIF else set()) | (HEIF_SUFFIXES if HEIF else set())
 # By content; PIL would hand others to Ghostscript.
@@ -34,7 +37,6 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
 DPI = (2, 100_000)  # below, programs mean that they do not know; of film scanners 10,000 are known
-TURNS_SIDES = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 DATES = {  # tags of EXIF by the block that holds them
     0: (ExifTag.DateTime,),
     ExifTag.ExifOffset: (
@@ -60,7 +62,7 @@ def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[N
         raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
     except UnidentifiedImageError:
         if path.suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
-            raise InputError(f"{path}: a HEIC photo, for which a package is missing", "heic") from None
+            raise InputError(f"{path}: {HEIF_MISSING}") from None
         kinds = ", ".join(formats)
         raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
     except PermissionError:
@@ -172,27 +174,31 @@ def _named_as_image(path: Path) -> bool:
 def _visible(folder: Path) -> list[Path]:
     """Files below a folder that are not hidden, sorted; a link that leads nowhere counts as one.
 
-    Linked folders inside of it are passed over, since what they hold is found at its own place.
+    Links to folders inside of it are not followed, since what those hold is found at its own place.
+
+    Raises `InputError` for a folder that cannot be read, and as `list_images`.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
-    files, root, entered = [], os.path.realpath(folder), set()
-    for base, folders, names in os.walk(folder, followlinks=True):
-        entered.add(os.path.realpath(base))
+    files, root, entered = [], os.path.realpath(folder), {os.path.realpath(folder)}
+    for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
         visible = [Path(base) / name for name in (*folders, *names) if not name.startswith(".")]
         for path in visible:
             if path.is_symlink() and (_named_as_image(path) or path.is_dir()):
                 inside(folder, path.relative_to(folder))
         files += [path for path in visible if not path.is_dir()]
-        folders[:] = [
-            path.name
-            for path in visible
-            if path.is_dir()
-            and not (path.is_symlink() and Path(os.path.realpath(path)).is_relative_to(root))
-            and os.path.realpath(path) not in entered
-        ]
+        folders.clear()
+        for path in sorted(path for path in visible if path.is_dir()):
+            real = os.path.realpath(path)
+            if real not in entered and not (path.is_symlink() and Path(real).is_relative_to(root)):
+                entered.add(real)
+                folders.append(path.name)
     return sorted(files)
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename}: unreadable folder ({error.strerror}); grant it with chmod") from None
 
 
 class Details(NamedTuple):
@@ -207,20 +213,31 @@ def read_details(path: Path) -> Details:
     """The details of an image file; nothing is said against one that is broken, which its decoding will."""
     try:
         with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-            dpi, exif = _resolution(image), _dates(image)
-            frames = 1 if image.format in ("JPEG", "MPO", "HEIF") else getattr(image, "n_frames", 1)
-            return Details(frames, dpi, exif)
+            return Details(
+                _read(image, _frames, 1), _read(image, _resolution, None), _read(image, _dates, b"")
+            )
     except Exception:  # PIL raises what its parsing meets
         return Details()
 
 
-def _resolution(image: Image.Image) -> tuple[float, float] | None:
+def _read(image: Image.Image, detail: Callable[[Image.Image], T], unknown: T) -> T:
     try:
-        across, down = (float(value) for value in image.info["dpi"])
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return detail(image)
+    except Exception:  # broken EXIF, or further pages that are broken
+        return unknown
+
+
+def _frames(image: Image.Image) -> int:
+    return 1 if image.format in ("JPEG", "MPO", "HEIF") else getattr(image, "n_frames", 1)
+
+
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    # of a JPEG with EXIF but without a resolution PIL says 72
+    stated = image.format != "JPEG" or image.info.get("jfif_unit") or ExifTag.XResolution in image.getexif()
+    if not stated or "dpi" not in image.info:
         return None
-    turned = image.getexif().get(ExifTag.Orientation) in TURNS_SIDES
-    dpi = (down, across) if turned else (across, down)
+    across, down = (float(value) for value in image.info["dpi"])
+    dpi = (down, across) if _read(image, is_turned, False) else (across, down)
     return dpi if all(DPI[0] <= value <= DPI[1] for value in dpi) else None
 
 

@@ -61,6 +61,11 @@ def transparent(image: Image.Image) -> np.ndarray | None:
     return clear if clear.any() else None
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether width and height change places when the image is turned upright."""
+    return image.getexif().get(ExifTag.Orientation) in (5, 6, 7, 8)
+
+
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns the image upright; EXIF that cannot be read counts as none."""
     try:

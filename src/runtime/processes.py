@@ -54,7 +54,8 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """Results of `function` over `items` in their order, computed by one process a core.
 
     The processes end with this one, even if it is killed; joblib's would outlive it (tried with 1.6.0), which
-    is why this is not `joblib.Parallel`. `label` names the progress bar on stderr.
+    is why this is not `joblib.Parallel`. `function` comes from a module, not from the script that runs, see
+    `main_unseen`. `label` names the progress bar on stderr.
 
     Raises what `function` raises, and `InputError` when a process was ended from outside.
     """
