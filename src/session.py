@@ -16,6 +16,7 @@ from src.pipeline import Pipeline
 from src.runtime.images import Details
 
 SHOWN = 1024  # longest side in pixels of what is shown, and exactly that of what is painted on
+COVERED = 0.05  # share of a pixel from which on a stroke covers it
 COLOURINGS = 6  # to choose from, the likeliest first
 EDITOR_SLACK = np.ones((5, 5), np.uint8)  # how far an editor moves borders, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
@@ -43,8 +44,10 @@ class Session:
         after = np.zeros_like(before)
         for layer in layers:
             after |= cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        smaller = max(self.gray.shape) < SHOWN  # than the editor: a thin stroke covers part of a pixel
+        how = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST
         added, removed = (
-            cv2.resize(change.view(np.uint8), self.gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+            cv2.resize(change.astype(np.float32), self.gray.shape[::-1], interpolation=how) > COVERED
             for change in (_gained(before, after), _gained(after, before))
         )
         return (self.found | added) & ~removed

@@ -277,6 +277,21 @@ def test_thin_marks_can_be_drawn_and_rubbed_out():
     assert (photo.corrected([np.roll(marked(found), (1, 1), (0, 1))]) == found).all()
 
 
+@pytest.mark.parametrize("side", [64, 300, 1500, 4000])
+def test_strokes_on_photos_of_any_size(side):
+    """A stroke of four pixels of the editor down the middle marks a line there, and rubs it out again."""
+    photo = Session("photo", np.zeros((side, side), np.uint8), np.zeros((side, side), bool))
+    layer = marked(photo.found).copy()
+    assert layer.shape == (SHOWN, SHOWN, 4)
+    layer[:, SHOWN // 2 - 2 : SHOWN // 2 + 2] = 255
+    mask = photo.corrected([layer])
+    middle, wide = side // 2, max(1, 4 * side / SHOWN)
+    assert mask[:, middle - 1 : middle + 1].any(axis=1).all()
+    assert mask.sum(axis=1).max() <= wide + 2
+    photo.found = mask
+    assert not photo.corrected([np.zeros_like(layer)]).any()
+
+
 def test_other_models_are_refused(script, tmp_path):
     for name, options, message in (
         ("full_pipeline", {"encoder": "lite0"}, "holds a full_pipeline, the app needs a restorer"),
