@@ -19,7 +19,7 @@ from src.damage.hole import REFERENCE_SIDE, find_hole, is_drawn
 Finder = Callable[[np.ndarray], np.ndarray]
 
 DETECTED_PIXELS = 1_500_000  # that the network sees; of larger photos it sees a reduced copy
-SURE, POSSIBLE = 0.85, 0.35  # probability of a piece's core, and of the pixels that belong to it
+SURE, POSSIBLE = 0.95, 0.35  # probability of a piece's core, and of the pixels that belong to it
 MOST = 0.3  # share of a photo; a finder that marks more has mistaken the photo itself for damage
 CUT_OUT = 0.5  # share of a photo; what is more transparent was cut out of something
 MIN_PIECE = 6  # px of a 512x512 photo; smaller pieces are texture more often than damage
