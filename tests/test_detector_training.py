@@ -32,7 +32,7 @@ def outputs(sample_folder, tmp_path_factory):
 def test_run_folder(outputs):
     folder = outputs / "detector" / "fold0"
     config = json.loads((folder / "config.json").read_text())
-    assert config["model"] == config["name"] == "detector" and config["lr"] == 2e-3
+    assert config["model"] == config["name"] == "detector" and config["lr"] == 1e-3
     assert config["loss_weights"] == {"cross_entropy": 1, "dice": 1}
     steps = load_state(folder / "last.pt")["step"]
     validations = metrics(folder, "val/score")

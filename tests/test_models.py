@@ -124,7 +124,7 @@ def test_the_gan_takes_any_size():
         ("restorer", {"color_size": 96, "encoder": "resnet18"}),
         ("full_pipeline", {"encoder": "mobilenetv3_small_050"}),
         ("gan", {}),
-        ("detector", {}),
+        ("detector", {"encoder": "lite0"}),
     ],
 )
 def test_save_and_load(name, options, tmp_path):

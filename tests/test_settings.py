@@ -100,7 +100,7 @@ def test_values_arrive(config):
         (("--model", "unet"), "--model unet: unknown; choose one of"),
         (("gan", "--color-size", 64), "color-size"),
         (("full_pipeline", "--parts", "both"), "parts"),
-        (("detector", "--encoder", "lite0"), "encoder"),
+        (("gan", "--encoder", "lite0"), "encoder"),
         (("--encoder-weights", "web"), "web"),
         (("--loss-weights", "hues", 1), "--loss-weights hues: unknown; the terms are inpaint_l1 2"),
         (("--color-size", 100), "--color-size 100: must be a multiple of 32 from 64 to 1024"),

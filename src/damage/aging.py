@@ -106,11 +106,12 @@ def _tone(rng: np.random.Generator) -> float:
 
 
 def _scratch(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
-    """A long thin line, upright as on film or at any angle, often broken."""
+    """A long thin line, straight or nearly so, upright as on film or at any angle, often broken."""
     canvas = np.zeros(shape, np.uint8)
     upright = rng.random() < 0.5
-    angle = rng.normal(math.pi / 2, 0.05) if upright else rng.uniform(0, math.pi)
-    points = _path(shape, rng, rng.uniform(0.1, 1.4) * max(shape), 0.002 if upright else 0.02, angle)
+    angle = rng.normal(math.pi / 2, 0.05 * rng.integers(2)) if upright else rng.uniform(0, math.pi)
+    curl = rng.integers(2) * (0.002 if upright else 0.02)
+    points = _path(shape, rng, rng.uniform(0.1, 1.4) * max(shape), curl, angle)
     width = rng.uniform(0.8, 3.5) * unit
     pieces = np.array_split(points, rng.integers(1, max(2, min(12, len(points) // 4))))
     gaps = rng.uniform(0, 0.5)
