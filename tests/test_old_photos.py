@@ -2,6 +2,7 @@
 
 import zlib
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,22 +82,19 @@ def test_detector_on_photos_it_never_saw():
 
 
 def finds_most_damage(seeds: int) -> None:
-    """Pixels within two of the truth, of four photos aged a few times each; and the photos undamaged.
-
-    Stains, soft and large, are found much less often, see docs/experiments.md.
-    """
+    """Pixels within two of the truth, of four photos aged a few times each; and the photos undamaged."""
     finder = load_detector()
-    rows, false, kinds = [], [], {kind: mean for kind, mean in KINDS.items() if kind != "stain"}
+    rows, false = [], []
     for photo in PHOTOS:
         rgb = photo()
         for seed in range(seeds):
             rng = np.random.default_rng([seed, zlib.crc32(photo.__name__.encode())])
-            gray, true = age(rgb, rng, kinds=kinds)
+            gray, true = age(rgb, rng)
             rows.append(hit_counts(clean_mask(finder.probability(gray)), true))
         false.append(clean_mask(finder.probability(luma(rgb))).mean())
     found = detection_rates(pd.DataFrame(rows))
-    assert found["precision, 2 px"] > 0.8 and found["recall, 2 px"] > 0.75, found
-    assert max(false) < 0.02, false
+    assert found["precision, 2 px"] > 0.9 and found["recall, 2 px"] > 0.65, found
+    assert max(false) < 0.005, false
 
 
 def undamaged() -> dict[str, np.ndarray]:
@@ -190,9 +188,11 @@ def test_what_is_looked_for():
     assert (load_finder("hole")(gray) == mask).mean() > 0.999
     assert not load_finder("none")(gray).any()
     scratched = luma(data.coffee()).copy()
-    scratched[20:380, 200:203] = 250
+    line = (200, 20), (320, 380)
+    cv2.line(scratched, *line, 250, 3, cv2.LINE_AA)
+    true = cv2.line(np.zeros_like(scratched), *line, 1) > 0
     assert not load_finder("hole")(scratched).any()
-    assert load_finder("auto")(scratched)[20:380, 201].mean() > 0.9
+    assert load_finder("auto")(scratched)[true].mean() > 0.9
 
 
 def test_large_photos_are_detected_at_a_bounded_size():
