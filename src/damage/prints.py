@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,-&'/"
-SHARE = 0.5  # of the photos, that look like an ordinary one
+PLAIN = 0.5  # share of the photos that are left as they are
 BAYER = cv2.resize(np.float32([[0, 2], [3, 1]]), (4, 4), interpolation=cv2.INTER_NEAREST)
 BAYER = (np.tile(np.float32([[0, 2], [3, 1]]) * 4, (2, 2)) + BAYER + 0.5) / 16  # Bayer 1973, 4x4
 
 
 def printed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A photo as it is, or in one or more of the `LOOKS`: (H, W) uint8 from (H, W) uint8."""
-    if rng.random() < SHARE:
+    if rng.random() < PLAIN:
         return gray
     names = list(LOOKS)
     for index in sorted(rng.choice(len(names), rng.integers(1, 4), replace=False)):
