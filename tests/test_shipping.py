@@ -4,13 +4,16 @@ import json
 import shutil
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from src.evaluation.report import read_curves
 from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
 from tests.training import TINY, metrics, train
-from tools import model_card, ship_weights
+from tools import model_card, ship_weights, weigh
 
 CPU = torch.device("cpu")
 FACTS = {"fold": 0, "step": 7, "score": {"M": 0.25, "score": 0.5}}
@@ -121,6 +124,24 @@ def test_the_card_tells_each_networks_validation(random_run, monkeypatch, tmp_pa
         "| fold0 | colorizer | 7 | 0.2500 | 0.5000 |",
         "| fold0 | inpainter | 9 | 0.2500 |  |",  # the score is the colorizer's as well
     ]
+
+
+def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, capsys):
+    """A quarter of vivid green and a quarter of vivid red count; pale ones, blue and grey do not."""
+    data = tmp_path / "data"
+    shutil.copytree(sample_folder, data)
+    rgb = np.full((512, 512, 3), 128, np.uint8)
+    rgb[:256, :256], rgb[:256, 256:], rgb[256:, :128] = (60, 160, 60), (160, 60, 60), (110, 140, 110)
+    rgb[256:, 128:256] = (60, 60, 160)
+    Image.fromarray(rgb).save(data / "train_gt" / "TRAIN_00000.png")
+    crops = pd.read_csv(data / "crops.csv", dtype=str)
+    crops.loc[crops["name"] == "TRAIN_00000", "photo"] = "more/korea_streets-1234.jpg"
+    crops.to_csv(data / "crops.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["weigh", "--data-dir", str(data)])
+    weigh.main()
+    weights = pd.read_csv(data / "folds.csv").set_index("gt_image_path")["weight"]
+    assert weights["train_gt/TRAIN_00000.png"] == 3 * (1 + 10 / 4 + 5 / 4)
+    assert (weights >= 1).all() and "korea_streets" in capsys.readouterr().out
 
 
 def test_a_run_of_an_inpainter_alone_restores_nothing(sample_folder, script, tmp_path):

@@ -1,0 +1,66 @@
+"""Weigh the images of a folder that was built from our photographs: python -m tools.weigh --data-dir DIR
+
+Writes the column `weight` of its folds.csv. A source of look-alikes counts less, streets in Korea count more,
+and so do photographs with much vivid green or red, which are rare in our sources: without that, the colorizer
+makes foliage brown.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.colors import sources
+from src.datasets.competition import read_truth
+from src.datasets.folds import load_folds
+from src.runtime.files import write_text
+
+STEP = 16  # of so many pixels along each side one is looked at
+VIVID = 40  # least chroma of a vivid pixel
+GREEN, RED = range(30, 90), [*range(8), *range(170, 180)]  # OpenCV's hues
+GREEN_GAIN, RED_GAIN = 10, 5  # what a picture that is all green, or all red, counts more
+SOURCES = {
+    "korea_streets": 3.0,
+    "global_streetscapes": 2.0,
+    "opensfm_berlin_lund": 2.0,
+    "ubuntu_wallpapers": 1.5,
+    "matheustt_unsplash": 1.5,
+    "vehicles_oi": 0.8,
+    "kaggle_roadsign877": 0.7,
+    "azure_samples": 0.5,
+    "bits_campus": 0.5,
+    "dreambooth": 0.5,
+    "metadata_extractor": 0.5,
+    "bd_pothole_own": 0.4,
+    "grocery": 0.35,
+    "lire_ferrari": 0.35,
+    "potholes": 0.35,
+}
+
+
+def vivid_shares(truth: Path) -> tuple[float, float]:
+    """The shares of an image's pixels that are vividly green and vividly red."""
+    rgb = np.ascontiguousarray(read_truth(truth)[STEP // 2 :: STEP, STEP // 2 :: STEP])
+    hue, chroma = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 0], np.ptp(rgb, axis=-1)
+    vivid = chroma >= VIVID
+    return float((np.isin(hue, GREEN) & vivid).mean()), float((np.isin(hue, RED) & vivid).mean())
+
+
+def main() -> None:
+    """Write the weights."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, required=True, help="the folder that was built")
+    folder = parser.parse_args().data_dir
+    table = load_folds(folder)
+    shares = np.array([vivid_shares(folder / path) for path in table["gt_image_path"]])
+    names = table["input_image_path"].map(lambda path: Path(path).stem)
+    source = sources(folder).reindex(names, fill_value="").str.rpartition("/")[2].to_numpy()
+    factor = np.array([SOURCES.get(name, 1.0) for name in source])
+    table["weight"] = (factor * (1 + shares @ [GREEN_GAIN, RED_GAIN])).round(2)
+    write_text(folder / "folds.csv", table.to_csv(index=False))
+    print(table.groupby(source)["weight"].agg(["size", "mean", "max"]).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
