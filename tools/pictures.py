@@ -30,7 +30,7 @@ class Subject(NamedTuple):
     """A photograph and what is done to it.
 
     Attributes:
-        photo: its file.
+        photo: its file in the folder of photographs, or one of scikit-image's.
         center: the point that stays in the middle when it is cropped, as far as there is room; shares of
             width and height.
         outline: of the hole: two corners of a box for a rectangle or an ellipse, or a polygon's corners, in
@@ -70,8 +70,8 @@ def damaged(rgb: np.ndarray, subject: Subject) -> np.ndarray:
 
 def row(pipeline: Pipeline, folder: Path, subject: Subject) -> np.ndarray:
     """(h, w, 3) uint8: a photograph damaged, restored and as it was, side by side."""
-    path = folder / subject.photo
-    with Image.open(path if path.exists() else sample_photos()[0].parent / subject.photo) as photo:
+    samples = {path.name: path for path in sample_photos()}
+    with Image.open(samples.get(subject.photo, folder / subject.photo)) as photo:
         width = round(min(photo.width, photo.height * SHAPE))
         size = (width, round(width / SHAPE))
         rgb = np.asarray(ImageOps.fit(photo.convert("RGB"), size, centering=subject.center))
