@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.color.decode import LEAST, decode, expected_color, render
+from src.color.decode import LEAST, decode, expected_color, histogram_fit, plausibility, render
 from src.color.luma import luma
 from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_truth
@@ -55,27 +55,28 @@ def variants(
         constant: (180,), see `best_constant`.
     """
     estimate = pipeline.estimate(gray, mask)
-    p, chroma_mass, histogram = (estimate[key][0] for key in ("p", "chroma_mass", "histogram"))
+    p, chroma_mass = estimate["p"][0], estimate["chroma_mass"][0]
     inpainted, filled = restored_luma(estimate, gray, mask), telea(gray, mask)
     log_p = p.clamp(min=LEAST).log()
     gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
     oracle = hue_histogram(true).ravel()
 
-    def with_histogram(wanted: np.ndarray | Tensor) -> np.ndarray:
-        return decode(inpainted, p, chroma_mass, torch.as_tensor(wanted).float(), "score")
+    def with_histogram(wanted: np.ndarray) -> np.ndarray:
+        color = expected_color(p, chroma_mass)
+        fit = histogram_fit(plausibility(p, color), torch.from_numpy(wanted).float(), *gray.shape)
+        return render(inpainted, color, fit)
 
     made = {
         RESTORED: pipeline.decode(estimate, gray, mask),
         "left grey": gray_to_rgb(inpainted),
         "Telea, left grey": gray_to_rgb(filled),
-        "Telea": decode(filled, p, chroma_mass, histogram, "score"),
-        VISUAL: decode(inpainted, p, chroma_mass, histogram, "visual"),
+        "Telea": decode(filled, p, chroma_mass, "score"),
+        VISUAL: decode(inpainted, p, chroma_mass, "visual"),
         LIKELIEST: hue_by_hue(inpainted, log_p, p, chroma_mass),
         "hue sampled cell by cell": hue_by_hue(inpainted, log_p + gumbel, p, chroma_mass),
-        "histogram: mean of the cells": with_histogram(p.mean(dim=(1, 2))),
         "histogram: best constant": with_histogram(constant),
         "oracle: true histogram": with_histogram(oracle / oracle.sum()),
-        "oracle: true luma": decode(luma(true), p, chroma_mass, histogram, "score"),
+        "oracle: true luma": decode(luma(true), p, chroma_mass, "score"),
     }
     members = pipeline.ensemble.members
     if len(members) > 1:

@@ -101,9 +101,8 @@ class Pipeline:
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """What the ensemble knows of a photo before anything is decided, tensors (1, K, h, w) by name.
 
-        The restorer gives `luma` in [0, 1]; on a coarse grid the probability `p` of each of 180 hues and
-        `chroma_mass`, this times the chroma expected of the hue; and the photo's expected hue `histogram`.
-        The other models give `rgb`.
+        The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180 hues and
+        `chroma_mass`, this times the chroma expected of the hue. The other models give `rgb`.
         """
         damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(self.device)
         lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(self.device)

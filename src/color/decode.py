@@ -204,19 +204,19 @@ def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
     return VIVIDNESS * expected_color(p, chroma_mass, VISUAL_TEMPERATURE)
 
 
-def decode(luma: np.ndarray, p: Tensor, chroma_mass: Tensor, histogram: Tensor, style: Style) -> np.ndarray:
+def decode(luma: np.ndarray, p: Tensor, chroma_mass: Tensor, style: Style) -> np.ndarray:
     """RGB of one image from its luma and the distribution of its colours.
 
     Args:
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) probability times the chroma (0 to 255) expected of that hue.
-        histogram: (180, 1, 1) expected hue histogram of the image.
-        style: "score": the hue histogram is the expected one. "visual": Zhang's annealed mean, more vivid.
+        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual": Zhang's
+            annealed mean, more vivid.
 
     Returns: (H, W, 3) uint8.
     """
     if style == "visual":
         return render(luma, visual_color(p, chroma_mass))
     color = expected_color(p, chroma_mass)
-    return render(luma, color, histogram_fit(plausibility(p, color), histogram.flatten(), *luma.shape))
+    return render(luma, color, histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape))

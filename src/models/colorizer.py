@@ -7,7 +7,6 @@ from src.color.lattice import HUES
 from src.models.encoders import backbone
 
 DROP_PATH = 0.15  # of the encoder's blocks: there are few photos to learn from
-HEAD = 128  # hidden units of the head that corrects the histogram
 CELL = 4  # side of a cell in pixels of the colorizer's input
 WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
 
@@ -38,19 +37,12 @@ class Colorizer(nn.Module):
         )
         self.hue = nn.Conv2d(WIDTHS[0], HUES, 1)
         self.chroma = nn.Conv2d(WIDTHS[0], HUES, 1)
-        self.correction = nn.Sequential(
-            nn.Linear(channels[-1], HEAD), nn.SiLU(inplace=True), nn.Linear(HEAD, HUES)
-        )
-        nn.init.zeros_(self.correction[-1].weight)
-        nn.init.zeros_(self.correction[-1].bias)
 
-    def forward(self, luma: Tensor, spacing: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """Hue logits (B, 180, h, w), the chroma of each hue and the image's expected hue histogram.
+    def forward(self, luma: Tensor, spacing: int = 1) -> tuple[Tensor, Tensor]:
+        """Hue logits (B, 180, h, w), and the chroma of each hue, shaped alike, at least 0, in units of 255.
 
         `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4 cells,
-        of which every `spacing`-th along each side is computed. The chroma is shaped like the logits, at
-        least 0, in units of 255. The histogram is (B, 180) and sums to 1: the mean of the cells'
-        distributions, corrected by a head that sees the whole image.
+        of which every `spacing`-th along each side is computed.
         """
         features = self.encoder(luma * 2 - 1)
         x = None
@@ -63,6 +55,4 @@ class Colorizer(nn.Module):
             x = self.smooth[level](y)
         x = x[..., ::spacing, ::spacing]
         hue_logits, chroma = self.hue(x).float(), self.chroma(x).float()  # from bf16 under autocast
-        mean = hue_logits.softmax(dim=1).mean(dim=(2, 3)).clamp(min=1e-7)
-        histogram = (mean.log() + self.correction(features[-1].mean(dim=(2, 3)))).softmax(dim=1)
-        return hue_logits, F.softplus(chroma - 2), histogram
+        return hue_logits, F.softplus(chroma - 2)

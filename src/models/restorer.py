@@ -41,13 +41,13 @@ class RestorerEnsemble(Ensemble):
     def estimate(self, damaged: Tensor, mask: Tensor) -> Estimate:
         """`luma` (1, 1, H, W) in [0, 1], and what `src.color.decode.decode` takes; arguments as for the base.
 
-        `p` and `chroma_mass` are (1, 180, h, w), on a coarse grid; `histogram` is (1, 180, 1, 1).
+        `p` and `chroma_mass` are (1, 180, h, w), on a coarse grid.
         """
         luma = inpaint([model.inpainter for model in self.members], damaged, mask, self.tta)
         mean: Estimate = {}
         for model in self.members:
             maps = mean_over_views(model.colors, self.tta, model.shrink(luma))
-            for key, values in zip(("p", "chroma_mass", "histogram"), maps, strict=True):
+            for key, values in zip(("p", "chroma_mass"), maps, strict=True):
                 if key in mean and values.shape != mean[key].shape:  # of a fold with another color_size
                     size = mean[key].shape[-2:]
                     values = F.interpolate(values, size, mode="bilinear", align_corners=False)
@@ -59,9 +59,9 @@ class RestorerEnsemble(Ensemble):
 
         What people are shown has the photo's own texture in its holes, in the brightness of the estimate.
         """
-        maps = (estimate[key][0] for key in ("p", "chroma_mass", "histogram"))
         luma = restored_luma(estimate, gray, mask)
-        return decode(textured(luma, mask) if style == "visual" else luma, *maps, style)
+        shown = textured(luma, mask) if style == "visual" else luma
+        return decode(shown, estimate["p"][0], estimate["chroma_mass"][0], style)
 
 
 def restored_luma(estimate: Estimate, gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -149,13 +149,12 @@ class Restorer(RestorationModel):
         return F.interpolate(luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
 
     def colors(self, luma: Tensor) -> list[Tensor]:
-        """Probability of each hue, this times its chroma in levels, and the histogram, of shrunk luma."""
-        hue_logits, chroma, histogram = self.colorizer(luma)
+        """Probability of each hue, and this times its chroma in levels, of shrunk luma."""
+        hue_logits, chroma = self.colorizer(luma)
         # Huge weights overflow; the decode would fail then, and the known luma be lost with it.
         p = hue_logits.nan_to_num().softmax(dim=1)
         chroma = chroma.nan_to_num().clamp(max=1)
-        histogram = histogram.nan_to_num(1 / HUES)
-        return [p, p * chroma * (LEVELS - 1), histogram[..., None, None]]
+        return [p, p * chroma * (LEVELS - 1)]
 
 
 def random_square(*images: Tensor) -> list[Tensor]:
