@@ -13,19 +13,20 @@ from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import training_batches
 from src.datasets.pack import Pack, ReadTruth, hole_reader, truth_reader
 from src.models.base import Batch, TrainableModel
-from src.models.options import OPTIONS, ModelOptions
+from src.models.options import DEFAULT_MODEL, OPTIONS
 from src.models.registry import MODELS, create_model
 from src.runtime.distributed import launch
 from src.runtime.processes import cores
 from src.training.state import TrainingState, training_step
 
-BATCH_SIZE = ModelOptions().batch_size
+BATCH_SIZES = {name: options().batch_size for name, options in OPTIONS.items()}
 LR = 1e-4  # any; what a step costs does not depend on it
 
 
 def read_batches(
     data_dir: Path,
     image_size: int,
+    batch_size: int,
     workers: int,
     read: ReadTruth | None = None,
     model: type[TrainableModel] = TrainableModel,
@@ -34,7 +35,7 @@ def read_batches(
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
     read = read or truth_reader(data_dir)
     needs = {"keys": model.batch_keys, "hole_every": model.hole_every, "holes": hole_reader(data_dir)}
-    return training_batches(paths, image_size, BATCH_SIZE, workers, seed=0, start=0, read=read, **needs)
+    return training_batches(paths, image_size, batch_size, workers, seed=0, start=0, read=read, **needs)
 
 
 def loader_speed(batches: Iterator[Batch], count: int) -> float:
@@ -42,9 +43,8 @@ def loader_speed(batches: Iterator[Batch], count: int) -> float:
     for _ in range(cores() * 4):
         next(batches)
     start = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-    return count * BATCH_SIZE / (time.perf_counter() - start)
+    images = sum(len(next(batches)["rgb"]) for _ in range(count))
+    return images / (time.perf_counter() - start)
 
 
 def step_seconds(name: str, batches: Iterator[Batch], steps: int, **options: object) -> tuple[float, float]:
@@ -75,15 +75,17 @@ def run(settings: TrainingSpeed) -> None:
     for name in ("restorer", "full_pipeline", "gan"):
         size = OPTIONS[name]().image_size
         for workers in (0, 1) if name == "restorer" else (0,):
-            batches = read_batches(settings.data_dir, size, workers, model=MODELS[name])
+            batches = read_batches(settings.data_dir, size, BATCH_SIZES[name], workers, model=MODELS[name])
             steps = max(RUNS, settings.steps if name == "restorer" else settings.steps // 2)
             seconds, waiting = step_seconds(name, batches, steps)
             label = f"{name}, {size} px, {workers} workers"
-            print(f"{label:44}{BATCH_SIZE / seconds:10.2f}{waiting:10.1%}")
-            alone = alone or BATCH_SIZE / seconds
+            speed = BATCH_SIZES[name] / seconds
+            print(f"{label:44}{speed:10.2f}{waiting:10.1%}")
+            alone = alone or speed
     print(f"{'loader alone':44}{'images/s':>10}{'of the restorer':>17}")
     for size, workers, kind in ((512, 2, "pack"), (512, 2, "PNG"), (256, 1, "pack"), (256, 1, "PNG")):
         read = read_truth if kind == "PNG" else None
-        speed = loader_speed(read_batches(settings.data_dir, size, workers, read), settings.batches)
+        batches = read_batches(settings.data_dir, size, BATCH_SIZES[DEFAULT_MODEL], workers, read)
+        speed = loader_speed(batches, settings.batches)
         label = f"{size} px, {workers} workers, {kind}"
         print(f"{label:44}{speed:10.0f}{speed / alone:17.1f}")

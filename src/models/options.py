@@ -91,9 +91,13 @@ class RestorerOptions(ModelOptions):
     networks: ClassVar = ("inpainter", "colorizer")
     shaped: ClassVar = "colorizer"
 
+    batch_size: int = 32
+    """Images in a step, of all devices together."""
+    lr: float = 2e-3
+    """Peak learning rate."""
     weight_decay: float = 0.05
     """AdamW's weight decay."""
-    color_size: Architecture[int] = 256
+    color_size: Architecture[int] = 160
     """The colorizer sees the whole photo reduced to about color-size² pixels."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
     """Which of the two networks to train."""

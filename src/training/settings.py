@@ -44,7 +44,7 @@ class TrainSettings(Generic[Options]):
     precision: MayChange[Literal["auto", "fp32", "bf16"]] = "auto"
     """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32 elsewhere."""
     compile: MayChange[bool] = False
-    """Compile the networks with torch.compile: minutes at the start, then faster steps on a GPU."""
+    """Compile the networks with torch.compile: a minute or two at the start; gained nothing on an H200."""
     dry_run: MayChange[bool] = False
     """Print the resolved settings and stop."""
     folders: Folders = field(default_factory=Folders)

@@ -148,13 +148,13 @@ def test_data(packed, script):
 
 
 def test_loader_prefers_the_pack(data_dir):
-    files = next(read_batches(data_dir, 64, 0))
+    files = next(read_batches(data_dir, 64, 8, 0))
     pack(data_dir)
     for path in (data_dir / "train_gt").iterdir():  # not images any more, yet as old and as large
         facts = path.stat()
         path.write_bytes(bytes(facts.st_size))
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    packed = next(read_batches(data_dir, 64, 0))
+    packed = next(read_batches(data_dir, 64, 8, 0))
     assert all(torch.equal(files[key], packed[key]) for key in files)
 
 
@@ -186,7 +186,8 @@ def test_steps_and_waiting_are_told_apart(monkeypatch):
 
 
 def test_training(packed, script, monkeypatch):
-    for name, value in (("BATCH_SIZE", 2), ("RUNS", 1)):  # as they are it takes many minutes
+    sizes = dict.fromkeys(("restorer", "full_pipeline", "gan"), 2)
+    for name, value in (("BATCH_SIZES", sizes), ("RUNS", 1)):  # as they are it takes many minutes
         monkeypatch.setattr(f"benchmarks.training.{name}", value)
     status, out, err = script("benchmarks", "training", "--data-dir", packed, "--steps", 1, "--batches", 1)
     assert status == 0, err
