@@ -1,5 +1,6 @@
 """The shipped weights, and where they are used."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ from PIL import Image
 
 from src.evaluation.report import read_curves
 from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
+from src.models.options import RestorerOptions
 from tests.training import TINY, metrics, train
 from tools import model_card, ship_weights, weigh
 
@@ -31,6 +33,17 @@ def test_five_folds_in_sixty_megabytes():
         for fact in facts:
             decides = "M" if network == "inpainter" else "score"
             assert f"{fact['score'][decides]:.4f}" in card  # of the validation
+
+
+def test_training_goes_on_as_the_shipped_folds_were_trained():
+    """`train.py --init weights` without further options."""
+    options = RestorerOptions()
+    names = [
+        field.name for field in dataclasses.fields(options) if field.name not in ("parts", "loss_weights")
+    ]
+    for path in SHIPPED.glob("fold*/colorizer_config.json"):
+        config = json.loads(path.read_text())
+        assert {name: config[name] for name in names} == {name: getattr(options, name) for name in names}
 
 
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):

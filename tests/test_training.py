@@ -48,7 +48,7 @@ def test_run_folder(run_folder):
     data_dir, outputs, name = run_folder
     folder = outputs / name / "fold0"
     config = json.loads((folder / "config.json").read_text())
-    assert config["model"] == "restorer" and config["lr"] == 1e-3 and config["fold"] == 0
+    assert config["model"] == "restorer" and config["lr"] == 2e-3 and config["fold"] == 0
     table = pd.read_csv(data_dir / "folds.csv")
     steps = 2 * ((table["fold"] != 0).sum() // 4)
     scores = [line["val/score"] for line in metrics(folder, "val/score")]
@@ -174,7 +174,7 @@ def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
 
 def test_other_settings_are_refused(run_folder, script):
     status, _, stderr = script("train", *flags(run_folder), "--fold", 0, "--lr", 0.5, *TINY)
-    assert status == 2 and "lr was 0.001 and is 0.5" in stderr
+    assert status == 2 and "lr was 0.002 and is 0.5" in stderr
 
 
 def test_submission_of_the_ensemble(run_folder, script, tmp_path):
