@@ -37,13 +37,11 @@ def test_five_folds_in_sixty_megabytes():
 
 def test_training_goes_on_as_the_shipped_folds_were_trained():
     """`train.py --init weights` without further options."""
-    options = RestorerOptions()
-    names = [
-        field.name for field in dataclasses.fields(options) if field.name not in ("parts", "loss_weights")
-    ]
-    for path in SHIPPED.glob("fold*/colorizer_config.json"):
-        config = json.loads(path.read_text())
-        assert {name: config[name] for name in names} == {name: getattr(options, name) for name in names}
+    defaults = dataclasses.asdict(RestorerOptions())
+    for fold in fold_checkpoints(SHIPPED, None):
+        config = json.loads((fold / "colorizer_config.json").read_text())
+        trained = {name: config[name] for name in defaults}
+        assert trained == defaults | {"parts": "colorizer", "loss_weights": RestorerOptions().term_weights}
 
 
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
