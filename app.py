@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.runtime.command_line import parse_settings, run_script
-from src.runtime.errors import InputError
-from src.runtime.settings import RunFolder
+from src.utils.cli import parse_settings, run_script
+from src.utils.errors import InputError
+from src.utils.settings import RunFolder
 
 UPLOAD_PIXELS = 12_000_000  # of an upload
 UPLOAD_SIZE = "50mb"  # of an upload
@@ -40,8 +40,8 @@ def page(pipeline):
     import numpy as np
 
     from src.damage.finders import find_damage
-    from src.runtime.images import IMAGE_SUFFIXES, read_details, read_photo, write_png
     from src.session import Session, in_editor, marked, thumbnail
+    from src.utils.images import IMAGE_SUFFIXES, read_details, read_photo, write_png
 
     nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
 
@@ -52,7 +52,9 @@ def page(pipeline):
             try:
                 return function(*arguments)
             except InputError as error:
-                reason = str(error).removeprefix(f"{arguments[0]}: ")  # the path is one of this server
+                reason = str(error).removeprefix(
+                    f"{arguments[0]}: "
+                )  # the path is one of this server
                 raise gr.Error(reason, print_exception=False) from None
 
         return call
@@ -65,8 +67,16 @@ def page(pipeline):
         gray, clear = read_photo(Path(path), UPLOAD_PIXELS)
         damage = find_damage(pipeline.find, gray, clear)
         session = Session(Path(path).stem, gray, damage.mask, read_details(Path(path)))
-        value = {"background": in_editor(gray), "layers": [marked(session.found)], "composite": None}
-        pages = f" Of its {session.details.frames} pages the first." if session.details.frames > 1 else ""
+        value = {
+            "background": in_editor(gray),
+            "layers": [marked(session.found)],
+            "composite": None,
+        }
+        pages = (
+            f" Of its {session.details.frames} pages the first."
+            if session.details.frames > 1
+            else ""
+        )
         found = f"In {time.monotonic() - start:.1f} s: {damage}.{pages}"
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
@@ -122,7 +132,9 @@ def page(pipeline):
                     height=PICTURE_HEIGHT,
                 )
                 found = gr.Markdown(elem_id="found")
-                repair = gr.Checkbox(True, label="Repair damage", info="Off, the photo is only coloured.")
+                repair = gr.Checkbox(
+                    True, label="Repair damage", info="Off, the photo is only coloured."
+                )
                 start = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(visible=False, min_width=360, scale=1) as after:
                 compare = gr.ImageSlider(
@@ -147,12 +159,21 @@ def page(pipeline):
 
         result = [chosen, saturation, gallery, compare, download]
         choice = [session, chosen, saturation]
-        # one after another: a photo dropped while another is restored waits, and then takes its place
+        # one after another: a photo dropped while another is restored waits, and then takes its
+        # place
         one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
-        upload.change(checked(opened), upload, [session, before, editor, found, after, *result], **one_by_one)
-        start.click(checked(restored), [session, editor, repair], [took, after, *result], **one_by_one)
-        gallery.select(picked, None, chosen).then(colored, choice, [compare, download], **one_by_one)
-        saturation.input(colored, choice, [compare, download], trigger_mode="always_last", **one_by_one)
+        upload.change(
+            checked(opened), upload, [session, before, editor, found, after, *result], **one_by_one
+        )
+        start.click(
+            checked(restored), [session, editor, repair], [took, after, *result], **one_by_one
+        )
+        gallery.select(picked, None, chosen).then(
+            colored, choice, [compare, download], **one_by_one
+        )
+        saturation.input(
+            colored, choice, [compare, download], trigger_mode="always_last", **one_by_one
+        )
     return blocks
 
 
@@ -163,8 +184,8 @@ def main() -> None:
 
     from src.models.checkpoints import trained_or_shipped
     from src.pipeline import Pipeline
-    from src.runtime.distributed import launch
-    from src.runtime.images import IMAGE_FORMATS
+    from src.utils.distributed import launch
+    from src.utils.images import IMAGE_FORMATS
 
     run_dir = trained_or_shipped(settings.folders.run_dir)
     pipeline = Pipeline.load(run_dir, style="visual", device=launch(settings.device).device)
@@ -172,8 +193,8 @@ def main() -> None:
         raise InputError(
             f"{run_dir}: holds a {pipeline.recipe['model']}, the app needs a restorer; see --name"
         )
-    # Gradio itself opens what a page sends as its painting, in whatever format PIL knows and of any size
-    # up to PIL's limit; there is no other place to bound that.
+    # Gradio itself opens what a page sends as its painting, in whatever format PIL knows and of any
+    # size up to PIL's limit; there is no other place to bound that.
     Image.MAX_IMAGE_PIXELS = UPLOAD_PIXELS
     Image.init()
     Image.ID[:] = IMAGE_FORMATS
@@ -187,7 +208,9 @@ def main() -> None:
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
-            raise InputError("app.py: Gradio is missing; pip install -r requirements/app.txt") from None
+            raise InputError(
+                "app.py: Gradio is missing; pip install -r requirements/app.txt"
+            ) from None
         try:
             page(pipeline).queue(max_size=16).launch(
                 server_name=settings.host,
@@ -196,7 +219,9 @@ def main() -> None:
                 max_file_size=UPLOAD_SIZE,
                 ssr_mode=False,  # would need Node.js
                 footer_links=[],
-                theme=gr.themes.Base(font="sans-serif", font_mono="monospace"),  # no fonts from the network
+                theme=gr.themes.Base(
+                    font="sans-serif", font_mono="monospace"
+                ),  # no fonts from the network
             )
         except OSError as error:
             found = f"--host {settings.host} --port {settings.port}: {error}"

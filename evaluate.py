@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from src.runtime.command_line import parse_settings, run_script
-from src.runtime.errors import InputError
-from src.runtime.settings import Compute, Folders, Style, Tta
+from src.utils.cli import parse_settings, run_script
+from src.utils.errors import InputError
+from src.utils.settings import Compute, Folders, Style, Tta
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Settings:
     fold: int | Literal["all"] | None = None
     """Restore and score the held-out images of this fold, or of all trained folds."""
     report: bool = False
-    """Write <output-dir>/<name>/report.html: scores, sliders, hue histograms and curves in one page."""
+    """Write <output-dir>/<name>/report.html: scores, sliders, hue histograms and curves in one
+    page."""
     json: Path | None = None
     """Write the means and every image's scores to this file as well."""
     picture: Path | None = None
-    """Write input, result and truth of four images, from the worst to the best score, to this PNG."""
+    """Write input, result and truth of four images, from the worst to the best score, to this PNG.
+    """
     tta: Tta = 1
     """With --fold: views averaged for each image."""
     decode: Style = "score"
@@ -54,19 +56,27 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
     for network, description in read_description(checkpoint).items():
         fold = description.get("fold")
         if fold not in range(settings.folds):
-            raise InputError(f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds")
-        _, held_out = fold_files(data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir)
+            raise InputError(
+                f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds"
+            )
+        _, held_out = fold_files(
+            data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
+        )
         if fingerprint(held_out) != description.get("held_out"):
             found = f"not the split that the {network} of {checkpoint} was trained on"
             raise InputError(f"folds.csv of {data_dir} or {settings.folders.run_dir}: {found}")
     number = int(checkpoint.name.removeprefix("fold"))
     run_dir, output = checkpoint.parent, checkpoint / "oof"
-    pipeline = Pipeline.load(run_dir, [number], settings.tta, settings.decode, "hole", fabric.device)
+    pipeline = Pipeline.load(
+        run_dir, [number], settings.tta, settings.decode, "hole", fabric.device
+    )
     jobs = [Job(source, output / f"{source.stem}.png") for source, _ in held_out]
     failures = restore_files(pipeline, jobs, output, fabric)
     if failures:
         raise InputError(failures[0])
-    return [(job.output, truth, source) for (source, truth), job in zip(held_out, jobs, strict=True)]
+    return [
+        (job.output, truth, source) for (source, truth), job in zip(held_out, jobs, strict=True)
+    ]
 
 
 def report(parts: dict[str, list], settings: Settings) -> None:
@@ -74,18 +84,26 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     from src.datasets.folds import evenly_spaced
     from src.evaluation.report import read_curves, write_report
     from src.evaluation.scoring import picture, score_table
-    from src.runtime.files import write_json
-    from src.runtime.images import write_png
+    from src.utils.files import write_json
+    from src.utils.images import write_png
 
     triples = [triple for part in parts.values() for triple in part]
     table, mean = score_table(triples)
     table.insert(1, "fold", [name for name, part in parts.items() for _ in part])
     means = table.groupby("fold", sort=False)[list(mean.as_dict())].mean()
-    shown = {"images": table, "worst": table.sort_values("score").head(5), "folds": means.reset_index()}
+    shown = {
+        "images": table,
+        "worst": table.sort_values("score").head(5),
+        "folds": means.reset_index(),
+    }
     for title, rows in shown.items():
-        print(f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+        print(
+            f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}")
+        )
     print(f"{len(table)} images, mean: {mean}")
-    perfected = ", ".join(f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items())
+    perfected = ", ".join(
+        f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items()
+    )
     print(f"the score would be {perfected}")
     if settings.json:
         folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
@@ -111,17 +129,23 @@ def main() -> None:
     given = (settings.pred, settings.gt, settings.input)
     if settings.fold is None:
         if None in given:
-            raise InputError("name --pred, --gt and --input, or --fold for the out-of-fold score of a run")
+            raise InputError(
+                "name --pred, --gt and --input, or --fold for the out-of-fold score of a run"
+            )
         from src.evaluation.scoring import matching_files
         from src.evaluation.submission import unpacked
 
-        with nullcontext(settings.pred) if settings.pred.is_dir() else unpacked(settings.pred) as pred:
+        with (
+            nullcontext(settings.pred)
+            if settings.pred.is_dir()
+            else unpacked(settings.pred) as pred
+        ):
             report({"all": matching_files(pred, settings.gt, settings.input)}, settings)
         return
     if given != (None, None, None):
         raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")
     from src.models.checkpoints import fold_checkpoints
-    from src.runtime.distributed import launch
+    from src.utils.distributed import launch
 
     folds = None if settings.fold == "all" else [settings.fold]
     checkpoints = fold_checkpoints(settings.folders.run_dir, folds)

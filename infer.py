@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from src.runtime.command_line import parse_settings, run_script
-from src.runtime.errors import InputError
-from src.runtime.settings import Compute, DamageKind, Folders, Style, Tta
+from src.utils.cli import parse_settings, run_script
+from src.utils.errors import InputError
+from src.utils.settings import Compute, DamageKind, Folders, Style, Tta
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Restore the images of test.csv, or any photo with --input. Run the same command again to resume."""
+    """Restore the images of test.csv, or any photo with --input. Run the same command again to
+    resume."""
 
     ensemble: bool = False
     """Average all trained folds of the run, or the shipped ones where nothing was trained."""
@@ -22,31 +23,36 @@ class Settings:
     tta: Tta = 1
     """Views averaged for each image: 1, 2 (mirrored) or 8 (mirrored and turned)."""
     decode: Style = "score"
-    """What the restorer's colours are chosen for: the competition's score, or "visual": what looks best."""
+    """What the restorer's colours are chosen for: the competition's score, or "visual": what looks
+    best."""
     input: Path | None = None
     """A photo or a folder of photos to restore instead of the test images."""
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
     damage: DamageKind = "auto"
-    """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a hole or, if
-    there is none, scratches, cracks, stains and tears; "none" finds nothing."""
+    """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a
+    hole or, if there is none, scratches, cracks, stains and tears; "none" finds nothing."""
     mask: Path | None = None
-    """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks named like
-    the photos."""
+    """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks
+    named like the photos."""
     overlap: bool = False
-    """Look for test images that share pixels with training images or with one another (minutes); take lost
-    pixels from there, and colours from training truths, as they are. prepare_data.py overlap shows them."""
+    """Look for test images that share pixels with training images or with one another (minutes);
+    take lost pixels from there, and colours from training truths, as they are. prepare_data.py
+    overlap shows them."""
     baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
-    """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey: "telea" with
-    OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar pieces of the photo."""
+    """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey:
+    "telea" with OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar
+    pieces of the photo."""
     engine: Literal["fabric", "ray"] = "fabric"
-    """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray cluster)."""
+    """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray
+    cluster)."""
     folders: Folders = field(default_factory=Folders)
     compute: Compute = field(default_factory=Compute)
 
 
 def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
-    """What the command line asks for, a `Pipeline` or a `Baseline`; also called in the actors of Ray."""
+    """What the command line asks for, a `Pipeline` or a `Baseline`; also called in the actors of
+    Ray."""
     from src.pipeline import Baseline, Pipeline
 
     damage = settings.damage if settings.input else "hole"
@@ -62,7 +68,9 @@ def main() -> int:
     """Restore what the command line asks for; 2 when some photo could not be read."""
     settings = parse_settings(Settings)
     if settings.input is None and (settings.mask or settings.damage != "auto"):
-        raise InputError("--mask and --damage need --input; the hole of a test image is found automatically")
+        raise InputError(
+            "--mask and --damage need --input; the hole of a test image is found automatically"
+        )
     if settings.overlap and (settings.input or settings.engine == "ray"):
         raise InputError("--overlap works on the test images alone, and not with --engine ray")
     if settings.input and settings.output is None:
@@ -72,8 +80,8 @@ def main() -> int:
     from src.models.checkpoints import DETECTOR, trained_or_shipped
     from src.ray_engine import restore_with_ray
     from src.restoring import Job, passed_over, photo_jobs, restore_files, unrestored, with_overlaps
-    from src.runtime.distributed import launch
-    from src.runtime.files import lock_folder
+    from src.utils.distributed import launch
+    from src.utils.files import lock_folder
 
     run_dir, data_dir = settings.folders.run_dir, settings.folders.data_dir
     output = settings.output or run_dir / "test"
@@ -89,7 +97,9 @@ def main() -> int:
     if fabric.is_global_zero:
         if settings.overlap:
             jobs = with_overlaps(jobs, find_overlaps(data_dir))
-        for line in passed_over(settings.input, output, jobs, settings.mask) if settings.input else []:
+        for line in (
+            passed_over(settings.input, output, jobs, settings.mask) if settings.input else []
+        ):
             print(line)
         print(describe(pipeline.recipe, used, run_dir, fabric.device.type))
     if ray:
@@ -115,7 +125,9 @@ def describe(recipe: dict, used: Path, run_dir: Path, device: str) -> str:
     if "checkpoints" not in recipe:
         return f"{facts}, {device}"
     begun = any(run_dir.glob("fold*/config.json"))
-    why = f"no fold of {run_dir} was validated yet" if begun else f"nothing was trained in {run_dir}"
+    why = (
+        f"no fold of {run_dir} was validated yet" if begun else f"nothing was trained in {run_dir}"
+    )
     where = "" if used == run_dir.absolute() else f" ({why})"
     return f"{len(recipe['checkpoints'])} fold(s) of {used}{where}, {facts}, {device}"
 

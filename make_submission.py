@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.runtime.command_line import parse_settings, run_script
-from src.runtime.settings import Folders
+from src.utils.cli import parse_settings, run_script
+from src.utils.settings import Folders
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ def main() -> None:
     settings = parse_settings(Settings)
     from src.datasets.competition import read_test
     from src.evaluation.submission import check_submission, write_submission
-    from src.runtime.files import file_hash
+    from src.utils.files import file_hash
 
     run_dir = settings.folders.run_dir
     target = settings.check or settings.zip or run_dir / "submission.zip"
-    names = [Path(path).stem + ".png" for path in read_test(settings.folders.data_dir)["input_image_path"]]
+    names = [
+        Path(path).stem + ".png"
+        for path in read_test(settings.folders.data_dir)["input_image_path"]
+    ]
     if settings.check:
         check_submission(target, names)
     else:

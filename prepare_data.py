@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from src.runtime.command_line import parse_settings, run_script
-from src.runtime.errors import InputError
+from src.utils.cli import parse_settings, run_script
+from src.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Check:
         print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
         if not defects:
             try:
-                print(f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}")
+                print(
+                    f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}"
+                )
             except InputError as error:
                 if (self.data_dir / "folds.csv").exists():
                     raise
@@ -39,7 +41,9 @@ class Check:
             except OSError as error:
                 if error.errno not in READ_ONLY:
                     raise
-                print(f"no folds.csv, since the folder is read-only ({error.strerror}): training keeps it")
+                print(
+                    f"no folds.csv, since the folder is read-only ({error.strerror}): training keeps it"
+                )
             return 0
         print(f"defects: {len(defects)}")
         for defect in defects:
@@ -49,7 +53,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Build:
-    """Make a competition folder from a folder of colour photos. Run the same command again to resume."""
+    """Make a competition folder from a folder of colour photos. Run the same command again to
+    resume."""
 
     data_dir: Path = Path("data")
     """The folder to make."""
@@ -72,25 +77,30 @@ class Build:
 
         photos = sample_photos() if self.sample else photos_below(self.photos, self.data_dir)
         root = photos[0].parent if self.sample else self.photos
-        table, skipped = build(photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed)
+        table, skipped = build(
+            photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed
+        )
         for reason in skipped:
             print(f"skipped {reason}")
         tests = int(table["name"].str.startswith("TEST").sum())
         used = table["photo"].nunique()
-        print(f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {used} photos")
+        print(
+            f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {used} photos"
+        )
         return 0
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truth images once, and fill one hole in each, to train from. Run it again to resume."""
+    """Decode the truth images once, and fill one hole in each, to train from. Run it again to
+    resume."""
 
     data_dir: Path = Path("data")
     """The competition folder; this takes 1.2 MB an image there, and a core about 0.3 s."""
 
     def run(self) -> int:
         """Write both files and print their sizes."""
-        from src.datasets.pack import HOLES, PACK, pack
+        from src.datasets.bank import HOLES, PACK, pack
 
         count = pack(self.data_dir)
         for name in (PACK, HOLES):

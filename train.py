@@ -6,11 +6,11 @@ import sys
 from contextlib import nullcontext
 
 from src.models.options import DEFAULT_MODEL, OPTIONS, model_options
-from src.runtime.command_line import parse_settings, run_script, split_model
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import lock_folder, write_bytes
-from src.runtime.settings import may_change
 from src.training.settings import TrainSettings, default_settings
+from src.utils.cli import parse_settings, run_script, split_model
+from src.utils.errors import InputError, SettingError
+from src.utils.files import lock_folder, write_bytes
+from src.utils.settings import may_change
 
 DESCRIPTION = f"""Train one fold of a model, or all folds. Run the same command again to resume.
 
@@ -25,17 +25,17 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     """
     import torch
 
+    from src.datasets.bank import hole_reader, truth_reader
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import training_batches
-    from src.datasets.pack import hole_reader, truth_reader
     from src.models.checkpoints import LAST, initial_checkpoint, load_weights, network_file
     from src.models.registry import MODELS
-    from src.runtime.distributed import agree
-    from src.runtime.signals import Stopped, StopSignals
     from src.training.logger import LOG_EVERY, RunLogger, progress_bar
     from src.training.schedule import Budget, learning_rate
     from src.training.state import TrainingState, begin_run, training_step
     from src.training.validation import reserve_time, validate
+    from src.utils.distributed import agree
+    from src.utils.signals import Stopped, StopSignals
 
     # Set up: data, model, and where an interrupted run stopped.
     folder, data_dir, options = (
@@ -46,7 +46,10 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     torch.manual_seed(settings.seed + fold)
     model = MODELS[settings.model_name](options).to(fabric.device)
     # both refuse what is stale before anything is written
-    read, holes = truth_reader(data_dir), hole_reader(data_dir) if "hole" in model.batch_keys else None
+    read, holes = (
+        truth_reader(data_dir),
+        hole_reader(data_dir) if "hole" in model.batch_keys else None,
+    )
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         split = data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
         (train, held_out), weights = fold_files(*split), fold_weights(*split)
@@ -56,9 +59,13 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     resumed = (folder / LAST).exists()
     if settings.init and not resumed:
         loaded = load_weights(model, initial_checkpoint(settings.init, fold))
-        for network in loaded.keys() - set(options.trained):  # stays as it is, and completes the checkpoint
+        for network in loaded.keys() - set(
+            options.trained
+        ):  # stays as it is, and completes the checkpoint
             if fabric.is_global_zero:
-                write_bytes(network_file(folder, network), loaded[network].read_bytes(), durable=True)
+                write_bytes(
+                    network_file(folder, network), loaded[network].read_bytes(), durable=True
+                )
     state = TrainingState(model)
     if resumed:
         state.load(folder / LAST)
@@ -99,7 +106,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         print(f"fold {fold}: {len(truths)} training and {len(shown)} validation images, {where}")
     progress = progress_bar(f"fold {fold}", budget.done(state.step, state.spent), writes)
 
-    # Train until the budget is spent or a signal comes: validate and save when due, then take a step.
+    # Train until the budget is spent or a signal comes: validate and save when due, then take a
+    # step.
     with StopSignals() as stop, progress as bar:
         while True:
             spent, stopped = agree(fabric, budget.spent(), stop.number)
@@ -118,7 +126,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
                 scores, pictures = validated
                 state.validated = state.step
                 logger.validation(state.step, spent / 60, scores, pictures)
-                bar.write(f"step {state.step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+                bar.write(
+                    f"step {state.step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
+                )
                 state.keep_if_best(folder, settings.model_name, facts, scores, writes)
                 logger.pause(budget.spent() - spent)
             if save_now:
@@ -143,7 +153,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         raise Stopped(f"fold {fold}: {found}", int(stopped))
     print(f"fold {fold}: best validation score {state.best:.4f}, {folder}")
     if settings.model_name == "detector":
-        print(f"python -m tools.ship_weights {folder.parent} makes it the detector that infer.py uses")
+        print(
+            f"python -m tools.ship_weights {folder.parent} makes it the detector that infer.py uses"
+        )
 
 
 def main() -> None:
@@ -151,20 +163,28 @@ def main() -> None:
     model, arguments = split_model(sys.argv[1:], DEFAULT_MODEL)
     model_options(model)  # refuses an unknown one
     settings = parse_settings(
-        TrainSettings[OPTIONS[model]], DESCRIPTION, arguments, f"train.py {model}", default_settings(model)
+        TrainSettings[OPTIONS[model]],
+        DESCRIPTION,
+        arguments,
+        f"train.py {model}",
+        default_settings(model),
     )
     if settings.dry_run:
         print(json.dumps(settings.config(), indent=2))
         return
-    from src.runtime.distributed import launch
+    from src.utils.distributed import launch
 
     fabric = launch(settings.compute.device, settings.compute.devices, settings.precision)
     if settings.model.batch_size % fabric.world_size:
-        reason = f"not a multiple of the {fabric.world_size} processes, which each take their part of it"
+        reason = (
+            f"not a multiple of the {fabric.world_size} processes, which each take their part of it"
+        )
         raise SettingError("batch_size", settings.model.batch_size, reason)
     for fold in range(settings.folds) if settings.fold == "all" else [settings.fold]:
         with (
-            lock_folder(settings.folders.run_dir / f"fold{fold}") if fabric.is_global_zero else nullcontext()
+            lock_folder(settings.folders.run_dir / f"fold{fold}")
+            if fabric.is_global_zero
+            else nullcontext()
         ):
             train_fold(settings, fold, fabric)
 

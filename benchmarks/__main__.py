@@ -8,9 +8,11 @@ from typing import Annotated
 import tyro
 
 from benchmarks.settings import BENCHMARKS
-from src.runtime.command_line import parse_settings, run_script
+from src.utils.cli import parse_settings, run_script
 
-Command = reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in BENCHMARKS.items()))
+Command = reduce(
+    or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in BENCHMARKS.items())
+)
 
 
 def main() -> int | None:

@@ -15,7 +15,7 @@ from src.datasets.competition import read_input, read_truth
 from src.metrics import HUE_BINS, hue_histogram, masked_ssim, score_image
 from src.models.restorer import restored_luma
 from src.pipeline import Pipeline, telea
-from src.runtime.images import gray_to_rgb
+from src.utils.images import gray_to_rgb
 
 RESTORED = "restored"  # the variant that leaves nothing out
 VISUAL, LIKELIEST = "decode visual", "most likely hue (argmax)"
@@ -30,7 +30,8 @@ def true_histogram(path: Path) -> np.ndarray:
 def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
     """The (180,) histogram with the highest mean correlation with all of (180,) `histograms`.
 
-    That is the mean of their centred unit vectors, with its least bin moved to 0; see docs/restorer.md.
+    That is the mean of their centred unit vectors, with its least bin moved to 0; see
+    docs/restorer.md.
     """
     centred = np.array(histograms) - 1 / HUE_BINS
     mean = (centred / np.linalg.norm(centred, axis=1, keepdims=True)).mean(axis=0)
@@ -38,7 +39,8 @@ def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def hue_by_hue(gray: np.ndarray, logits: Tensor, p: Tensor, chroma_mass: Tensor) -> np.ndarray:
-    """RGB whose hue has the highest of `logits` (180, h, w) at each pixel, whatever histogram comes out."""
+    """RGB whose hue has the highest of `logits` (180, h, w) at each pixel, whatever histogram comes
+    out."""
     return render(gray, expected_color(p, chroma_mass), logits)
 
 
@@ -112,7 +114,9 @@ def strip(pipeline: Pipeline, pair: tuple[Path, Path], constant: np.ndarray) -> 
     """(H, 5W, 3) uint8: input, restored, visual decode, most likely hues and truth of one pair."""
     gray, true = read_input(pair[0]), read_truth(pair[1])
     made = variants(pipeline, gray, find_hole(gray), true, constant)
-    return np.hstack([gray_to_rgb(gray), *(made[name] for name in (RESTORED, VISUAL, LIKELIEST)), true])
+    return np.hstack(
+        [gray_to_rgb(gray), *(made[name] for name in (RESTORED, VISUAL, LIKELIEST)), true]
+    )
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

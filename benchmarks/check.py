@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from benchmarks.machine import describe_machine
 from benchmarks.settings import SlowdownCheck
+from src.datasets.bank import pack
 from src.datasets.build import build, sample_photos
-from src.datasets.pack import pack
-from src.runtime.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError
 
 ROOT = Path(__file__).parents[1]
 TIMINGS = "benchmarks.timings"  # the module that a tree times itself with
@@ -35,7 +35,9 @@ def git(repository: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=variables)
     except FileNotFoundError:
-        raise InputError("git: not installed, but the working tree is compared with a commit") from None
+        raise InputError(
+            "git: not installed, but the working tree is compared with a commit"
+        ) from None
     if done.returncode:
         reason = " ".join(done.stderr.split())[:200]
         raise InputError(f"{repository}: git {arguments[0]} failed ({reason})")
@@ -45,22 +47,30 @@ def git(repository: Path, *arguments: str) -> str:
 def find_commit(repository: Path, revision: str) -> str:
     """The hash of a commit that can time itself.
 
-    Raises `InputError` where there is no git checkout, and `SettingError` for an unknown revision or one from
-    before `benchmarks/timings.py`.
+    Raises `InputError` where there is no git checkout, and `SettingError` for an unknown revision
+    or one from before `benchmarks/timings.py`.
     """
     try:
         top = git(repository, "rev-parse", "--show-toplevel")
     except InputError as error:
-        raise InputError(f"{repository}: no git checkout, so there is no commit to compare with") from error
-    if Path(top).resolve() != Path(repository).resolve():  # some other project's, which holds this folder
+        raise InputError(
+            f"{repository}: no git checkout, so there is no commit to compare with"
+        ) from error
+    if (
+        Path(top).resolve() != Path(repository).resolve()
+    ):  # some other project's, which holds this folder
         raise InputError(f"{repository}: no git checkout of its own, but a folder of {top}")
     try:
-        commit = git(repository, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+        commit = git(
+            repository, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"
+        )
     except InputError:
         raise SettingError("against", revision, f"no commit of {repository}") from None
     file = f"{TIMINGS.replace('.', '/')}.py"
     if not git(repository, "ls-tree", "--name-only", commit, "--", file):
-        raise SettingError("against", revision, f"has no {file} to time itself with; choose a later commit")
+        raise SettingError(
+            "against", revision, f"has no {file} to time itself with; choose a later commit"
+        )
     return commit
 
 
@@ -83,7 +93,9 @@ def time_tree(tree: Path, data_dir: Path, names: Sequence[str] = ()) -> Timings:
     Raises `InputError` when the process fails.
     """
     command = [sys.executable, "-m", TIMINGS, str(data_dir), *names]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    done = subprocess.run(
+        command, cwd=tree, capture_output=True, text=True, env=os.environ | ONE_THREAD
+    )
     try:
         if done.returncode:
             raise ValueError(f"exit status {done.returncode}")
@@ -99,10 +111,14 @@ def least(rounds: Sequence[Timings]) -> Timings:
     return {name: min(found[name] for found in rounds if name in found) for name in names}
 
 
-def slower(old: Timings, new: Timings, tolerances: Mapping[str, float], default: float) -> list[str]:
+def slower(
+    old: Timings, new: Timings, tolerances: Mapping[str, float], default: float
+) -> list[str]:
     """Names of what takes longer than before by more than its tolerance (a share), or `default`."""
     shared = [name for name in old if name in new]
-    return [name for name in shared if not new[name] <= old[name] * (1 + tolerances.get(name, default))]
+    return [
+        name for name in shared if not new[name] <= old[name] * (1 + tolerances.get(name, default))
+    ]
 
 
 def compare_trees(
@@ -113,7 +129,8 @@ def compare_trees(
     tolerances: Mapping[str, float] = TOLERANCES,
     default: float = TOLERANCE,
 ) -> tuple[Timings, Timings, list[str]]:
-    """The least timings of both trees, whose processes take turns, and the names that became slower.
+    """The least timings of both trees, whose processes take turns, and the names that became
+    slower.
 
     What looks slower is timed again, by itself, before it counts. Arguments as for `slower`.
     """
@@ -136,7 +153,9 @@ def table(old: Timings, new: Timings, worse: Sequence[str]) -> str:
     for name in old | new:
         before, now = (f"{1000 * side[name]:.2f}" if name in side else "-" for side in (old, new))
         ratio = f"{new[name] / old[name]:.2f}" if name in old and name in new else "-"
-        lines.append(f"{name:42}{before:>10}{now:>10}{ratio:>8}{'  SLOWER' if name in worse else ''}")
+        lines.append(
+            f"{name:42}{before:>10}{now:>10}{ratio:>8}{'  SLOWER' if name in worse else ''}"
+        )
     return "\n".join(lines)
 
 
@@ -154,7 +173,9 @@ def run(settings: SlowdownCheck) -> int:
         if settings.tolerance is None:
             old, new, worse = compare_trees(old_tree, ROOT, data_dir, settings.rounds)
         else:
-            old, new, worse = compare_trees(old_tree, ROOT, data_dir, settings.rounds, {}, settings.tolerance)
+            old, new, worse = compare_trees(
+                old_tree, ROOT, data_dir, settings.rounds, {}, settings.tolerance
+            )
     print(table(old, new, worse))
     found = f"slower than {settings.against}: {', '.join(worse)}" if worse else "nothing is slower"
     print(f"{settings.against} is {commit[:12]}; {found}")

@@ -18,18 +18,21 @@ from src.models.base import Ensemble
 from src.models.checkpoints import load_weights, network_file, read_description
 from src.models.registry import create_model
 from src.models.restorer import RestorerEnsemble
-from src.runtime.images import gray_to_rgb, write_png
-from src.runtime.processes import parallel_map
+from src.utils.images import gray_to_rgb, write_png
+from src.utils.processes import parallel_map
 
 STEP = 2  # of so many pixels along each side one is compared in CIELAB, which is slow
 SHEET_SIDE, SHEET_COLUMNS = 240, 4  # pixels of a picture, and photos in a row of the sheet
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-    """Of (H, W, 3) uint8: M3 of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images", 2003."""
+    """Of (H, W, 3) uint8: M3 of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images",
+    2003."""
     red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
     opponents = np.stack([red - green, (red + green) / 2 - blue]).reshape(2, -1)
-    return float(np.linalg.norm(opponents.std(axis=1)) + 0.3 * np.linalg.norm(opponents.mean(axis=1)))
+    return float(
+        np.linalg.norm(opponents.std(axis=1)) + 0.3 * np.linalg.norm(opponents.mean(axis=1))
+    )
 
 
 @cache  # one in each process that measures
@@ -54,7 +57,9 @@ def measure(
     gray, nothing = luma(truth), np.zeros(truth.shape[:2], bool)
     image = torch.from_numpy(gray / np.float32(255))[None, None]
     estimate = restorers.estimate(image, torch.zeros_like(image))
-    score, visual = (restorers.decode(estimate, gray, nothing, style) for style in ("score", "visual"))
+    score, visual = (
+        restorers.decode(estimate, gray, nothing, style) for style in ("score", "visual")
+    )
     true_lab, *labs = (rgb2lab(rgb[::STEP, ::STEP]) for rgb in (truth, gray_to_rgb(gray), visual))
     row = {
         "C": hue_correlation(truth, score),
@@ -65,18 +70,22 @@ def measure(
     }
     size = (SHEET_SIDE, SHEET_SIDE)
     pictures = (
-        cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) for rgb in (gray_to_rgb(gray), visual, truth)
+        cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        for rgb in (gray_to_rgb(gray), visual, truth)
     )
     return row, np.hstack(list(pictures))
 
 
 def sources(data_dir: Path) -> pd.Series:
-    """Source of each image by its name, where `crops.csv` tells: the photo's path up to a last hyphen."""
+    """Source of each image by its name, where `crops.csv` tells: the photo's path up to a last
+    hyphen."""
     path = data_dir / "crops.csv"
     if not path.exists():
         return pd.Series(dtype=str)
     crops = pd.read_csv(path, dtype=str)
-    return crops["photo"].str.replace(r"(-[^-/]*)?\.[^./]*$", "", regex=True).set_axis(crops["name"])
+    return (
+        crops["photo"].str.replace(r"(-[^-/]*)?\.[^./]*$", "", regex=True).set_axis(crops["name"])
+    )
 
 
 def run(settings: ColorQuality) -> None:
@@ -94,7 +103,9 @@ def run(settings: ColorQuality) -> None:
     by_source = numbers.groupby(table["source"]).mean()
     by_source.insert(0, "images", table.groupby("source").size())
     print(by_source.to_string(float_format=lambda value: f"{value:.4f}"))
-    facts = pd.DataFrame({"mean": numbers.mean(), "std error": numbers.sem(), "median": numbers.median()})
+    facts = pd.DataFrame(
+        {"mean": numbers.mean(), "std error": numbers.sem(), "median": numbers.median()}
+    )
     print(facts.to_string(float_format=lambda value: f"{value:.4f}"))
     if settings.sheet:
         count = len(strips) // SHEET_COLUMNS * SHEET_COLUMNS

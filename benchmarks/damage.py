@@ -14,14 +14,16 @@ from benchmarks.settings import HoleFinding
 from src.damage.hole import find_hole, punch_hole
 from src.datasets.build import SIDE, SourcePhoto, inspect, photos_below, place_crops
 from src.datasets.folds import evenly_spaced
-from src.runtime.images import open_photo
-from src.runtime.processes import parallel_map
+from src.utils.images import open_photo
+from src.utils.processes import parallel_map
 
 
 def measure_damage(path: Path, root: Path, seed: int) -> dict | None:
-    """What `find_hole` makes of one crop of a photo, undamaged and damaged; None for an unusable photo.
+    """What `find_hole` makes of one crop of a photo, undamaged and damaged; None for an unusable
+    photo.
 
-    A wrong pixel cannot be told apart when pixels of its value connect it to one that was rightly found.
+    A wrong pixel cannot be told apart when pixels of its value connect it to one that was rightly
+    found.
     """
     photo = inspect(path, root)
     if not isinstance(photo, SourcePhoto):
@@ -39,7 +41,9 @@ def measure_damage(path: Path, root: Path, seed: int) -> dict | None:
     return {
         "IoU": right.sum() / (found | mask).sum(),
         "exact": not wrong.any(),
-        "exact up to indistinguishable": bool(np.isin(labels[wrong], np.unique(labels[right])).all()),
+        "exact up to indistinguishable": bool(
+            np.isin(labels[wrong], np.unique(labels[right])).all()
+        ),
         "false hole": bool(find_hole(np.asarray(Image.fromarray(rgb).convert("L"))).any()),
         "ms": 1000 * seconds,
     }

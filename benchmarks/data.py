@@ -7,10 +7,10 @@ import numpy as np
 from benchmarks.machine import describe_machine, median_seconds
 from benchmarks.settings import DataSpeed
 from src.damage.hole import punch_hole
+from src.datasets.bank import Pack
 from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import TrainingImages
-from src.datasets.pack import Pack
-from src.runtime.processes import one_thread
+from src.utils.processes import one_thread
 
 WORKERS = 16  # of the GPU machine that is projected
 
@@ -29,8 +29,12 @@ def time_data(data_dir: Path, count: int) -> dict[str, float]:
     for size in (512, 256):
         for name, read in (("PNG", read_truth), ("pack", pack)):
             images = TrainingImages(paths, size, 0, read)
-            work[f"training image of {size} px, {name}"] = lambda i, images=images: images[0, i, False]
-    calls = {name: lambda call=call: [call(i) for i in range(len(paths))] for name, call in work.items()}
+            work[f"training image of {size} px, {name}"] = lambda i, images=images: images[
+                0, i, False
+            ]
+    calls = {
+        name: lambda call=call: [call(i) for i in range(len(paths))] for name, call in work.items()
+    }
     return {name: seconds / len(paths) for name, seconds in median_seconds(calls).items()}
 
 

@@ -1,4 +1,5 @@
-"""What the detector finds of the damage of old photos, and what it takes for damage in undamaged ones."""
+"""What the detector finds of the damage of old photos, and what it takes for damage in undamaged
+ones."""
 
 import zlib
 
@@ -17,8 +18,8 @@ from src.datasets.folds import evenly_spaced, fold_files
 from src.evaluation.detection import detection_rates, hit_counts
 from src.models.checkpoints import DETECTOR
 from src.pipeline import load_detector
-from src.runtime.errors import SettingError
-from src.runtime.processes import cores
+from src.utils.errors import SettingError
+from src.utils.processes import cores
 
 HARMLESS = 0.005  # share of a photo
 METHODS = {
@@ -28,12 +29,15 @@ METHODS = {
 
 
 def run(settings: DetectorQuality) -> None:
-    """Print precision and recall, of all kinds of damage and of each alone; and what is found undamaged."""
+    """Print precision and recall, of all kinds of damage and of each alone; and what is found
+    undamaged."""
     torch.set_num_threads(cores())
     detector = load_detector(settings.checkpoint or DETECTOR)
     _, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, settings.fold)
     if not held_out:
-        raise SettingError("fold", settings.fold, f"holds no image; choose 0 to {settings.folds - 1}")
+        raise SettingError(
+            "fold", settings.fold, f"holds no image; choose 0 to {settings.folds - 1}"
+        )
     shown = evenly_spaced(held_out, settings.count)
     drawn = {"all": KINDS} | {kind: {kind: mean} for kind, mean in KINDS.items()}
     rows, false, looks = [], [], list(LOOKS)
@@ -44,11 +48,17 @@ def run(settings: DetectorQuality) -> None:
             gray, true = age(rgb, np.random.default_rng([settings.seed, seed]), kinds=kinds)
             probability = detector.probability(gray)
             for method, mask in METHODS.items():
-                rows.append({"kinds": name, "method": method, **hit_counts(mask(probability), true)})
+                rows.append(
+                    {"kinds": name, "method": method, **hit_counts(mask(probability), true)}
+                )
         gray, look = luma(rgb), looks[number % len(looks)]
-        undamaged = {"as it is": gray, look: LOOKS[look](gray, np.random.default_rng([settings.seed, seed]))}
+        undamaged = {
+            "as it is": gray,
+            look: LOOKS[look](gray, np.random.default_rng([settings.seed, seed])),
+        }
         false += [
-            {"photo": name, "found": detector.examine(photo).share} for name, photo in undamaged.items()
+            {"photo": name, "found": detector.examine(photo).share}
+            for name, photo in undamaged.items()
         ]
     table = pd.DataFrame(rows).groupby(["kinds", "method"], sort=False)
     print(table.apply(detection_rates).to_string(float_format=lambda value: f"{value:.3f}"))
@@ -59,7 +69,8 @@ def run(settings: DetectorQuality) -> None:
 
 
 def false_table(false: pd.DataFrame) -> pd.DataFrame:
-    """How much of undamaged photos is found: a row for each `photo` (as it is, or a look), and all looks."""
+    """How much of undamaged photos is found: a row for each `photo` (as it is, or a look), and all
+    looks."""
     looks = false[false["photo"] != "as it is"].assign(photo="all looks")
     found = pd.concat([false, looks]).groupby("photo", sort=False)["found"]
     return pd.DataFrame(

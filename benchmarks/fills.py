@@ -16,14 +16,14 @@ from src.datasets.folds import evenly_spaced, fold_files
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
 from src.fills.costly import costly_fills
-from src.fills.lines import DIRECTIONS
+from src.fills.simple import DIRECTIONS
 from src.metrics import masked_ssim
 from src.models.checkpoints import load_weights, network_file
 from src.models.inpainter import Inpainter, inpaint
 from src.models.registry import create_model
 from src.pipeline import telea
-from src.runtime.images import gray_to_rgb
-from src.runtime.processes import cores, parallel_map
+from src.utils.images import gray_to_rgb
+from src.utils.processes import cores, parallel_map
 
 SIMPLE = [f"line {down},{right}" for down, right in DIRECTIONS] + ["smooth"]
 COSTLY = ["frequency", "exemplar"]
@@ -56,11 +56,15 @@ def measure(checkpoints: tuple[Path, ...], pair: tuple[Path, Path]) -> dict[str,
     )
     fills = all_fills(image, mask, costly)[0].numpy()
     row = {"telea": m(telea(gray, lost))}
-    row |= {name: m(fill) for name, fill in zip(SIMPLE + COSTLY, fills[: len(SIMPLE) + 2], strict=True)}
+    row |= {
+        name: m(fill) for name, fill in zip(SIMPLE + COSTLY, fills[: len(SIMPLE) + 2], strict=True)
+    }
     row["best of all fills"] = max(row.values())
     row["mean of both costly"] = m(fills[-4:-2].mean(axis=0))
     for share in (0.1, 0.2, 0.3):
-        row[f"and {share:g} of the rows"] = m((1 - share) * fills[-4:-2].mean(axis=0) + share * fills[0])
+        row[f"and {share:g} of the rows"] = m(
+            (1 - share) * fills[-4:-2].mean(axis=0) + share * fills[0]
+        )
     inpainters = [load_inpainter(path) for path in checkpoints]
     for path, inpainter in zip(checkpoints, inpainters, strict=True):
         row[f"inpainter {path.name}"] = m(inpaint([inpainter], image, mask, 1)[0, 0].numpy())
@@ -76,7 +80,9 @@ def run(settings: FillQuality) -> None:
     cv2.setNumThreads(cores())
     _, held_out = fold_files(settings.data_dir, settings.folds, settings.seed, settings.fold)
     pairs = evenly_spaced(held_out, settings.count)
-    rows = pd.DataFrame(list(parallel_map(partial(measure, settings.checkpoints), pairs, "measuring")))
+    rows = pd.DataFrame(
+        list(parallel_map(partial(measure, settings.checkpoints), pairs, "measuring"))
+    )
     if settings.table:
         rows.to_csv(settings.table, index=False)
     means = pd.DataFrame({"M": rows.mean(), "std error": rows.sem()})

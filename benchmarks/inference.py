@@ -20,8 +20,8 @@ from src.models.checkpoints import save_model
 from src.models.inpainter import inpaint
 from src.models.registry import create_model
 from src.pipeline import Pipeline
-from src.runtime.errors import InputError
-from src.runtime.processes import cores
+from src.utils.errors import InputError
+from src.utils.processes import cores
 
 INFER = Path(__file__).parents[1] / "infer.py"
 FOLDS, TTA = 5, 2
@@ -35,7 +35,8 @@ def untrained(name: str) -> RestorationModel:
 
 
 def inference_work(gray: np.ndarray) -> dict[str, Callable[[], object]]:
-    """What restores one damaged (H, W) uint8 photo: the peer's forward pass, ours whole, ours in parts."""
+    """What restores one damaged (H, W) uint8 photo: the peer's forward pass, ours whole, ours in
+    parts."""
     mask = find_hole(gray)
     peer, models = untrained("full_pipeline"), [untrained("restorer") for _ in range(FOLDS)]
     whole, single = Pipeline(models, tta=TTA), Pipeline(models[:1])

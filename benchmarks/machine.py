@@ -13,7 +13,7 @@ import skimage
 import torch
 from tqdm import trange
 
-from src.runtime.processes import cores
+from src.utils.processes import cores
 
 RUNS = 5  # of each timing; the median counts
 
@@ -28,7 +28,8 @@ def describe_machine() -> str:
 
 
 def median_seconds(work: dict[str, Callable[[], object]], runs: int = RUNS) -> dict[str, float]:
-    """Median wall-clock seconds of each call; all are called in turns, so that they see the same machine.
+    """Median wall-clock seconds of each call; all are called in turns, so that they see the same
+    machine.
 
     A first round, in which code is compiled and files enter the cache, does not count.
     """

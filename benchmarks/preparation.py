@@ -7,13 +7,13 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from benchmarks.settings import PreparationTime
+from src.datasets.bank import pack
 from src.datasets.build import build, photos_below
 from src.datasets.check import check_folder
 from src.datasets.competition import read_train
 from src.datasets.folds import evenly_spaced, load_folds
-from src.datasets.pack import pack
-from src.runtime.errors import SettingError
-from src.runtime.files import write_text
+from src.utils.errors import SettingError
+from src.utils.files import write_text
 
 # after building; the folds need the scenes, which are found there
 STAGES = {"check": check_folder, "pack": pack, "folds": load_folds}

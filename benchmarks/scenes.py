@@ -10,8 +10,8 @@ from benchmarks.settings import SceneSearch
 from src.datasets.build import SIDE
 from src.datasets.competition import read_train
 from src.datasets.scenes import candidates, describe_file, find_scenes, overlap, reduce_descriptors
-from src.runtime.errors import InputError
-from src.runtime.processes import parallel_map
+from src.utils.errors import InputError
+from src.utils.processes import parallel_map
 
 
 def run(settings: SceneSearch) -> None:
@@ -23,7 +23,9 @@ def run(settings: SceneSearch) -> None:
         raise InputError(f"{truth}: no such file; use a folder made by prepare_data.py build")
     crops = pd.read_csv(truth).set_index("name").loc[[path.stem for path in paths]]
     crops["scene"] = find_scenes(paths)
-    pairs = crops.merge(crops, on="photo").query("left_x < left_y or (left_x == left_y and top_x < top_y)")
+    pairs = crops.merge(crops, on="photo").query(
+        "left_x < left_y or (left_x == left_y and top_x < top_y)"
+    )
     shared = 1.0
     for axis in ("left", "top"):
         shared *= (SIDE - (pairs[f"{axis}_x"] - pairs[f"{axis}_y"]).abs()).clip(lower=0) / SIDE

@@ -13,8 +13,8 @@ from src.datasets.competition import read_input, read_train, read_truth
 from src.evaluation.scoring import score_table
 from src.metrics import WEIGHTS, published_score, score_image
 from src.pipeline import telea
-from src.runtime.images import gray_to_rgb
-from src.runtime.processes import one_thread
+from src.utils.images import gray_to_rgb
+from src.utils.processes import one_thread
 
 CALLS = {"published": published_score, "ours": score_image}
 
@@ -33,7 +33,9 @@ def filled_images(pairs: list[tuple[Path, Path]]) -> list[Scored]:
 def time_score(images: list[Scored]) -> dict[str, float]:
     """Seconds an image on one core, by the names of `CALLS`."""
     one_thread()
-    work = {name: lambda call=call: [call(*image) for image in images] for name, call in CALLS.items()}
+    work = {
+        name: lambda call=call: [call(*image) for image in images] for name, call in CALLS.items()
+    }
     return {name: seconds / len(images) for name, seconds in median_seconds(work).items()}
 
 
@@ -41,13 +43,17 @@ def run(settings: ScoreSpeed) -> None:
     """Print milliseconds an image on one core, their ratio, the largest difference; a fold's time."""
     print(describe_machine())
     table = read_train(settings.data_dir)
-    pairs = [tuple(settings.data_dir / path for path in row) for row in table.itertuples(index=False)]
+    pairs = [
+        tuple(settings.data_dir / path for path in row) for row in table.itertuples(index=False)
+    ]
     images = filled_images(pairs[: settings.count])
     seconds = time_score(images)
     for name in CALLS:
         print(f"{name:10} {1000 * seconds[name]:8.2f} ms an image, one core")
     print(f"{'ratio':10} {seconds['published'] / seconds['ours']:8.1f}")
-    published, ours = (pd.DataFrame([call(*image).as_dict() for image in images]) for call in CALLS.values())
+    published, ours = (
+        pd.DataFrame([call(*image).as_dict() for image in images]) for call in CALLS.values()
+    )
     largest = (published - ours).abs().max()
     print("largest difference: " + "  ".join(f"{key} {largest[key]:.1e}" for key in WEIGHTS))
     triples = [(target, target, source) for source, target in pairs]

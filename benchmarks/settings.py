@@ -69,7 +69,8 @@ class PartsAblation:
 
 @dataclass(frozen=True)
 class FillQuality:
-    """M of the grey images, with its standard error, of every fill, their mixes, and a fold's inpainter."""
+    """M of the grey images, with its standard error, of every fill, their mixes, and a fold's
+    inpainter."""
 
     data_dir: Path
     """A competition folder."""
@@ -89,10 +90,12 @@ class FillQuality:
 
 @dataclass(frozen=True)
 class ColorQuality:
-    """Colours of undamaged photos by source: C, and what people see, its colourfulness and CIEDE2000."""
+    """Colours of undamaged photos by source: C, and what people see, its colourfulness and
+    CIEDE2000."""
 
     data_dir: Path
-    """A competition folder; where prepare_data.py build made it, a photo's source is its path up to a "-"."""
+    """A competition folder; where prepare_data.py build made it, a photo's source is its path up to
+    a "-"."""
     checkpoints: tuple[Path, ...]
     """Colorizers to measure, together: folders of folds."""
     fold: int = 0
@@ -120,12 +123,14 @@ class ScoreSpeed:
     count: int = 20
     """Images to time one by one."""
     files: int = 6000
-    """Files to score with all cores, the first ones again where there are fewer; a fold has 6,000."""
+    """Files to score with all cores, the first ones again where there are fewer; a fold has 6,000.
+    """
 
 
 @dataclass(frozen=True)
 class DataSpeed:
-    """Milliseconds an image, one core: reading, damage, and whole training images; PNG files and pack."""
+    """Milliseconds an image, one core: reading, damage, and whole training images; PNG files and
+    pack."""
 
     data_dir: Path
     """A competition folder, packed by prepare_data.py pack."""
@@ -135,7 +140,8 @@ class DataSpeed:
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """Images a second of training steps and of the loader alone, and how long steps wait for images."""
+    """Images a second of training steps and of the loader alone, and how long steps wait for
+    images."""
 
     data_dir: Path
     """A competition folder, packed by prepare_data.py pack."""
@@ -147,7 +153,8 @@ class TrainingSpeed:
 
 @dataclass(frozen=True)
 class InferenceSpeed:
-    """Restoring a 512×512 image with five folds and two views, against a forward pass of full_pipeline."""
+    """Restoring a 512×512 image with five folds and two views, against a forward pass of
+    full_pipeline."""
 
     data_dir: Path
     """A competition folder; its test images are restored."""
@@ -179,10 +186,11 @@ class PreparationTime:
 
 @dataclass(frozen=True)
 class TimeToScore:
-    """Train full_pipeline, then the restorer, for the same wall-clock; how much sooner ours is as good.
+    """Train full_pipeline, then the restorer, for the same wall-clock; how much sooner ours is as
+    good.
 
-    The schedule of each is fitted to the budget, and both times are known no finer than the minutes at which
-    both are validated. The same command again goes on where it was interrupted.
+    The schedule of each is fitted to the budget, and both times are known no finer than the minutes
+    at which both are validated. The same command again goes on where it was interrupted.
     """
 
     data_dir: Path
@@ -207,8 +215,9 @@ class TimeToScore:
 class SlowdownCheck:
     """Whether the working tree is slower than a commit; exit status 1 when it is.
 
-    Both are timed on this machine, in processes that take turns, each by its own benchmarks/timings.py. What
-    counts is the CPU time of one thread, the least of several repetitions, so other work may go on meanwhile.
+    Both are timed on this machine, in processes that take turns, each by its own
+    benchmarks/timings.py. What counts is the CPU time of one thread, the least of several
+    repetitions, so other work may go on meanwhile.
     """
 
     against: str = "HEAD"
@@ -216,7 +225,8 @@ class SlowdownCheck:
     rounds: int = 3
     """Processes of each side; what looks slower is timed in two more before it is said."""
     tolerance: float | None = None
-    """Share by which anything may take longer; each measurement's own (0.1 or 0.15) when left out."""
+    """Share by which anything may take longer; each measurement's own (0.1 or 0.15) when left out.
+    """
 
 
 BENCHMARKS: dict[str, type] = {

@@ -15,15 +15,17 @@ from benchmarks.settings import PhotoSizes
 from src.damage.hole import punch_hole
 from src.pipeline import Pipeline
 from src.restoring import Job, restore_jobs
-from src.runtime.errors import InputError
-from src.runtime.images import write_png
-from src.runtime.processes import cores
+from src.utils.errors import InputError
+from src.utils.images import write_png
+from src.utils.processes import cores
 
 
 def damaged_photo(megapixels: float) -> np.ndarray:
     """A damaged photo of 4:3, (H, W) uint8: scikit-image's astronaut, enlarged and with grain."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    photo = Image.fromarray(data.astronaut()).resize((height * 4 // 3, height), Image.Resampling.BICUBIC)
+    photo = Image.fromarray(data.astronaut()).resize(
+        (height * 4 // 3, height), Image.Resampling.BICUBIC
+    )
     rng = np.random.default_rng(0)
     rgb = np.array(photo)
     for rows in np.array_split(np.arange(height), max(1, height // 256)):
@@ -33,7 +35,8 @@ def damaged_photo(megapixels: float) -> np.ndarray:
 
 
 def size_work(pipeline: Pipeline, megapixels: float, folder: Path) -> Callable[[], object]:
-    """What infer.py does with a photo of that size: reads a PNG, finds the hole, restores, writes a PNG."""
+    """What infer.py does with a photo of that size: reads a PNG, finds the hole, restores, writes a
+    PNG."""
     job = Job(folder / f"{megapixels}.png", folder / f"{megapixels}.restored.png", None)
     write_png(job.photo, damaged_photo(megapixels))
 
@@ -58,4 +61,7 @@ def run(settings: PhotoSizes) -> None:
             work = {"restore": size_work(pipeline, megapixels, Path(folder))}
             seconds = median_seconds(work)["restore"]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(f"{megapixels:10g}{seconds:10.2f}{seconds / megapixels:13.3f}{peak:10.2f}", flush=True)
+            print(
+                f"{megapixels:10g}{seconds:10.2f}{seconds / megapixels:13.3f}{peak:10.2f}",
+                flush=True,
+            )

@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 
 from benchmarks.machine import describe_machine
 from benchmarks.settings import TimeToScore
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import atomic_write
+from src.utils.errors import InputError, SettingError
+from src.utils.files import atomic_write
 
 PEER, OURS = "full_pipeline", "restorer"
 TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 def score_curve(metrics: Path) -> pd.DataFrame:
-    """Validations of a `metrics.jsonl`: columns minutes (of the run, when it began), S, M, C and score."""
+    """Validations of a `metrics.jsonl`: columns minutes (of the run, when it began), S, M, C and
+    score."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     rows = [line for line in lines if "val/score" in line]
     return pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("val/"))
@@ -31,7 +32,11 @@ def sooner(peer: pd.DataFrame, ours: pd.DataFrame) -> tuple[float, float, float]
     """
     best = peer.loc[peer["score"].idxmax()]
     above = ours.loc[ours["score"] > best["score"], "minutes"]
-    return float(best["score"]), float(best["minutes"]), float(above.min()) if len(above) else float("inf")
+    return (
+        float(best["score"]),
+        float(best["minutes"]),
+        float(above.min()) if len(above) else float("inf"),
+    )
 
 
 def plot(curves: dict[str, pd.DataFrame], path: Path) -> None:
@@ -66,7 +71,9 @@ def run(settings: TimeToScore) -> None:
     for model in (PEER, OURS):
         if subprocess.run(train_command(settings, model)).returncode:
             raise InputError(f"{model}: the training failed, see above; mend it and run this again")
-        curves[model] = score_curve(settings.output_dir / model / f"fold{settings.fold}" / "metrics.jsonl")
+        curves[model] = score_curve(
+            settings.output_dir / model / f"fold{settings.fold}" / "metrics.jsonl"
+        )
         if curves[model].empty:
             raise SettingError("minutes", settings.minutes, f"too few: {model} was never validated")
     table = pd.concat(curves, names=["model", "validation"])[["minutes", "S", "M", "C", "score"]]

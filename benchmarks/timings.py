@@ -1,7 +1,8 @@
-"""CPU seconds of what must not get slower, as JSON: python -m benchmarks.timings DATA_DIR [NAME ...]
+"""CPU seconds of what must not get slower, as JSON: python -m benchmarks.timings DATA_DIR [NAME
+...]
 
-`benchmarks.check` starts this module in two versions of the repository, so its arguments and its output must
-stay as they are; measurements may come and go.
+`benchmarks.check` starts this module in two versions of the repository, so its arguments and its
+output must stay as they are; measurements may come and go.
 """
 
 import json
@@ -18,14 +19,14 @@ from benchmarks.inference import FOLDS, TTA, untrained
 from benchmarks.score import filled_images
 from benchmarks.size import damaged_photo
 from src.damage.hole import find_hole, punch_hole
+from src.datasets.bank import Pack, ReadTruth
 from src.datasets.competition import read_input, read_train, read_truth
 from src.datasets.loader import TrainingImages, training_batches
-from src.datasets.pack import Pack, ReadTruth
 from src.metrics import score_image
 from src.models.registry import create_model
 from src.pipeline import Pipeline
-from src.runtime.distributed import launch
 from src.training.state import TrainingState, training_step
+from src.utils.distributed import launch
 
 IMAGES = 4  # that a quick measurement goes over, since images differ
 BATCH = 2  # images in a training step
@@ -85,7 +86,10 @@ def training_work(data_dir: Path, name: str) -> Work:
 
 def restoring_work(data_dir: Path) -> Work:
     """A 512 px image restored by five folds and two views."""
-    pipeline, gray = Pipeline([untrained("restorer") for _ in range(FOLDS)], tta=TTA), first_input(data_dir)
+    pipeline, gray = (
+        Pipeline([untrained("restorer") for _ in range(FOLDS)], tta=TTA),
+        first_input(data_dir),
+    )
     return lambda: pipeline(gray)
 
 
@@ -123,7 +127,8 @@ MEASUREMENTS: dict[str, Callable[[Path], Work]] = {
 
 
 def least_seconds(work: Work, runs: int = RUNS, seconds: float = SECONDS) -> float:
-    """The least CPU seconds of several calls: the first may compile code, and others may be disturbed."""
+    """The least CPU seconds of several calls: the first may compile code, and others may be
+    disturbed."""
     times: list[float] = []
     while len(times) < runs or sum(times) < seconds:
         start = time.process_time()

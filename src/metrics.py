@@ -1,7 +1,7 @@
 """The competition's score, 0.2·S + 0.4·M + 0.4·C.
 
-C is the published library call; S and M are computed by `_mean_ssim` in one pass over both images, which
-agrees with the published call of skimage to 1e-9 and takes a fraction of its time.
+C is the published library call; S and M are computed by `_mean_ssim` in one pass over both images,
+which agrees with the published call of skimage to 1e-9 and takes a fraction of its time.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from src.runtime.compiled import compiled
+from src.utils.compiled import compiled
 
 WEIGHTS = {"S": 0.2, "M": 0.4, "C": 0.4}
 SSIM_WINDOW = 7  # skimage's default, in pixels
@@ -36,7 +36,10 @@ class Score:
 
     def perfected(self) -> dict[str, float]:
         """What the score would be if S, or M, or C alone were 1: where the points are lost."""
-        return {name: self.score + weight * (1 - getattr(self, name)) for name, weight in WEIGHTS.items()}
+        return {
+            name: self.score + weight * (1 - getattr(self, name))
+            for name, weight in WEIGHTS.items()
+        }
 
     def as_dict(self) -> dict[str, float]:
         """`{"S": …, "M": …, "C": …, "score": …}`."""
@@ -64,8 +67,8 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
 def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
     """The score by the published calls; slow, and what tests and benchmarks compare with.
 
-    Arguments as for `score_image`. Undefined for a prediction of one single value, and raises `ValueError`
-    for fewer than 7 lost pixels.
+    Arguments as for `score_image`. Undefined for a prediction of one single value, and raises
+    `ValueError` for fewer than 7 lost pixels.
     """
     options = {"channel_axis": -1, "data_range": int(pred.max()) - int(pred.min())}
     s = structural_similarity(true, pred, **options)
@@ -74,10 +77,11 @@ def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Sco
 
 
 def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> float:
-    """S: the mean SSIM of (H, W, 3) uint8 images of at least 7×7 pixels, or of sequences (N, 3); at most 1.
+    """S: the mean SSIM of (H, W, 3) uint8 images of at least 7×7 pixels, or of sequences (N, 3); at
+    most 1.
 
-    The published call takes `data_range` from the prediction. A prediction of one single value has no
-    range and the formula becomes 0/0: it scores 1 when it equals the truth and 0 otherwise.
+    The published call takes `data_range` from the prediction. A prediction of one single value has
+    no range and the formula becomes 0/0: it scores 1 when it equals the truth and 0 otherwise.
     """
     if min(true.shape[:-1]) < SSIM_WINDOW:
         raise ValueError(f"{true.shape}: smaller than the window of {SSIM_WINDOW} pixels")
@@ -92,13 +96,14 @@ def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> f
 
 @compiled(error_model="numpy", fastmath={"reassoc"})
 def _mean_ssim(x: np.ndarray, y: np.ndarray, height: int, data_range: int) -> float:
-    """Mean SSIM over windows of `height` rows and 7 pixels, as skimage's defaults (Wang et al. 2004).
+    """Mean SSIM over windows of `height` rows and 7 pixels, as skimage's defaults (Wang et al.
+    2004).
 
     Args:
         x, y: (H, 3 W) uint8 lines of RGB pixels, at least `height` rows and 7 pixels.
 
-    The sums over a window of x, y, x² + y² and x·y are whole numbers below 2^24, so float32 holds them
-    exactly; only the last step rounds, in float64. Variances are those of a sample (n - 1).
+    The sums over a window of x, y, x² + y² and x·y are whole numbers below 2^24, so float32 holds
+    them exactly; only the last step rounds, in float64. Variances are those of a sample (n - 1).
     """
     rows, width = x.shape
     n = np.float64(7 * height)
@@ -143,9 +148,9 @@ def _window(s: np.ndarray, i: int) -> float:
 def masked_ssim(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> float:
     """M: the SSIM of the lost pixels in raster order, a sequence of (N, 3) uint8.
 
-    The range is the whole prediction's, as published. Two cases that the published call cannot compute:
-    an empty mask scores 1 (nothing was lost, nothing is wrong), and fewer than 7 pixels are mirrored at
-    their ends to the 7 of the window.
+    The range is the whole prediction's, as published. Two cases that the published call cannot
+    compute: an empty mask scores 1 (nothing was lost, nothing is wrong), and fewer than 7 pixels
+    are mirrored at their ends to the 7 of the window.
     """
     lost_true, lost_pred = true[mask], pred[mask]
     missing = SSIM_WINDOW - len(lost_true)
@@ -153,7 +158,9 @@ def masked_ssim(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> float:
         return 1.0
     if missing > 0:
         ends = ((missing // 2, missing - missing // 2), (0, 0))
-        lost_true, lost_pred = (np.pad(lost, ends, mode="symmetric") for lost in (lost_true, lost_pred))
+        lost_true, lost_pred = (
+            np.pad(lost, ends, mode="symmetric") for lost in (lost_true, lost_pred)
+        )
     return ssim(lost_true, lost_pred, int(pred.max()) - int(pred.min()))
 
 

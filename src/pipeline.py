@@ -14,25 +14,26 @@ from src.damage.hole import find_hole
 from src.fills.base import Fill
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.fills.parts import parts
+from src.fills.regions import parts
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model, network_files
 from src.models.detector import DamageDetector
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import file_hash
-from src.runtime.images import gray_to_rgb
-from src.runtime.settings import DamageKind, Style, Tta
+from src.utils.errors import InputError, SettingError
+from src.utils.files import file_hash
+from src.utils.images import gray_to_rgb
+from src.utils.settings import DamageKind, Style, Tta
 
 
 class Pipeline:
-    """Restores photos with an ensemble of models: `rgb = pipeline(gray)` or `rgb = pipeline(gray, mask)`.
+    """Restores photos with an ensemble of models: `rgb = pipeline(gray)` or `rgb = pipeline(gray,
+    mask)`.
 
     Args:
         members: models of one class in evaluation mode, on one device.
         find: what finds the damage of a photo whose mask is not given.
         tta: number of views that are averaged: 1, 2 (mirrored) or 8 (mirrored and turned).
         style: what the colours are chosen for, see `src.color.decode`.
-        recipe: what the results depend on, see `src.runtime.recipe`.
+        recipe: what the results depend on, see `src.utils.recipe`.
     """
 
     def __init__(
@@ -43,9 +44,14 @@ class Pipeline:
         style: Style = "score",
         recipe: dict | None = None,
     ):
-        for name, value, choices in (("tta", tta, get_args(Tta)), ("style", style, get_args(Style))):
+        for name, value, choices in (
+            ("tta", tta, get_args(Tta)),
+            ("style", style, get_args(Style)),
+        ):
             if value not in choices:
-                raise SettingError(name, value, f"unknown; choose one of {', '.join(map(str, choices))}")
+                raise SettingError(
+                    name, value, f"unknown; choose one of {', '.join(map(str, choices))}"
+                )
         self.ensemble = members[0].ensemble_class(members, tta)
         self.find = find
         self.style = style
@@ -69,18 +75,23 @@ class Pipeline:
             run_dir: such as outputs/restorer, or weights for the shipped ones.
             damage, detector: what is looked for, and with which file's network, see `load_finder`.
 
-        Raises `InputError` for a missing, broken or foreign checkpoint, and for folds of different models;
-        `SettingError` for an unknown choice.
+        Raises `InputError` for a missing, broken or foreign checkpoint, and for folds of different
+        models; `SettingError` for an unknown choice.
         """
         paths = fold_checkpoints(Path(run_dir), folds)
-        members, descriptions = zip(*(load_model(path, torch.device(device)) for path in paths), strict=True)
+        members, descriptions = zip(
+            *(load_model(path, torch.device(device)) for path in paths), strict=True
+        )
         names = sorted({description["model"] for description in descriptions})
         if len(names) > 1:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):
-            raise InputError(f"{paths[0]}: holds a {names[0]}, expected a model that restores photos")
+            raise InputError(
+                f"{paths[0]}: holds a {names[0]}, expected a model that restores photos"
+            )
         checkpoints = {
-            path.name: {file.stem: file_hash(file) for file in network_files(path)} for path in paths
+            path.name: {file.stem: file_hash(file) for file in network_files(path)}
+            for path in paths
         }
         recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
         return cls(members, load_finder(damage, device, detector), tta, style, recipe)
@@ -99,10 +110,12 @@ class Pipeline:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """What the ensemble knows of a photo before anything is decided, tensors (1, K, h, w) by name.
+        """What the ensemble knows of a photo before anything is decided, tensors (1, K, h, w) by
+        name.
 
-        The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180 hues and
-        `chroma_mass`, this times the chroma expected of the hue. The other models give `rgb`.
+        The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180
+        hues and `chroma_mass`, this times the chroma expected of the hue. The other models give
+        `rgb`.
         """
         damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(self.device)
         lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(self.device)
@@ -112,7 +125,8 @@ class Pipeline:
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style | None = None
     ) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of an estimate of `gray` and `mask`, in another style if one is given."""
+        """(H, W, 3) uint8 RGB of an estimate of `gray` and `mask`, in another style if one is
+        given."""
         return self.ensemble.decode(estimate, gray, mask, style or self.style)
 
 
@@ -135,11 +149,14 @@ class Baseline:
 
 
 def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """OpenCV's inpainting of Telea 2004 with a radius of 3 px: (H, W) uint8 from (H, W) uint8 and bool."""
+    """OpenCV's inpainting of Telea 2004 with a radius of 3 px: (H, W) uint8 from (H, W) uint8 and
+    bool."""
     return cv2.inpaint(gray, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
-def filled(fill: Callable[[np.ndarray, np.ndarray], Fill], gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def filled(
+    fill: Callable[[np.ndarray, np.ndarray], Fill], gray: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
     """`gray` (H, W) uint8 filled where `mask` (H, W) bool is True, by a fill of `src.fills`."""
     result, known = gray.copy(), ~mask
     for box, part in parts(mask):
@@ -166,8 +183,11 @@ def load_detector(path: Path = DETECTOR, device: torch.device | str = "cpu") -> 
     return DamageFinder(model.probability)
 
 
-def load_finder(damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR) -> Finder:
-    """What finds damage: "hole", "none" (finds nothing), or "auto" (a hole, or else an old photo's damage).
+def load_finder(
+    damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR
+) -> Finder:
+    """What finds damage: "hole", "none" (finds nothing), or "auto" (a hole, or else an old photo's
+    damage).
 
     "auto" takes the network of the file `detector`. Raises `SettingError` for another word, and
     as `load_detector` does.

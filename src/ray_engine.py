@@ -10,8 +10,8 @@ from tqdm import tqdm
 import src
 from src.pipeline import Baseline, Pipeline
 from src.restoring import Job, restore_jobs
-from src.runtime.errors import InputError, SettingError
-from src.runtime.processes import cores
+from src.utils.errors import InputError, SettingError
+from src.utils.processes import cores
 
 
 def restore_with_ray(
@@ -19,8 +19,8 @@ def restore_with_ray(
 ) -> list[str]:
     """Restore files with Ray Data; a photo whose actor or machine dies is given to another.
 
-    Ray is the cluster that RAY_ADDRESS names, or else one of this machine. All its machines must see the
-    same files under the same paths.
+    Ray is the cluster that RAY_ADDRESS names, or else one of this machine. All its machines must
+    see the same files under the same paths.
 
     Args:
         make_pipeline: makes what restores, once in each actor.
@@ -35,7 +35,9 @@ def restore_with_ray(
     if actors < 1:
         raise SettingError("devices", actors, "must be at least 1")
     threads = max(1, cores() // actors)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported behind the user's back
+    os.environ.setdefault(
+        "RAY_USAGE_STATS_ENABLED", "0"
+    )  # nothing is reported behind the user's back
     try:
         import ray
     except ImportError:
@@ -49,15 +51,21 @@ def restore_with_ray(
             self.pipeline = make_pipeline()
 
         def __call__(self, row: dict) -> dict:
-            job = Job(Path(row["photo"]), Path(row["output"]), Path(row["mask"]) if row["mask"] else None)
-            failures = [] if job.output.exists() else restore_jobs(self.pipeline, [job], shown=False)
+            job = Job(
+                Path(row["photo"]), Path(row["output"]), Path(row["mask"]) if row["mask"] else None
+            )
+            failures = (
+                [] if job.output.exists() else restore_jobs(self.pipeline, [job], shown=False)
+            )
             return {"failure": failures[0] if failures else ""}
 
     if not jobs:
         return []
     package = Path(src.__file__).parent
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.init(runtime_env={"py_modules": [str(package)]}, log_to_driver=False, logging_level="warning")
+    ray.init(
+        runtime_env={"py_modules": [str(package)]}, log_to_driver=False, logging_level="warning"
+    )
     try:
         rows = [
             {

@@ -18,10 +18,10 @@ from src.damage.finders import DamageFinder, find_damage
 from src.damage.masks import match_masks, read_mask, without_masks
 from src.datasets.overlap import Overlap, known_elsewhere, with_truths
 from src.pipeline import Baseline, Pipeline
-from src.runtime.distributed import gather, share
-from src.runtime.errors import InputError
-from src.runtime.files import file_hash, lock_folder, read_json, write_json
-from src.runtime.images import (
+from src.utils.distributed import gather, share
+from src.utils.errors import InputError
+from src.utils.files import file_hash, lock_folder, read_json, write_json
+from src.utils.images import (
     HEIF_MISSING,
     HEIF_SUFFIXES,
     Details,
@@ -31,8 +31,8 @@ from src.runtime.images import (
     read_photo,
     write_png,
 )
-from src.runtime.processes import prefetch
-from src.runtime.recipe import identity
+from src.utils.processes import prefetch
+from src.utils.recipe import identity
 
 THREADS = 2  # that read and write files while photos are restored
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of a disk that takes no other file either
@@ -56,8 +56,8 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     Args:
         masks: a mask file, or a folder of masks named and placed like the photos.
 
-    Raises `InputError` where there is no photo or no mask, where two photos would have one result, or where a
-    result would be written over a photo or over the result of another photo.
+    Raises `InputError` where there is no photo or no mask, where two photos would have one result,
+    or where a result would be written over a photo or over the result of another photo.
     """
     root = photos.parent if photos.is_file() else photos
     paths = [photos] if photos.is_file() else _not_results(list_images(photos), photos, output)
@@ -76,7 +76,9 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
         if counts[_key(target)] > 1 or _key(target) in taken:
             target = target.with_name(path.name + ".png")
         if _key(target) in taken:
-            raise InputError(f"{path}: {taken[_key(target)]} would have the same result; rename one of them")
+            raise InputError(
+                f"{path}: {taken[_key(target)]} would have the same result; rename one of them"
+            )
         taken[_key(target)] = path
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
@@ -100,8 +102,11 @@ def with_overlaps(jobs: Sequence[Job], overlaps: Sequence[Overlap]) -> list[Job]
     ]
 
 
-def passed_over(photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None) -> list[str]:
-    """A line for each file that `photo_jobs` of these arguments left out, and each photo without a mask."""
+def passed_over(
+    photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None
+) -> list[str]:
+    """A line for each file that `photo_jobs` of these arguments left out, and each photo without a
+    mask."""
     others = _not_results(list_others(photos), photos, output) if photos.is_dir() else []
     lines = [f"{path}: passed over, {_why(path)}" for path in others]
     without = [job.photo for job in jobs if masks and not job.mask]
@@ -115,7 +120,8 @@ def _why(path: Path) -> str:
 
 
 def _not_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
-    """Those of the files below a folder that are no results: not in their folder, or not known to it."""
+    """Those of the files below a folder that are no results: not in their folder, or not known to
+    it."""
     if output.absolute() == root.absolute():
         results = _read_manifest(output / MANIFEST)["photos"]
         return [path for path in paths if str(path.absolute()) not in results]
@@ -130,7 +136,8 @@ def restore_files(
     Args:
         output: the folder of the PNGs.
 
-    Returns: an error line for each photo that could not be read or written; the others are restored.
+    Returns: an error line for each photo that could not be read or written; the others are
+    restored.
 
     Raises `InputError` as `unrestored` does, and when another program works in the folder.
     """
@@ -143,8 +150,8 @@ def restore_files(
 def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     """Those of `jobs` that an earlier call has not finished.
 
-    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of another
-    recipe or photo is deleted, to be made again.
+    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of
+    another recipe or photo is deleted, to be made again.
 
     Raises `InputError` when a PNG to write exists that the file does not know.
     """
@@ -159,7 +166,11 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
         key = str(job.output.absolute())
         now = [str(job.photo.absolute()), identity(job.photo), masks.get(job.mask)]
         now += [
-            [[str(path.absolute()), identity(path)] for path in (overlap.other, overlap.truth) if path]
+            [
+                [str(path.absolute()), identity(path)]
+                for path in (overlap.other, overlap.truth)
+                if path
+            ]
             for overlap in job.overlaps
         ]
         if job.output.exists() and key not in photos:
@@ -175,8 +186,11 @@ def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
     return waiting
 
 
-def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True) -> list[str]:
-    """Restore files one after another; threads read ahead and write behind. Returns as `restore_files`."""
+def restore_jobs(
+    pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True
+) -> list[str]:
+    """Restore files one after another; threads read ahead and write behind. Returns as
+    `restore_files`."""
 
     told = isinstance(pipeline.find, DamageFinder)
 
@@ -184,7 +198,9 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
         gray, clear = read_photo(job.photo)
         details = read_details(job.photo)
         if details.frames > 1:
-            tqdm.write(f"{job.photo}: {details.frames} pages or frames, of which only the first is restored")
+            tqdm.write(
+                f"{job.photo}: {details.frames} pages or frames, of which only the first is restored"
+            )
         if not job.mask:
             found = find_damage(pipeline.find, gray, clear)
             if told:
@@ -218,7 +234,8 @@ def restore_jobs(pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool
 
 
 def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
-    """Write a PNG; the error line of one that cannot be written where others can, say for its long name."""
+    """Write a PNG; the error line of one that cannot be written where others can, say for its long
+    name."""
     path = job.output
     try:
         write_png(path, with_truths(rgb, job.overlaps), details)

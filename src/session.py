@@ -1,4 +1,5 @@
-"""A photo that somebody restores step by step: damage found, corrected by hand, colourings to choose from."""
+"""A photo that somebody restores step by step: damage found, corrected by hand, colourings to
+choose from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from src.color.decode import render
 from src.color.samples import colourings
 from src.models.restorer import restored_luma, textured
 from src.pipeline import Pipeline
-from src.runtime.images import Details
+from src.utils.images import Details
 
 SHOWN = 1024  # longest side in pixels of what is shown, and exactly that of what is painted on
 COVERED = 0.05  # share of a pixel from which on a stroke covers it
 COLOURINGS = 6  # to choose from, the likeliest first
-EDITOR_SLACK = np.ones((5, 5), np.uint8)  # how far an editor moves borders, in pixels of what is shown
+EDITOR_SLACK = np.ones(
+    (5, 5), np.uint8
+)  # how far an editor moves borders, in pixels of what is shown
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
 
 
@@ -43,11 +46,16 @@ class Session:
         before = marked(self.found)[..., 3] > 0
         after = np.zeros_like(before)
         for layer in layers:
-            after |= cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        smaller = max(self.gray.shape) < SHOWN  # than the editor: a thin stroke covers part of a pixel
+            after |= (
+                cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+            )
+        smaller = (
+            max(self.gray.shape) < SHOWN
+        )  # than the editor: a thin stroke covers part of a pixel
         how = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST
         added, removed = (
-            cv2.resize(change.astype(np.float32), self.gray.shape[::-1], interpolation=how) > COVERED
+            cv2.resize(change.astype(np.float32), self.gray.shape[::-1], interpolation=how)
+            > COVERED
             for change in (_gained(before, after), _gained(after, before))
         )
         return (self.found | added) & ~removed
@@ -56,7 +64,9 @@ class Session:
         """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
         estimate = pipeline.estimate(self.gray, mask)
         self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
-        self.colors = colourings(estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu(), COLOURINGS)
+        self.colors = colourings(
+            estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu(), COLOURINGS
+        )
 
     def colored(self, chosen: int, saturation: float) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one of the colourings; a saturation of 1 leaves it as it is."""
@@ -76,15 +86,19 @@ def thumbnail(array: np.ndarray) -> np.ndarray:
 
 
 def in_editor(gray: np.ndarray) -> np.ndarray:
-    """(h, w) uint8, a photo (H, W) uint8 as it is painted on: reduced or enlarged to `SHOWN` pixels."""
+    """(h, w) uint8, a photo (H, W) uint8 as it is painted on: reduced or enlarged to `SHOWN`
+    pixels."""
     return np.asarray(Image.fromarray(gray).resize(_editor_size(gray), Image.Resampling.BICUBIC))
 
 
 def marked(mask: np.ndarray) -> np.ndarray:
-    """The layer of an editor that shows a mask (H, W) bool: (h, w, 4) uint8 RGBA, as large as `in_editor`."""
+    """The layer of an editor that shows a mask (H, W) bool: (h, w, 4) uint8 RGBA, as large as
+    `in_editor`."""
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
     # bilinear: of what is thinner than a pixel something is left
-    return (np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR)) > 0)[..., None] * MARK
+    return (np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR)) > 0)[
+        ..., None
+    ] * MARK
 
 
 def _editor_size(photo: np.ndarray) -> tuple[int, int]:
@@ -94,6 +108,7 @@ def _editor_size(photo: np.ndarray) -> tuple[int, int]:
 
 
 def _gained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What of `after` is new, (h, w) bool; an editor scales its layers, and borders it moved are not."""
+    """What of `after` is new, (h, w) bool; an editor scales its layers, and borders it moved are
+    not."""
     core = after & (cv2.dilate(before.view(np.uint8), EDITOR_SLACK) == 0)
     return (cv2.dilate(core.view(np.uint8), EDITOR_SLACK) > 0) & after & ~before

@@ -25,7 +25,8 @@ HARMLESS = ("No draw texture found for layer",)
 
 @contextmanager
 def browser_page(width: int = 1280, height: int = 900) -> Iterator[tuple[Page, list[str]]]:
-    """A page of `width` px and the list that its console errors, page errors and failed requests join."""
+    """A page of `width` px and the list that its console errors, page errors and failed requests
+    join."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no chromium is installed; apt install chromium")
@@ -40,7 +41,9 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[tuple[Page, l
         page, complaints = context.pages[0], []
         page.on(
             "console",
-            lambda line: line.type == "error" and line.text not in HARMLESS and complaints.append(line.text),
+            lambda line: (
+                line.type == "error" and line.text not in HARMLESS and complaints.append(line.text)
+            ),
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         # what the page itself gives up, such as a stream of events, is aborted

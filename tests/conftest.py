@@ -2,8 +2,8 @@
 
 import os
 
-# One thread a process, here and in every process that a test begins: on few cores more threads wait for each
-# other. This has to stand before torch, OpenCV and numba are imported.
+# One thread a process, here and in every process that a test begins: on few cores more threads wait
+# for each other. This has to stand before torch, OpenCV and numba are imported.
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 os.environ.update(dict.fromkeys((*ONE_THREAD, "LOKY_MAX_CPU_COUNT"), "1"))
 
@@ -23,7 +23,7 @@ from skimage import data
 from src.datasets.build import build, sample_photos
 from src.models.checkpoints import save_model
 from src.models.registry import create_model
-from src.runtime.command_line import run_script
+from src.utils.cli import run_script
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
@@ -52,7 +52,8 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_folder(photos, tmp_path_factory) -> Path:
-    """Folder built from `photos` with 3 crops each, 9 pairs and 3 test images; tests must not change it."""
+    """Folder built from `photos` with 3 crops each, 9 pairs and 3 test images; tests must not
+    change it."""
     folder = tmp_path_factory.mktemp("small") / "data"
     build(sorted(photos.iterdir()), photos, folder, crops_per_photo=3, test_photos=0.3, seed=0)
     return folder
@@ -70,7 +71,8 @@ def random_run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path_factory) -> Iterator[Callable[[int], Path]]:
-    """`small_disk(size)` is a folder on a disk of `size` bytes; skips where mounting is not permitted."""
+    """`small_disk(size)` is a folder on a disk of `size` bytes; skips where mounting is not
+    permitted."""
     mounted = []
 
     def mount(size: int) -> Path:
@@ -97,7 +99,8 @@ def data_dir(sample_folder, tmp_path) -> Path:
 
 @pytest.fixture
 def script(monkeypatch, capsys):
-    """Run a script in this process: `script("train", "--fold", 0)` gives (exit status, stdout, stderr).
+    """Run a script in this process: `script("train", "--fold", 0)` gives (exit status, stdout,
+    stderr).
 
     `script("benchmarks", "score", …)` is `python -m benchmarks score …`.
     """

@@ -14,7 +14,8 @@ def fill(disk, left):
 
 
 def refused(script, name, *arguments):
-    """Run a script that meets the full disk; returns its message without the progress bars before it."""
+    """Run a script that meets the full disk; returns its message without the progress bars before
+    it."""
     status, _, err = script(name, *arguments)
     assert status == 2 and "Traceback" not in err, err
     message = err[err.index("error:") :]

@@ -1,4 +1,5 @@
-"""Losses of a few training steps whose terms are plain means: python -m tests.distributed_steps DEVICES"""
+"""Losses of a few training steps whose terms are plain means: python -m tests.distributed_steps
+DEVICES"""
 
 import json
 import sys
@@ -7,15 +8,16 @@ import torch
 from skimage import data
 
 from src.models.registry import create_model
-from src.runtime.distributed import average, launch
 from src.training.state import TrainingState, training_step
+from src.utils.distributed import average, launch
 
 if __name__ == "__main__":
     fabric = launch("cpu", int(sys.argv[1]))
     torch.manual_seed(0)
     state = TrainingState(create_model("full_pipeline", encoder="lite0", ema_decay=0.9))
     model = state.model
-    # AdamW's first steps are the signs of the gradients, which the last digit of a small one decides
+    # AdamW's first steps are the signs of the gradients, which the last digit of a small one
+    # decides
     state.optimizers = {"model": torch.optim.SGD(model.parameters(), lr=0.1)}
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

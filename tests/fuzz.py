@@ -1,21 +1,22 @@
-"""Real files, mutated, through every reader of the scripts: python -m tests.fuzz --mutations 10000 --seed 0
+"""Real files, mutated, through every reader of the scripts: python -m tests.fuzz --mutations 10000
+--seed 0
 
-| file | reader | script |
-|---|---|---|
-| photo.png, .jpg, .webp, .tif, .bmp | read_photo, inspect | infer.py --input, prepare_data.py build |
-| train_input/, train_gt/ | read_input, read_truth, check_image | train.py, prepare_data.py check and pack |
-| restored/ | score_files | evaluate.py, make_submission.py |
-| train.csv, test.csv, folds.csv | read_train, read_test, load_folds | all but build |
-| pack.npy, pack.jsonl | Pack | train.py, prepare_data.py pack |
-| holes.npy, holes.jsonl | Holes | train.py, prepare_data.py pack |
-| config.json, metrics.jsonl, last.pt | begin_run, RunLogger, TrainingState.load | train.py |
-| inpainter.safetensors, colorizer.safetensors | load_model | infer.py, evaluate.py --fold |
-| pictures/.restored.json | unrestored | infer.py, evaluate.py --fold |
-| submission.zip | check_submission, unpacked | make_submission.py --check, evaluate.py --pred |
+| file | reader | script | |---|---|---| | photo.png, .jpg, .webp, .tif, .bmp | read_photo, inspect
+| infer.py --input, prepare_data.py build | | train_input/, train_gt/ | read_input, read_truth,
+check_image | train.py, prepare_data.py check and pack | | restored/ | score_files | evaluate.py,
+make_submission.py | | train.csv, test.csv, folds.csv | read_train, read_test, load_folds | all but
+build | | pack.npy, pack.jsonl | Pack | train.py, prepare_data.py pack | | holes.npy, holes.jsonl |
+Holes | train.py, prepare_data.py pack | | config.json, metrics.jsonl, last.pt | begin_run,
+RunLogger, TrainingState.load | train.py | | inpainter.safetensors, colorizer.safetensors |
+load_model | infer.py, evaluate.py --fold | | pictures/.restored.json | unrestored | infer.py,
+evaluate.py --fold | | submission.zip | check_submission, unpacked | make_submission.py --check,
+evaluate.py --pred |
 
-A reader may accept a file or refuse it with an `InputError` that names it or one beside it. Anything
-else is a fault: another error, a crash, more than `SECONDS`, or more than `MEMORY` bytes of address space
-beyond what the imports take. Its file is kept and the exit status is 1. A case depends on seed and number.
+A reader may accept a file or refuse it with an `InputError` that names it or one beside it.
+Anything
+else is a fault: another error, a crash, more than `SECONDS`, or more than `MEMORY` bytes of address
+space beyond what the imports take. Its file is kept and the exit status is 1. A case depends on
+seed and number.
 """
 
 import argparse
@@ -45,21 +46,21 @@ from PIL import Image
 from skimage import data as photographs
 
 from src.damage.hole import find_hole
+from src.datasets.bank import Holes, Pack, pack
 from src.datasets.build import build, inspect, sample_photos
 from src.datasets.check import Hole, check_image
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.folds import load_folds
-from src.datasets.pack import Holes, Pack, pack
 from src.evaluation.scoring import score_files
 from src.evaluation.submission import check_submission, unpacked, write_submission
 from src.models.checkpoints import load_model, save_model
 from src.models.registry import create_model
 from src.restoring import MANIFEST, Job, unrestored
-from src.runtime.errors import InputError
-from src.runtime.files import write_json, write_text
-from src.runtime.images import read_gray
 from src.training.logger import RunLogger
 from src.training.state import TrainingState, begin_run
+from src.utils.errors import InputError
+from src.utils.files import write_json, write_text
+from src.utils.images import read_gray
 from tests.mutations import anywhere, archive, csv, jpeg, jsonl, pick, png, safetensors
 
 SECONDS, MEMORY = 60, 4 << 30
@@ -103,7 +104,13 @@ def read_holes(path: Path) -> None:
 
 
 def score(path: Path) -> None:
-    score_files((path, path.parent / "train_gt/TRAIN_00000.png", path.parent / "train_input/TRAIN_00000.png"))
+    score_files(
+        (
+            path,
+            path.parent / "train_gt/TRAIN_00000.png",
+            path.parent / "train_input/TRAIN_00000.png",
+        )
+    )
 
 
 def check_pair(path: Path) -> str | Hole:
@@ -187,7 +194,11 @@ def make_seeds(folder: Path) -> None:
         return map(function, items)
 
     with ExitStack() as stack:
-        for module in ("build", "scenes", "pack"):  # few photos are done before a process has started
+        for module in (
+            "build",
+            "scenes",
+            "pack",
+        ):  # few photos are done before a process has started
             stack.enter_context(patch(f"src.datasets.{module}.parallel_map", plain_map))
         build(photos, photos[0].parent, folder, crops_per_photo=1, test_photos=0.2, seed=0)
         load_folds(folder, 2)
@@ -204,7 +215,8 @@ def make_seeds(folder: Path) -> None:
             **({"compression": "tiff_lzw"} if suffix == "tif" else {}),
         )
     write_json(
-        folder / "config.json", {"lr": 0.001, "name": "a", "loss_weights": {"hue": 1.0}, "validate_at": [1]}
+        folder / "config.json",
+        {"lr": 0.001, "name": "a", "loss_weights": {"hue": 1.0}, "validate_at": [1]},
     )
     lines = ({"step": step, "loss/hue": 1.5, "lr": 0.001} for step in (10, 20, 30))
     write_text(folder / "metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
@@ -233,8 +245,11 @@ def mutated(kinds: Sequence[Kind], folder: Path, seed: int, number: int) -> tupl
     return kind, content
 
 
-def outcome(readers: Sequence[Callable[[Path], object]], path: Path, folder: Path) -> tuple[str, str]:
-    """Whether readers accept a file of a folder, and what is wrong with the way in which one refused it."""
+def outcome(
+    readers: Sequence[Callable[[Path], object]], path: Path, folder: Path
+) -> tuple[str, str]:
+    """Whether readers accept a file of a folder, and what is wrong with the way in which one
+    refused it."""
     found = "accepted"
     for reader in readers:
         try:
@@ -251,7 +266,12 @@ def outcome(readers: Sequence[Callable[[Path], object]], path: Path, folder: Pat
 
 
 def work(
-    kinds: Sequence[Kind], numbers: range, seed: int, folder: Path, seconds: int, results: Connection
+    kinds: Sequence[Kind],
+    numbers: range,
+    seed: int,
+    folder: Path,
+    seconds: int,
+    results: Connection,
 ) -> None:
     """Run cases within the bounds, one result each; a case beyond its time ends this process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars, and warnings of PIL
@@ -290,7 +310,8 @@ def keep(folder: Path, kind: Kind, number: int) -> None:
 def fuzz(
     kinds: Sequence[Kind], mutations: int, seed: int, folder: Path, seconds: int = SECONDS
 ) -> list[Result]:
-    """Run cases 0 to `mutations` - 1 in a process of their own, and in another one after each crash.
+    """Run cases 0 to `mutations` - 1 in a process of their own, and in another one after each
+    crash.
 
     `folder` gets `seeds/`, where it has none yet, `work/` and, for faults, `faults/`.
     """
@@ -303,7 +324,9 @@ def fuzz(
     while len(results) < mutations:
         receiving, sending = context.Pipe(duplex=False)
         numbers = range(len(results), mutations)
-        process = context.Process(target=work, args=(kinds, numbers, seed, folder, seconds, sending))
+        process = context.Process(
+            target=work, args=(kinds, numbers, seed, folder, seconds, sending)
+        )
         process.start()
         sending.close()
         with suppress(EOFError):
@@ -311,7 +334,9 @@ def fuzz(
                 results.append(receiving.recv())
         process.join()
         if results and isinstance(results[-1], str):
-            raise RuntimeError(f"the fuzzer itself failed in case {len(results) - 1}: {results[-1]}")
+            raise RuntimeError(
+                f"the fuzzer itself failed in case {len(results) - 1}: {results[-1]}"
+            )
         if len(results) < mutations:
             kind, _ = mutated(kinds, folder / "seeds", seed, len(results))
             keep(folder, kind, len(results))
@@ -334,7 +359,9 @@ def summary(results: Sequence[Result]) -> str:
 
 def main() -> int:
     """Fuzz, print what became of the files, and tell by the exit status whether there are faults."""
-    parser = argparse.ArgumentParser(description="Mutate real files and read them as the scripts do.")
+    parser = argparse.ArgumentParser(
+        description="Mutate real files and read them as the scripts do."
+    )
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("outputs/fuzz"), help="emptied first")
@@ -342,7 +369,9 @@ def main() -> int:
     shutil.rmtree(options.folder, ignore_errors=True)
     results = fuzz(KINDS, options.mutations, options.seed, options.folder.absolute())
     print(summary(results))
-    faults = [(number, result) for number, result in enumerate(results) if result.outcome == "fault"]
+    faults = [
+        (number, result) for number, result in enumerate(results) if result.outcome == "fault"
+    ]
     for number, fault in faults:
         kept = options.folder / "faults" / f"{number}-{Path(fault.path).name}"
         print(f"{kept}: {fault.message}")

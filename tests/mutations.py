@@ -1,4 +1,5 @@
-"""Ways to break a file, blindly or knowing its format, from (rng, content, content of another file)."""
+"""Ways to break a file, blindly or knowing its format, from (rng, content, content of another
+file)."""
 
 import json
 import re
@@ -10,7 +11,20 @@ from io import BytesIO
 
 import numpy as np
 
-INTERESTING = (0, 1, 127, 128, 255, 256, 32767, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+INTERESTING = (
+    0,
+    1,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    1 << 20,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+)
 TEXTS = (
     "",
     "..",
@@ -66,7 +80,9 @@ def anywhere(rng: Random, data: bytes, other: bytes) -> bytes:
             noise = bytes(a ^ int(b) for a, b in zip(data[start:end], flips, strict=False))
             return data[:start] + noise + data[start + len(noise) :]
         case 1:
-            number = struct.pack(pick(rng, ("<I", ">I")), pick(rng, INTERESTING))[-pick(rng, (1, 2, 4)) :]
+            number = struct.pack(pick(rng, ("<I", ">I")), pick(rng, INTERESTING))[
+                -pick(rng, (1, 2, 4)) :
+            ]
             return data[:start] + number + data[start + len(number) :]
         case 2:
             return data[:start]
@@ -99,20 +115,35 @@ def png(rng: Random, data: bytes, _: bytes) -> bytes:
         case 3:
             kind = pick(
                 rng,
-                (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"IEND"),
+                (
+                    b"tEXt",
+                    b"zTXt",
+                    b"iTXt",
+                    b"iCCP",
+                    b"PLTE",
+                    b"tRNS",
+                    b"eXIf",
+                    b"acTL",
+                    b"fcTL",
+                    b"IEND",
+                ),
             )
             bomb = b"a\0\0" + zlib.compress(bytes(1 << 22))
             content = pick(rng, (bomb, chunk[1], b"", b"II*\0\xff\xff\xff\xff"))
             chunks.insert(int(rng.integers(len(chunks) + 1)), [kind, content, len(content)])
         case 4:
             chunks.remove(chunk)
-    packed = (struct.pack(">I", n) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c, n in chunks)
+    packed = (
+        struct.pack(">I", n) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c, n in chunks
+    )
     return data[:8] + b"".join(packed)
 
 
 def jpeg(rng: Random, data: bytes, _: bytes) -> bytes:
     """The size, the components or a segment's length changed."""
-    at = pick(rng, [m.start() for m in re.finditer(rb"\xff[\xc0\xc2\xc4\xda\xdb\xdd\xe0\xe1]", data)])
+    at = pick(
+        rng, [m.start() for m in re.finditer(rb"\xff[\xc0\xc2\xc4\xda\xdb\xdd\xe0\xe1]", data)]
+    )
     field, value = at + pick(rng, (2, 5, 7)), pick(rng, (*INTERESTING, 512, 13000))
     return data[:field] + struct.pack(">H", value & 0xFFFF) + data[field + 2 :]
 
@@ -164,7 +195,9 @@ def safetensors(rng: Random, data: bytes, _: bytes) -> bytes:
         header["__metadata__"]["restoration"] = json.dumps(changed(rng, inner))
     elif rng.random() < 0.5:
         tensor = header[pick(rng, [key for key in header if key != "__metadata__"])]
-        tensor["dtype"] = pick(rng, ("F64", "F16", "BF16", "F8_E4M3", "F4", "I64", "BOOL", "C64", "U16", ""))
+        tensor["dtype"] = pick(
+            rng, ("F64", "F16", "BF16", "F8_E4M3", "F4", "I64", "BOOL", "C64", "U16", "")
+        )
     else:
         header = changed(rng, header)
     text = json.dumps(header).encode()
@@ -174,9 +207,13 @@ def safetensors(rng: Random, data: bytes, _: bytes) -> bytes:
 def archive(rng: Random, data: bytes, other: bytes) -> bytes:
     """A field of an entry's header changed, or an entry's name or content with the right checksum."""
     if rng.random() < 0.5:
-        at = pick(rng, [m.start() for m in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06|\x06\x06)", data)])
+        at = pick(
+            rng, [m.start() for m in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06|\x06\x06)", data)]
+        )
         field, width = at + int(rng.integers(4, 46)), pick(rng, (1, 2, 4))
-        return data[:field] + struct.pack("<I", pick(rng, INTERESTING))[:width] + data[field + width :]
+        return (
+            data[:field] + struct.pack("<I", pick(rng, INTERESTING))[:width] + data[field + width :]
+        )
     target = BytesIO()
     with zipfile.ZipFile(BytesIO(data)) as source, zipfile.ZipFile(target, "w") as copy:
         names = source.namelist()
@@ -188,7 +225,9 @@ def archive(rng: Random, data: bytes, other: bytes) -> bytes:
                 info.filename = pick(
                     rng, (name, name, name, "../x.png", "/x.png", "a/b.png", "C:\\x.png", names[-1])
                 )
-                info.external_attr = pick(rng, (0o644 << 16, 0, 0o120777 << 16, 0o40755 << 16, 0xFFFFFFFF))
+                info.external_attr = pick(
+                    rng, (0o644 << 16, 0, 0o120777 << 16, 0o40755 << 16, 0xFFFFFFFF)
+                )
                 info.compress_type = pick(rng, (0, 0, 8, 12, 14))
             copy.writestr(info, content)
     return target.getvalue()

@@ -29,7 +29,8 @@ from tests.browser import browser_page
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    """The app with the shipped weights: its address, and the folder that its temporary files lie in."""
+    """The app with the shipped weights: its address, and the folder that its temporary files lie
+    in."""
     folder = tmp_path_factory.mktemp("app")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -166,7 +167,9 @@ def test_brush_marks_what_is_painted_in(server, tmp_path):
             page.wait_for_timeout(500)
             page.locator("#restore").click()
             page.locator("#compare img").first.wait_for(timeout=300_000)
-            with suppress(BrowserError):  # the result of the click before is gone, the next is not there
+            with suppress(
+                BrowserError
+            ):  # the result of the click before is gone, the next is not there
                 changed = (luma(download(page, tmp_path / "restored.png")) != gray) & ~found
                 if changed.any():
                     break
@@ -182,7 +185,9 @@ def test_damage_is_drawn_on_the_photo(server, tmp_path, width):
     with browser_page(width) as (page, complaints):
         for rows, columns in ((64, 64), (256, 256), (960, 200), (160, 960), (3000, 4000)):
             noise = np.random.default_rng(0).uniform(100, 140, (8, 8))
-            gray = cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+            gray = cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC).astype(
+                np.uint8
+            )
             gray[rows // 4 : rows // 2, columns // 4 : columns // 2] = 20
             Image.fromarray(gray).save(tmp_path / "photo.png")
             page.goto(server[0])
@@ -190,13 +195,17 @@ def test_damage_is_drawn_on_the_photo(server, tmp_path, width):
             page.locator("#found").get_by_text("6.2% taken for damage").wait_for()
             for _ in range(40):  # the editor loads for a while
                 page.wait_for_timeout(300)
-                marks, (left, top, wide, high) = marks_on_photo(page.locator("#damage").screenshot())
+                marks, (left, top, wide, high) = marks_on_photo(
+                    page.locator("#damage").screenshot()
+                )
                 if max(wide, high) > 250 and marks.sum() > 0.03 * wide * high:
                     break
             assert marks.any() and not complaints
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert max(wide, high) > 250, (wide, high)  # large on the page, whatever its pixels
-            left += wide - high * columns / rows  # the editor's tools lie on the left of a wide photo
+            left += (
+                wide - high * columns / rows
+            )  # the editor's tools lie on the left of a wide photo
             y, x = np.nonzero(marks)
             place = np.array([np.percentile(y, [1, 99]) - top, np.percentile(x, [1, 99]) - left])
             expected = np.outer([high, high * columns / rows], [0.25, 0.5])
@@ -243,7 +252,10 @@ def test_refused_uploads(server, tmp_path):
 
 def test_only_this_machine_is_served(server):
     port = int(server[0].rsplit(":", 1)[1])
-    for host, refused in (("127.0.0.1", False), ("127.0.0.2", True)):  # 0.0.0.0 would answer on both
+    for host, refused in (
+        ("127.0.0.1", False),
+        ("127.0.0.2", True),
+    ):  # 0.0.0.0 would answer on both
         with socket.socket() as client:
             assert (client.connect_ex((host, port)) != 0) is refused
 
@@ -279,7 +291,8 @@ def test_thin_marks_can_be_drawn_and_rubbed_out():
 
 @pytest.mark.parametrize("side", [64, 300, 1500, 4000])
 def test_strokes_on_photos_of_any_size(side):
-    """A stroke of four pixels of the editor down the middle marks a line there, and rubs it out again."""
+    """A stroke of four pixels of the editor down the middle marks a line there, and rubs it out
+    again."""
     photo = Session("photo", np.zeros((side, side), np.uint8), np.zeros((side, side), bool))
     layer = marked(photo.found).copy()
     assert layer.shape == (SHOWN, SHOWN, 4)
@@ -304,7 +317,14 @@ def test_other_models_are_refused(script, tmp_path):
 
 
 def test_a_port_in_use_is_named(server, tmp_path):
-    command = [sys.executable, "app.py", "--port", server[0].rsplit(":", 1)[1], "--output-dir", tmp_path]
+    command = [
+        sys.executable,
+        "app.py",
+        "--port",
+        server[0].rsplit(":", 1)[1],
+        "--output-dir",
+        tmp_path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "choose another --port" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,5 @@
-"""python -m benchmarks: comparisons tell better from worse. What measures or trains is in tests/slow."""
+"""python -m benchmarks: comparisons tell better from worse. What measures or trains is in
+tests/slow."""
 
 import json
 import re
@@ -26,11 +27,18 @@ from benchmarks.size import damaged_photo
 from benchmarks.time_to_score import plot, score_curve, sooner, train_command
 from benchmarks.timings import MEASUREMENTS, least_seconds
 from src.damage.hole import find_hole
-from src.runtime.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError
 
 
 def git(repository: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     command = ["git", "-C", repository, *identity, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -124,7 +132,9 @@ def test_time_to_score_trains_what_it_says(script, tmp_path):
 def test_medians_leave_the_first_round_out():
     calls = []
     found = median_seconds({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, runs=3)
-    assert calls == ["a", "b"] * 4 and set(found) == {"a", "b"} and all(s >= 0 for s in found.values())
+    assert (
+        calls == ["a", "b"] * 4 and set(found) == {"a", "b"} and all(s >= 0 for s in found.values())
+    )
 
 
 def test_the_least_of_several_calls_counts():

@@ -39,14 +39,16 @@ def test_every_luma_hue_and_chroma():
     gray, hue, wanted = np.meshgrid(np.arange(256), np.arange(180), np.arange(256), indexing="ij")
     for rows in np.array_split(np.arange(256), 8):
         rgb = compose(
-            gray[rows].reshape(-1, 256).astype(np.uint8), *(a[rows].reshape(-1, 256) for a in (hue, wanted))
+            gray[rows].reshape(-1, 256).astype(np.uint8),
+            *(a[rows].reshape(-1, 256) for a in (hue, wanted)),
         )
         assert np.array_equal(luma(rgb), gray[rows].reshape(-1, 256))
         shown_hue, shown = (a.reshape(-1, 180, 256).astype(int) for a in opencv(rgb))
         assert np.array_equal(shown_hue, np.where(shown > 0, hue[rows], 0))
         reachable = exists[rows]
         assert np.array_equal(reachable.any(axis=2, keepdims=True) & (shown > 0), shown > 0)
-        # A lattice colour asked for is given, but for the few that only one of several offsets reaches.
+        # A lattice colour asked for is given, but for the few that only one of several offsets
+        # reaches.
         kept = shown[reachable] == wanted[rows][reachable]
         assert kept.mean() > 0.98
         assert np.abs(shown - wanted[rows])[reachable].max() <= 21
@@ -57,7 +59,9 @@ def test_every_luma_hue_and_chroma():
 def test_hue_and_chroma_are_opencvs(rgb):
     hue, chroma = hue_chroma(torch.from_numpy(rgb).permute(2, 0, 1)[None])
     expected_hue, expected_chroma = opencv(rgb)
-    assert np.array_equal(hue[0].numpy(), expected_hue) and np.array_equal(chroma[0].numpy(), expected_chroma)
+    assert np.array_equal(hue[0].numpy(), expected_hue) and np.array_equal(
+        chroma[0].numpy(), expected_chroma
+    )
 
 
 def test_a_photo_comes_back():

@@ -106,7 +106,9 @@ def test_shapes_occur_as_often_as_seen(holes):
             kinds["polygon"] += 1
             assert 0.08 < mask.mean() < 0.15
     shares = {kind: count / len(holes) for kind, count in kinds.items()}
-    assert shares == pytest.approx({"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}, abs=0.08)
+    assert shares == pytest.approx(
+        {"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}, abs=0.08
+    )
 
 
 def test_some_polygons_cross_themselves_and_are_filled_even_odd(holes):
@@ -131,7 +133,9 @@ def test_holes_are_found_as_often_as_promised(photos, capsys):
         same.append(cannot_tell(gray, true, found))
         false_holes += bool(find_hole(luma(rgb)).any())
     with capsys.disabled():
-        print(f"\nfind_hole: mean IoU {np.mean(ious):.5f}, exact {np.mean(exact):.1%}, up to pixels that")
+        print(
+            f"\nfind_hole: mean IoU {np.mean(ious):.5f}, exact {np.mean(exact):.1%}, up to pixels that"
+        )
         print(f"cannot be told apart {np.mean(same):.1%}; false holes {false_holes} of {len(ious)}")
     assert np.mean(ious) >= 0.999
     assert np.mean(exact) >= 0.7
@@ -155,7 +159,9 @@ def test_black_border_is_no_hole(coffee, fill):
 def test_blown_out_sky_and_crushed_black_are_no_hole(coffee):
     true = np.zeros((SIDE, SIDE), bool)
     true[230:290, 200:280] = True
-    ramp = np.linspace(-80, 336, SIDE)[:, None]  # a third of the image is clipped, softly, at either end
+    ramp = np.linspace(-80, 336, SIDE)[
+        :, None
+    ]  # a third of the image is clipped, softly, at either end
     gray = np.clip(ramp + luma(coffee) / 16, 0, 255).astype(np.uint8)
     assert (gray == 255).mean() > 0.1 and (gray == 0).mean() > 0.1
     assert not find_hole(gray).any()

@@ -1,4 +1,5 @@
-"""train.py detector: trained, validated, resumed, shipped, and found again by who restores old photos."""
+"""train.py detector: trained, validated, resumed, shipped, and found again by who restores old
+photos."""
 
 import json
 import sys
@@ -13,11 +14,22 @@ from src.damage.aging import age
 from src.models.checkpoints import load_model, load_state
 from src.models.detector import DamageDetector
 from src.pipeline import load_detector
-from src.runtime.errors import InputError
+from src.utils.errors import InputError
 from tests.training import metrics, train
 from tools import ship_weights
 
-SMALL = ("--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0, "--ema-decay", 0.5)
+SMALL = (
+    "--image-size",
+    64,
+    "--batch-size",
+    4,
+    "--val-images",
+    2,
+    "--workers",
+    0,
+    "--ema-decay",
+    0.5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +37,16 @@ def outputs(sample_folder, tmp_path_factory):
     """The output folder with two epochs of a detector, in two sessions."""
     outputs = tmp_path_factory.mktemp("outputs")
     for epochs in (1, 2):
-        train("detector", "--data-dir", sample_folder, "--output-dir", outputs, *SMALL, "--epochs", epochs)
+        train(
+            "detector",
+            "--data-dir",
+            sample_folder,
+            "--output-dir",
+            outputs,
+            *SMALL,
+            "--epochs",
+            epochs,
+        )
     return outputs
 
 
@@ -46,7 +67,9 @@ def test_run_folder(outputs):
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
     model, description = load_model(folder, torch.device("cpu"))
     assert isinstance(model, DamageDetector) and description["model"] == "detector"
-    assert description["networks"]["best"]["score"]["score"] == max(line["val/score"] for line in validations)
+    assert description["networks"]["best"]["score"]["score"] == max(
+        line["val/score"] for line in validations
+    )
 
 
 def test_training_finds_damage(sample_folder, tmp_path):
@@ -61,7 +84,9 @@ def test_training_finds_damage(sample_folder, tmp_path):
 
 
 def test_shipped_and_loaded(outputs, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(sys, "argv", ["ship_weights", str(outputs / "detector"), "--weights", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["ship_weights", str(outputs / "detector"), "--weights", str(tmp_path)]
+    )
     ship_weights.main()
     path = tmp_path / "detector.safetensors"
     assert f"{path}: step" in capsys.readouterr().out

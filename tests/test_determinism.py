@@ -21,14 +21,23 @@ from tests.trees import hashes
 def test_data_folder(small_folder, photos, monkeypatch, tmp_path):
     """The folder that one core built is built again by two."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    build(sorted(photos.iterdir()), photos, tmp_path / "data", crops_per_photo=3, test_photos=0.3, seed=0)
+    build(
+        sorted(photos.iterdir()),
+        photos,
+        tmp_path / "data",
+        crops_per_photo=3,
+        test_photos=0.3,
+        seed=0,
+    )
     found, wanted = visible(tmp_path / "data"), visible(small_folder)
     assert len(found) == 2 * 12 + 3 and found == wanted
 
 
 def visible(folder: Path) -> dict[str, str]:
     """`hashes` of the files that are not hidden; those hold paths and times."""
-    return {name: found for name, found in hashes(folder).items() if not Path(name).name.startswith(".")}
+    return {
+        name: found for name, found in hashes(folder).items() if not Path(name).name.startswith(".")
+    }
 
 
 def test_other_seed(small_folder, photos, script, tmp_path):

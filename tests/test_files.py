@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.runtime.command_line import HINTS, parse_settings, run_script
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
-from src.runtime.images import gray_to_rgb, open_image, read_gray, read_image, write_png
-from src.runtime.settings import Folders
+from src.utils.cli import HINTS, parse_settings, run_script
+from src.utils.errors import InputError, SettingError
+from src.utils.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
+from src.utils.images import gray_to_rgb, open_image, read_gray, read_image, write_png
+from src.utils.settings import Folders
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -34,11 +34,13 @@ def test_full_disk(tmp_path):
     path = tmp_path / "big.bin"
     write_bytes(path, b"old")
     code = (
-        "from src.runtime.command_line import run_script\nfrom src.runtime.files import write_bytes\n"
+        "from src.utils.cli import run_script\nfrom src.utils.files import write_bytes\n"
         f"run_script(lambda: write_bytes({str(path)!r}, bytes(1 << 20)))"
     )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
-    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True
+    )
     assert done.returncode == 2 and str(path) in done.stderr and "free space" in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
@@ -112,7 +114,12 @@ def test_a_broken_tag_does_not_keep_a_photo_from_being_turned(tmp_path):
     path = tmp_path / "turned.jpg"
     Image.fromarray(data.camera()[:20, :40]).save(path, exif=exif)
     content = path.read_bytes()
-    for entry in (b"\x01\x00\x00\x03", b"\x00\x01\x03\x00", b"\x01\x00\x00\x04", b"\x00\x01\x04\x00"):
+    for entry in (
+        b"\x01\x00\x00\x03",
+        b"\x00\x01\x03\x00",
+        b"\x01\x00\x00\x04",
+        b"\x00\x01\x04\x00",
+    ):
         broken = entry[:2] + (b"\x00\x07" if entry[2] == 0 else b"\x07\x00")
         content = content.replace(entry, broken)
     assert content != path.read_bytes()
@@ -159,7 +166,9 @@ def test_errors_become_a_line_with_the_remedy(capsys):
         SettingError(
             "color_size", 100, "must be a multiple of 32"
         ): "--color-size 100: must be a multiple of 32",
-        InputError("data: no such folder", "data folder"): f"data: no such folder; {HINTS['data folder']}",
+        InputError(
+            "data: no such folder", "data folder"
+        ): f"data: no such folder; {HINTS['data folder']}",
     }
     for error, line in errors.items():
 
@@ -179,7 +188,7 @@ def test_a_folder_is_locked_from_inside(tmp_path):
     (folder / f".a.png.x1{PARTIAL}").write_bytes(b"half")
     with lock_folder(folder):
         code = (
-            "from src.runtime.command_line import run_script\nfrom src.runtime.files import lock_folder\n"
+            "from src.utils.cli import run_script\nfrom src.utils.files import lock_folder\n"
             f"run_script(lambda: lock_folder({str(folder)!r}).__enter__())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -197,10 +206,11 @@ def test_grey_becomes_three_equal_channels():
 
 
 def test_pils_limit_stays_as_it_was(tmp_path):
-    """Whoever uses this code in a program of their own keeps PIL's guard against bombs, and its warning."""
+    """Whoever uses this code in a program of their own keeps PIL's guard against bombs, and its
+    warning."""
     code = (
         "import sys\nfrom PIL import Image\nbefore = Image.MAX_IMAGE_PIXELS\n"
-        "from src.runtime.images import read_gray\nread_gray(sys.argv[1])\n"
+        "from src.utils.images import read_gray\nread_gray(sys.argv[1])\n"
         "assert before and Image.MAX_IMAGE_PIXELS == before"
     )
     write_png(tmp_path / "a.png", data.camera())
@@ -213,9 +223,11 @@ def test_pils_limit_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii"])
 def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
     """Are printed with their code points; nothing stops for them."""
-    code = "from src.runtime.command_line import run_script\nrun_script(lambda: print('é사진🖼'))"
+    code = "from src.utils.cli import run_script\nrun_script(lambda: print('é사진🖼'))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
     )
     assert done.returncode == 0 and b"\\U0001f5bc" in done.stdout and not done.stderr
 
@@ -223,7 +235,7 @@ def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
 def test_a_closed_pipe_ends_a_script_quietly():
     """As `python evaluate.py | head` does."""
     code = (
-        "from src.runtime.command_line import run_script\n"
+        "from src.utils.cli import run_script\n"
         "run_script(lambda: [print('line', flush=True) for _ in range(100_000)] and 0)"
     )
     with subprocess.Popen(
@@ -236,7 +248,9 @@ def test_a_closed_pipe_ends_a_script_quietly():
 
 def test_a_tilde_after_an_equals_sign_is_the_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = parse_settings(Folders, arguments=["--output-dir=~/x", "--data-dir", "~y", "--name=a~b"])
+    found = parse_settings(
+        Folders, arguments=["--output-dir=~/x", "--data-dir", "~y", "--name=a~b"]
+    )
     assert (found.output_dir, found.data_dir, found.name) == (tmp_path / "x", Path("~y"), "a~b")
 
 
@@ -244,7 +258,7 @@ def test_compiled_without_a_place_to_keep_it(tmp_path):
     """Read-only code and no home, as in some containers: compiled for the process alone."""
     module = tmp_path / "loops.py"
     module.write_text(
-        "from src.runtime.compiled import compiled\n\n\n@compiled()\ndef twice(x):\n    return 2 * x\n"
+        "from src.utils.compiled import compiled\n\n\n@compiled()\ndef twice(x):\n    return 2 * x\n"
     )
     code = (
         "import sys, numba.core.caching as caching\n"

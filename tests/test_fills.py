@@ -1,4 +1,5 @@
-"""Fills of holes that need no weights: what they keep, what they continue, and that any mask will do."""
+"""Fills of holes that need no weights: what they keep, what they continue, and that any mask will
+do."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,10 +20,10 @@ from src.fills.copies import copy_texture
 from src.fills.costly import COSTLY, MOST_DOUBT, costly_fills
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.fills.lines import DIRECTIONS, line_fills
-from src.fills.parts import APART, THIN, parts
 from src.fills.push_pull import push_pull
 from src.fills.reduce import reduced
+from src.fills.regions import APART, THIN, parts
+from src.fills.simple import DIRECTIONS, line_fills
 from src.models.restorer import textured
 
 PHOTO = data.camera()[60:220, 150:310].astype(np.float32) / 255
@@ -101,14 +102,17 @@ MASKS = {
 
 
 def check(fill: Callable, gray: np.ndarray, known: np.ndarray) -> Fill:
-    """What holds for any image and mask: known pixels stay, the rest is luma, the inputs are as before."""
+    """What holds for any image and mask: known pixels stay, the rest is luma, the inputs are as
+    before."""
     before = gray.copy(), known.copy()
     found = fill(gray, known)
     assert np.array_equal(gray, before[0]) and np.array_equal(known, before[1])
     assert found.luma.shape[-2:] == found.doubt.shape == gray.shape
     assert found.luma.dtype == found.doubt.dtype == np.float32
     assert np.isfinite(found.luma).all() and found.luma.min() >= 0 and found.luma.max() <= 1
-    assert np.isfinite(found.doubt).all() and found.doubt.min() >= 0 and not found.doubt[known].any()
+    assert (
+        np.isfinite(found.doubt).all() and found.doubt.min() >= 0 and not found.doubt[known].any()
+    )
     assert (found.luma[..., known] == gray[known]).all()
     return found
 
@@ -148,7 +152,9 @@ def test_the_same_again(fill):
     finally:
         cv2.setNumThreads(before)
     for other in found[1:]:
-        assert np.array_equal(found[0].luma, other.luma) and np.array_equal(found[0].doubt, other.doubt)
+        assert np.array_equal(found[0].luma, other.luma) and np.array_equal(
+            found[0].doubt, other.doubt
+        )
 
 
 @every_fill
@@ -167,7 +173,9 @@ def test_waves_are_continued(period, degrees):
     true = (0.5 + 0.4 * np.sin(2 * np.pi / period * across)).astype(np.float32)
     gray = np.where(MIDDLE, true, np.float32(1))
     found = extrapolate(gray, MIDDLE)
-    error, of_smooth = (np.abs(f.luma - true)[~MIDDLE].mean() for f in (found, smooth(gray, MIDDLE)))
+    error, of_smooth = (
+        np.abs(f.luma - true)[~MIDDLE].mean() for f in (found, smooth(gray, MIDDLE))
+    )
     assert error < 0.03 and error < of_smooth / 8
     assert found.doubt.max() < 0.03  # nearly all around is explained
 
@@ -237,7 +245,9 @@ def test_copies_where_nothing_can_be_copied():
 
 def test_all_fills():
     """A map of each fill, known pixels as they were; where a doubt is 1 the smooth fill stands."""
-    known = np.stack([with_holes((64, 80), np.s_[20:45, 30:60]), with_holes((64, 80), np.s_[:30, 50:])])
+    known = np.stack(
+        [with_holes((64, 80), np.s_[20:45, 30:60]), with_holes((64, 80), np.s_[:30, 50:])]
+    )
     gray = np.stack([PHOTO[:64, :80], PHOTO[64:128, 40:120]])
     costly = np.stack([costly_fills(g, k) for g, k in zip(gray, known, strict=True)])
     costly[0, 1, 20:30], costly[1, 3] = 1, 1
@@ -268,7 +278,9 @@ def test_costly_fills():
     assert found.shape == (COSTLY, *PHOTO.shape) and found.dtype == np.float32
     for number, fill in enumerate(each):
         assert np.array_equal(found[2 * number], fill.luma)
-        assert np.array_equal(found[2 * number + 1], (fill.doubt / np.float32(MOST_DOUBT)).clip(max=1))
+        assert np.array_equal(
+            found[2 * number + 1], (fill.doubt / np.float32(MOST_DOUBT)).clip(max=1)
+        )
 
 
 def test_thin_damage_costs_nothing(monkeypatch):
@@ -300,7 +312,9 @@ def random_damage() -> Iterator[np.ndarray]:
         lost = rng.random((150, 211)) < rng.choice([0, 0.001, 0.01])
         for _ in range(rng.integers(0, 5)):
             top, left = rng.integers(0, 150), rng.integers(0, 211)
-            lost[top : top + rng.choice([1, 3, 30]), left : left + rng.choice([1, 3, 30, 200])] = True
+            lost[top : top + rng.choice([1, 3, 30]), left : left + rng.choice([1, 3, 30, 200])] = (
+                True
+            )
         yield lost
     yield np.ones((20, 30), bool)
     yield np.zeros((20, 30), bool)

@@ -29,7 +29,15 @@ def hangs(path: Path) -> None:
 
 
 def test_real_readers_have_no_fault(tmp_path):
-    command = [sys.executable, "-m", "tests.fuzz", "--mutations", "150", "--folder", str(tmp_path / "fuzz")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "--mutations",
+        "150",
+        "--folder",
+        str(tmp_path / "fuzz"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"150 mutations: (\d+) accepted, (\d+) refused, 0 fault", done.stdout)
@@ -53,7 +61,11 @@ def test_planted_faults_are_found(tmp_path):
     ]
     results = fuzz(kinds, 40, 0, tmp_path, seconds=1)
     assert len(results) == 40
-    for kind, message in (("test.csv", "KeyError"), ("train.csv", "SIGSEGV"), ("folds.csv", "SIGALRM")):
+    for kind, message in (
+        ("test.csv", "KeyError"),
+        ("train.csv", "SIGSEGV"),
+        ("folds.csv", "SIGALRM"),
+    ):
         faults = [n for n, r in enumerate(results) if r.path == kind and r.outcome == "fault"]
         assert faults and all(message in results[number].message for number in faults)
         assert all((tmp_path / "faults" / f"{number}-{kind}").exists() for number in faults)

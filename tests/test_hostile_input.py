@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 from skimage import data
 
+from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, Holes, Pack, pack
 from src.datasets.competition import read_train
 from src.datasets.folds import load_folds
-from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, Holes, Pack, pack
 from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
 from src.models.checkpoints import load_model, load_state, save_model
 from src.models.registry import create_model
-from src.runtime.command_line import run_script
-from src.runtime.errors import InputError
-from src.runtime.files import MAX_TEXT, inside, read_json, read_text, write_json
-from src.runtime.images import MAX_PIXELS, list_images, open_image
+from src.utils.cli import run_script
+from src.utils.errors import InputError
+from src.utils.files import MAX_TEXT, inside, read_json, read_text, write_json
+from src.utils.images import MAX_PIXELS, list_images, open_image
 from tests.training import TINY, train
 
 CPU = torch.device("cpu")
@@ -39,15 +39,18 @@ COLORIZER = {  # what the file of one says of itself
 
 
 def measured(imported: str, call: str, path: Path) -> tuple[str, float]:
-    """What a process prints for `call`, which names `path` and what is `imported`, and its growth in MiB."""
+    """What a process prints for `call`, which names `path` and what is `imported`, and its growth
+    in MiB."""
     program = (
         f"import resource, sys\nfrom pathlib import Path\n{imported}\n"
-        "from src.runtime.errors import InputError\n"
+        "from src.utils.errors import InputError\n"
         "path, used = Path(sys.argv[1]), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"before = used()\ntry:\n    {call}\nexcept InputError as error:\n    print(error)\n"
         "print((used() - before) / 1024)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     *lines, growth = done.stdout.splitlines()
     return "\n".join(lines), float(growth)
@@ -60,7 +63,9 @@ def png_of(width: int, height: int, content: bytes) -> bytes:
     """A grey PNG that declares a size, whatever its compressed content."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
-    packed = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+    packed = (
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
@@ -86,7 +91,7 @@ def rewritten(source: Path, target: Path, change) -> Path:
 def test_picture_bomb(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(60_000, 60_000, zlib.compress(bytes(1 << 20))))
-    message, growth = measured("from src.runtime.images import open_image", "open_image(path)", path)
+    message, growth = measured("from src.utils.images import open_image", "open_image(path)", path)
     assert f"{path}: 3600 megapixels, at most 179" in message
     assert growth < 32
     side = int(MAX_PIXELS**0.5)
@@ -157,7 +162,9 @@ def test_texts(tmp_path):
 def test_paths_that_leave_the_folder(data_dir, tmp_path):
     assert inside(data_dir, "train_gt/a.png") == data_dir / "train_gt" / "a.png"
     (tmp_path / "link").symlink_to(data_dir)
-    assert inside(tmp_path / "link", "train_gt") == tmp_path / "link" / "train_gt"  # the folder may be one
+    assert (
+        inside(tmp_path / "link", "train_gt") == tmp_path / "link" / "train_gt"
+    )  # the folder may be one
     assert len(read_train(tmp_path / "link")) == len(read_train(data_dir))
     for relative in ("..", "../data2/x", "/etc/passwd", "a/../../x"):
         with pytest.raises(InputError, match="outside of"):
@@ -176,20 +183,32 @@ def test_paths_that_leave_the_folder(data_dir, tmp_path):
             read_train(data_dir)
 
 
-@pytest.mark.parametrize("name", ["train_gt", "train_input/TRAIN_00002.png", "train.csv", "test.csv"])
+@pytest.mark.parametrize(
+    "name", ["train_gt", "train_input/TRAIN_00002.png", "train.csv", "test.csv"]
+)
 def test_links_out_of_the_data_folder(data_dir, tmp_path, script, name):
     outside = tmp_path / "elsewhere"
     shutil.move(data_dir / name, outside)
     (data_dir / name).symlink_to(outside)
     status, _, stderr = script("prepare_data", "check", "--data-dir", data_dir)
     message = stderr.strip().splitlines()[-1]
-    assert status == 2 and f"{data_dir / name}: leads to {outside}" in message and "Traceback" not in stderr
+    assert (
+        status == 2
+        and f"{data_dir / name}: leads to {outside}" in message
+        and "Traceback" not in stderr
+    )
 
 
 def test_links_to_tables_and_photos(data_dir, tmp_path):
     load_folds(data_dir)
     pack(data_dir)
-    tables = (("folds.csv", load_folds), (PACK, Pack), (INDEX, Pack), (HOLES, Holes), (HOLES_INDEX, Holes))
+    tables = (
+        ("folds.csv", load_folds),
+        (PACK, Pack),
+        (INDEX, Pack),
+        (HOLES, Holes),
+        (HOLES_INDEX, Holes),
+    )
     for name, read in tables:
         read(data_dir)
         shutil.move(data_dir / name, tmp_path / name)
@@ -242,7 +261,9 @@ def test_links_in_a_folder_to_score_or_zip(sample_folder, tmp_path, script):
 def test_check_and_score_of_a_zip(sample_folder, submission, script, tmp_path):
     checked = script("make_submission", "--data-dir", sample_folder, "--check", submission)
     assert checked[0] == 0 and "3 images" in checked[1]
-    other = rewritten(submission, tmp_path / "other.zip", lambda info, png: (info, png, zipfile.ZIP_DEFLATED))
+    other = rewritten(
+        submission, tmp_path / "other.zip", lambda info, png: (info, png, zipfile.ZIP_DEFLATED)
+    )
     assert script("make_submission", "--data-dir", sample_folder, "--check", other)[0] == 0
     truth = ("--gt", sample_folder / "test_gt", "--input", sample_folder / "test_input")
     status, stdout, stderr = script("evaluate", "--pred", submission, *truth)
@@ -289,7 +310,10 @@ def gray(info: zipfile.ZipInfo, png: bytes) -> tuple:
         (renamed("x" * 300 + ".png"), "no file can have"),
         (link, "a link"),
         (gray, "mode is L, expected RGB"),
-        (lambda info, png: (info, bytes(MAX_PNG + 1), zipfile.ZIP_DEFLATED), f"at most {MAX_PNG} are read"),
+        (
+            lambda info, png: (info, bytes(MAX_PNG + 1), zipfile.ZIP_DEFLATED),
+            f"at most {MAX_PNG} are read",
+        ),
         (lambda info, png: (info, png, zipfile.ZIP_LZMA), "another method"),
         (lambda info, png: (info, png[: len(png) // 2]), "broken image"),
     ],
@@ -315,9 +339,13 @@ def test_an_encrypted_entry(submission):
 
 
 def test_zip_bombs(tmp_path, submission):
-    """Three ways to make a small file large: content, a lie about the content's size, a long directory."""
+    """Three ways to make a small file large: content, a lie about the content's size, a long
+    directory."""
     bomb, lie, many = (tmp_path / f"{name}.zip" for name in ("bomb", "lie", "many"))
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.png", "w") as entry:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.png", "w") as entry,
+    ):
         for _ in range(1 << 10):
             entry.write(bytes(1 << 20))
     content = bytearray(bomb.read_bytes())
@@ -327,7 +355,11 @@ def test_zip_bombs(tmp_path, submission):
     with zipfile.ZipFile(many, "w") as archive:
         for number in range(MAX_ENTRIES + 1):
             archive.writestr(f"{number}.png", b"")
-    for path, wanted in ((bomb, "1073741824 bytes"), (lie, "broken zip"), (many, f"at most {MAX_ENTRIES}")):
+    for path, wanted in (
+        (bomb, "1073741824 bytes"),
+        (lie, "broken zip"),
+        (many, f"at most {MAX_ENTRIES}"),
+    ):
         assert path.stat().st_size < 2 << 20
         message, growth = measured(*READ_ZIP, path)
         assert str(path) in message and wanted in message and growth < 64
@@ -349,7 +381,8 @@ class Payload:
 
 
 def test_code_in_checkpoints_is_not_executed(data_dir, tmp_path, script):
-    """The payload runs where pickle is trusted, and in none of our scripts, in both formats of torch."""
+    """The payload runs where pickle is trusted, and in none of our scripts, in both formats of
+    torch."""
     marker, fold = tmp_path / "executed", tmp_path / "run" / "fold0"
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--name", "run"]
     training = [*arguments, *TINY, "--epochs", 1, "--val-images", 1]
@@ -389,11 +422,14 @@ def test_a_compressed_state_is_refused(tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    """Tensors of a restorer's colorizer, and a function that saves them or others under any description.
+    """Tensors of a restorer's colorizer, and a function that saves them or others under any
+    description.
 
     It returns the file, beside which lies the inpainter's.
     """
-    _, path = save_model(tmp_path / "fold0", create_model("restorer", color_size=64), "restorer", {})
+    _, path = save_model(
+        tmp_path / "fold0", create_model("restorer", color_size=64), "restorer", {}
+    )
     tensors = safetensors.torch.load(path.read_bytes())
     load_model(path.parent, CPU)
 
@@ -409,13 +445,18 @@ def weights(tmp_path):
 def no_network(monkeypatch):
     """Any connection fails the test."""
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection"))
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a look-up of an address"))
+    monkeypatch.setattr(
+        "socket.getaddrinfo", lambda *_, **__: pytest.fail("a look-up of an address")
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder": "lite0", "color_size": 64, "encoder_weights": "imagenet"}, "one value for each"),
+        (
+            {"encoder": "lite0", "color_size": 64, "encoder_weights": "imagenet"},
+            "one value for each",
+        ),
         ({"encoder": "lite0", "color_size": 64, "parts": "both"}, "one value for each"),
         ({"encoder": "lite0", "color_size": 64, "other": 1}, "one value for each"),
         ({"encoder": "lite0"}, "one value for each"),
@@ -428,7 +469,10 @@ def no_network(monkeypatch):
         ({"encoder": "../../etc/passwd", "color_size": 64}, "unknown; choose"),
         ({"encoder": "", "color_size": 64}, "unknown; choose"),
         ({"encoder": "lite0\n", "color_size": 64}, "which no model"),
-        ({"encoder": "vit_base_patch16_224", "color_size": 64}, "encoder vit_base_patch16_224|do not fit"),
+        (
+            {"encoder": "vit_base_patch16_224", "color_size": 64},
+            "encoder vit_base_patch16_224|do not fit",
+        ),
         ({"encoder": "resnet18", "color_size": 64}, "do not fit"),
         ({"encoder": "lite1", "color_size": 64}, "do not fit|expected"),
         ({"encoder": ["lite0"], "color_size": 64}, "expected type str"),
@@ -464,7 +508,9 @@ def test_a_checkpoint_under_another_name(weights, no_network, name):
 @pytest.mark.parametrize("network", ["best", "../inpainter", "", None, 7, [], {"a": 1}])
 def test_a_network_under_another_name(weights, network):
     path = weights[1](COLORIZER | {"network": network})
-    with pytest.raises(InputError, match=f"^{path}: network .*, expected one of inpainter, colorizer"):
+    with pytest.raises(
+        InputError, match=f"^{path}: network .*, expected one of inpainter, colorizer"
+    ):
         load_model(path.parent, CPU)
     path = weights[1](COLORIZER | {"network": "inpainter"})  # now there are two
     with pytest.raises(InputError, match=r"lacks colorizer\.safetensors"):
@@ -479,7 +525,10 @@ def test_a_giant_that_the_file_does_not_hold(weights):
         "load_model(path.parent, torch.device('cpu'))",
         path,
     )
-    assert str(path) in message and "the weights do not fit" in message and growth < 256, (message, growth)
+    assert str(path) in message and "the weights do not fit" in message and growth < 256, (
+        message,
+        growth,
+    )
 
 
 def test_weights_that_are_none(weights):
@@ -497,7 +546,8 @@ def test_weights_that_are_none(weights):
 
 
 def test_a_link_among_all_paths_of_the_competition(tmp_path):
-    """The whole training set, 59,206 paths, is read; one of them leads out of the folder and is found."""
+    """The whole training set, 59,206 paths, is read; one of them leads out of the folder and is
+    found."""
     for part in ("train_gt", "train_input"):
         (tmp_path / part).mkdir()
     rows = [f"./train_input/TRAIN_{n:05d}.png,./train_gt/TRAIN_{n:05d}.png" for n in range(29_603)]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from src.models.checkpoints import LAST, load_state
-from src.runtime.files import lock_folder
+from src.utils.files import lock_folder
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for
 
@@ -29,7 +29,11 @@ def reference(sample_folder, tmp_path_factory):
 
 
 def test_a_kill_changes_no_bit(sample_folder, reference, tmp_path):
-    log, folder, arguments = tmp_path / "log", tmp_path / "run" / "fold0", flags(sample_folder, tmp_path)
+    log, folder, arguments = (
+        tmp_path / "log",
+        tmp_path / "run" / "fold0",
+        flags(sample_folder, tmp_path),
+    )
     process = begin(["train.py", *arguments], log)
     wait_for((folder / LAST).exists, process)
     time.sleep(random.uniform(0, 0.5))
@@ -42,7 +46,11 @@ def test_a_kill_changes_no_bit(sample_folder, reference, tmp_path):
 
 def test_ctrl_c_saves_and_leaves(sample_folder, reference, tmp_path):
     """The whole process group gets the signal, the process that prepares images too."""
-    log, folder, arguments = tmp_path / "log", tmp_path / "run" / "fold0", flags(sample_folder, tmp_path)
+    log, folder, arguments = (
+        tmp_path / "log",
+        tmp_path / "run" / "fold0",
+        flags(sample_folder, tmp_path),
+    )
     process = begin(["train.py", *arguments, "--workers", 1], log)
     wait_for((folder / LAST).exists, process)
     os.killpg(process.pid, signal.SIGINT)

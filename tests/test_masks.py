@@ -10,9 +10,9 @@ from skimage import data
 from src.damage.masks import match_masks, read_mask
 from src.pipeline import Baseline
 from src.restoring import passed_over, photo_jobs, restore_files
-from src.runtime.distributed import launch
-from src.runtime.errors import InputError
-from src.runtime.images import write_png
+from src.utils.distributed import launch
+from src.utils.errors import InputError
+from src.utils.images import write_png
 
 PHOTO = data.camera()[:200, :240]
 STROKES = Image.new("1", (240, 200))
@@ -72,7 +72,9 @@ KINDS = {
 def test_a_mask_means_what_its_author_meant(tmp_path, name):
     KINDS[name].save(tmp_path / name)
     found = read_mask(tmp_path / name, MEANT.shape)
-    assert found.dtype == bool and (found == MEANT).mean() > (0.99 if name.endswith("jpg") else 1 - 1e-9)
+    assert found.dtype == bool and (found == MEANT).mean() > (
+        0.99 if name.endswith("jpg") else 1 - 1e-9
+    )
 
 
 def test_soft_borders_are_halved(tmp_path):
@@ -118,7 +120,11 @@ def matched(folder, masks: str) -> dict[str, str]:
 
 def test_masks_are_found_by_name(folder):
     """As LaMa names them too, and whatever the Unicode form."""
-    for name in ("a_mask001.png", "b_mask.png", f"{unicodedata.normalize('NFC', 'Großmüttér')}.png"):
+    for name in (
+        "a_mask001.png",
+        "b_mask.png",
+        f"{unicodedata.normalize('NFC', 'Großmüttér')}.png",
+    ):
         write_png(folder / "masks" / name, LOST)
     assert matched(folder, "masks") == {
         "a": "a_mask001.png",
@@ -126,7 +132,9 @@ def test_masks_are_found_by_name(folder):
         "Großmüttér": "Großmüttér.png",
     }
     write_png(folder / "masks" / "a.png", LOST)
-    with pytest.raises(InputError, match=r"a_mask001\.png and a\.png are masks|a\.png and a_mask001\.png"):
+    with pytest.raises(
+        InputError, match=r"a_mask001\.png and a\.png are masks|a\.png and a_mask001\.png"
+    ):
         matched(folder, "masks")
 
 
@@ -138,7 +146,9 @@ def test_masks_beside_their_photos(folder):
     named = {job.photo.stem: job.mask and job.mask.name for job in jobs}
     assert len(jobs) == 3 and named["a"] == "a_mask001.png" and named["b"] is None
     lines = passed_over(*where, jobs, folder / "photos")
-    assert len(lines) == 2 and any("b.png: no mask, so it is only coloured" in line for line in lines)
+    assert len(lines) == 2 and any(
+        "b.png: no mask, so it is only coloured" in line for line in lines
+    )
 
 
 def test_the_share_that_is_lost_is_printed(folder, capsys):
@@ -147,6 +157,8 @@ def test_the_share_that_is_lost_is_printed(folder, capsys):
     write_png(folder / "masks" / "b.png", 255 - LOST)
     jobs = photo_jobs(folder / "photos", folder / "out", folder / "masks")
     assert not restore_files(Baseline("telea", damage="none"), jobs, folder / "out", launch("cpu"))
-    lines = {line.split(":")[0].rsplit("/")[-1]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {
+        line.split(":")[0].rsplit("/")[-1]: line for line in capsys.readouterr().out.splitlines()
+    }
     assert f"{MEANT.mean():.1%} lost, says" in lines["a.png"] and "warning" not in lines["a.png"]
     assert f"{1 - MEANT.mean():.1%} lost" in lines["b.png"] and "invert the mask" in lines["b.png"]

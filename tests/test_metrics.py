@@ -1,4 +1,5 @@
-"""The score against its published calls, the cases that they leave open, and its likeness in the losses."""
+"""The score against its published calls, the cases that they leave open, and its likeness in the
+losses."""
 
 import cv2
 import numpy as np
@@ -34,7 +35,9 @@ def test_equals_the_published_calls(pair):
     found = score_image(true, pred, mask)
     data_range = pred.max() - pred.min()
     s = structural_similarity(true, pred, channel_axis=-1, data_range=data_range)
-    m = structural_similarity(true[mask > 0], pred[mask > 0], channel_axis=-1, data_range=data_range)
+    m = structural_similarity(
+        true[mask > 0], pred[mask > 0], channel_axis=-1, data_range=data_range
+    )
     histograms = []
     for image in (true, pred):
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
@@ -49,7 +52,9 @@ def test_equals_the_published_calls(pair):
 def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Random (H, W, 3) uint8 between two random levels."""
     low = rng.integers(255)
-    return rng.integers(low, rng.integers(low + 1, 256), (*shape, 3), endpoint=True).astype(np.uint8)
+    return rng.integers(low, rng.integers(low + 1, 256), (*shape, 3), endpoint=True).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -96,7 +101,9 @@ def test_seven_pixels_are_the_published_call_and_fewer_are_defined(pair):
     seven = np.zeros_like(mask)
     seven.flat[50 * 300 + 5 : 50 * 300 + 12] = True
     data_range = pred.max() - pred.min()
-    published = structural_similarity(true[seven], pred[seven], channel_axis=-1, data_range=data_range)
+    published = structural_similarity(
+        true[seven], pred[seven], channel_axis=-1, data_range=data_range
+    )
     assert values[6] == pytest.approx(published, abs=1e-12)
 
 
@@ -126,7 +133,9 @@ def test_wrong_arrays_are_refused(pair):
 
 def test_what_each_part_loses():
     score = Score(S=0.9, M=0.5, C=0.25)
-    assert score.perfected() == pytest.approx({"S": score.score + 0.02, "M": score.score + 0.2, "C": 0.78})
+    assert score.perfected() == pytest.approx(
+        {"S": score.score + 0.02, "M": score.score + 0.2, "C": 0.78}
+    )
 
 
 def test_mean():
@@ -134,7 +143,8 @@ def test_mean():
 
 
 def images_of_full_range(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(true, pred, mask) of random size; the prediction has the range of 255 that the losses assume."""
+    """(true, pred, mask) of random size; the prediction has the range of 255 that the losses
+    assume."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(7, 80, 2))
     true, pred, mask = noise(rng, shape), noise(rng, shape), rng.random(shape) < rng.random()

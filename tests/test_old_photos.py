@@ -1,4 +1,5 @@
-"""Damage of old photographs: drawn, detected by the shipped network, given as masks, filled in pieces."""
+"""Damage of old photographs: drawn, detected by the shipped network, given as masks, filled in
+pieces."""
 
 import zlib
 
@@ -20,8 +21,8 @@ from src.damage.prints import LOOKS
 from src.evaluation.detection import detection_rates, hit_counts
 from src.models.inpainter import MARGIN, MAX_CROP, SEARCH, inpaint, pieces
 from src.pipeline import load_detector, load_finder
-from src.runtime.errors import InputError
-from src.runtime.images import read_gray
+from src.utils.errors import InputError
+from src.utils.images import read_gray
 
 PHOTOS = (data.astronaut, data.chelsea, data.coffee, data.rocket)
 
@@ -60,7 +61,9 @@ def test_looks_of_undamaged_photos(look):
             one, other = (LOOKS[look](gray, np.random.default_rng(seed)) for _ in range(2))
             assert one.shape == shape and one.dtype == np.uint8 and (one == other).all()
     photo = luma(data.camera()[..., None].repeat(3, 2))
-    changed = [(LOOKS[look](photo, np.random.default_rng(seed)) != photo).mean() for seed in range(10)]
+    changed = [
+        (LOOKS[look](photo, np.random.default_rng(seed)) != photo).mean() for seed in range(10)
+    ]
     assert np.mean(changed) > 0.005
 
 
@@ -82,7 +85,8 @@ def test_detector_on_photos_it_never_saw():
 
 
 def finds_most_damage(seeds: int) -> None:
-    """Pixels within two of the truth, of four photos aged a few times each; and the photos undamaged."""
+    """Pixels within two of the truth, of four photos aged a few times each; and the photos
+    undamaged."""
     finder = load_detector()
     rows, false = [], []
     for photo in PHOTOS:
@@ -163,7 +167,13 @@ def test_hits_are_counted_within_two_pixels():
     true[10, 5:15] = True
     found = np.zeros_like(true)
     found[12, 5:15] = found[5, 20] = True  # two below the truth; and one pixel far from it
-    assert hit_counts(found, true) == {"found": 11, "true": 10, "hit": 0, "found near": 10, "true near": 10}
+    assert hit_counts(found, true) == {
+        "found": 11,
+        "true": 10,
+        "hit": 0,
+        "found near": 10,
+        "true near": 10,
+    }
     rates = detection_rates(pd.DataFrame([hit_counts(found, true), hit_counts(true, true)]))
     assert rates.to_dict() == pytest.approx(
         {
@@ -223,14 +233,18 @@ def covers_the_hole_once(seed: int, height: int, width: int) -> None:
         margins = {MARGIN, SEARCH}  # of thin damage, and of what is wide or alone
         for line, ends, size in zip((rows, columns), box, lost.shape, strict=True):
             first, last = line[0] + ends.start, line[-1] + ends.start
-            margins &= {m for m in margins if ends == slice(max(0, first - m), min(size, last + 1 + m))}
+            margins &= {
+                m for m in margins if ends == slice(max(0, first - m), min(size, last + 1 + m))
+            }
         assert margins
     assert (covered == lost).all()
 
 
 def test_thin_damage_is_filled_at_full_resolution():
     """A scratch across a large photo of stripes: known pixels stay, and the stripes go on in it."""
-    stripes = np.tile(np.repeat([60, 190], 8), 75)[:, None].repeat(1200, axis=1).astype(np.float32) / 255
+    stripes = (
+        np.tile(np.repeat([60, 190], 8), 75)[:, None].repeat(1200, axis=1).astype(np.float32) / 255
+    )
     lost = np.zeros(stripes.shape, bool)
     lost[:, 300:304] = lost[:, 900:904] = True
     boxes = [box for box, _ in pieces(lost)]
@@ -240,7 +254,9 @@ def test_thin_damage_is_filled_at_full_resolution():
     mask = torch.from_numpy(lost)[None, None].float()
 
     def inpainter(gray, hole, fills):
-        return torch.where(hole > 0, fills[:, :1], gray)  # the fill along the rows, as the stripes go
+        return torch.where(
+            hole > 0, fills[:, :1], gray
+        )  # the fill along the rows, as the stripes go
 
     filled = inpaint([inpainter], torch.where(mask > 0, 1.0, true), mask, 1)
     assert torch.equal(filled[mask == 0], true[mask == 0])
@@ -284,7 +300,9 @@ def test_masks_lie_where_their_photos_lie(scratched, random_run, script):
             (folder / kind / name).mkdir(parents=True)
             Image.fromarray(array).save(folder / kind / name / "cat.png")
     run = ("--output-dir", random_run, "--name", "random", "--input", folder / "many")
-    status, _, stderr = script("infer", *run, "--output", folder / "out", "--mask", folder / "drawn")
+    status, _, stderr = script(
+        "infer", *run, "--output", folder / "out", "--mask", folder / "drawn"
+    )
     assert status == 0, stderr
     for name, lost in (("a", mask), ("b", mask[:, ::-1])):
         changed = luma(np.asarray(Image.open(folder / "out" / name / "cat.png"))) != gray
@@ -307,7 +325,10 @@ def test_missing_masks_are_named(scratched, random_run, script):
     _, _, folder = scratched
     run = ("--output-dir", random_run, "--name", "random", "--input", folder / "photos")
     (folder / "empty").mkdir()
-    for mask, message in ((folder / "no.png", "no such mask"), (folder / "empty", "no mask of any")):
+    for mask, message in (
+        (folder / "no.png", "no such mask"),
+        (folder / "empty", "no mask of any"),
+    ):
         status, _, stderr = script("infer", *run, "--output", folder / "out", "--mask", mask)
         assert status == 2 and message in stderr
 

@@ -12,14 +12,15 @@ from skimage import data
 from src.damage.hole import find_hole, punch_hole
 from src.datasets.competition import read_input
 from src.datasets.overlap import Overlap, find_overlaps, shared, windows
-from src.runtime.images import write_png
+from src.utils.images import write_png
 
 SEEDS = (0, 1, 52, 3)  # of the holes; that of TEST_902 lies where TEST_901 is whole
 
 
 @pytest.fixture(scope="module")
 def folder(small_folder, tmp_path_factory) -> Path:
-    """A competition folder to which three crops of one photo were added: a training one and two test images.
+    """A competition folder to which three crops of one photo were added: a training one and two
+    test images.
 
     TEST_901 overlaps with TRAIN_90000 and TEST_902; TEST_903 is another photo.
     """
@@ -54,7 +55,8 @@ def test_exactly_the_overlaps_are_found(folder):
         ("TEST_901", "TEST_902"): (-210, -150),
         ("TEST_902", "TEST_901"): (210, 150),
     }
-    # the folder itself holds none: its test images are of photos of their own, each of which has three crops
+    # the folder itself holds none: its test images are of photos of their own, each of which has
+    # three crops
     assert all(other.startswith("TEST_") for _, other in found.keys() - ours.keys())
     (overlap,) = (o for o in find_overlaps(folder) if (o.test, o.other) == (first, second))
     mask = shared(overlap)
@@ -82,7 +84,10 @@ def test_tips_of_holes_that_were_not_found_do_not_hide_an_overlap(tmp_path):
 def test_no_overlap_is_said(sample_folder, script):
     status, stdout, stderr = script("prepare_data", "overlap", "--data-dir", sample_folder)
     assert status == 0, stderr
-    assert stdout.splitlines()[-1].startswith(("none of", "3 of", "2 of")) and "training image" not in stdout
+    assert (
+        stdout.splitlines()[-1].startswith(("none of", "3 of", "2 of"))
+        and "training image" not in stdout
+    )
 
 
 def test_lost_pixels_and_colours_are_taken_from_elsewhere(folder, random_run, tmp_path, script):

@@ -18,15 +18,17 @@ from src.fills.frequency import extrapolate
 from src.models.checkpoints import SHIPPED, save_model
 from src.models.registry import create_model
 from src.pipeline import BASELINES, Baseline, Pipeline, filled, load_detector, telea
-from src.runtime.errors import InputError, SettingError
-from src.runtime.images import read_gray, write_png
+from src.utils.errors import InputError, SettingError
+from src.utils.images import read_gray, write_png
 
 
 @pytest.fixture(scope="module")
 def models() -> list:
     """Three small restorers of random weights."""
     torch.manual_seed(0)
-    found = [create_model("restorer", color_size=64, encoder_weights="none").eval() for _ in range(3)]
+    found = [
+        create_model("restorer", color_size=64, encoder_weights="none").eval() for _ in range(3)
+    ]
     # as loaded ones are: another order in memory rounds otherwise
     return [model.to(memory_format=torch.channels_last) for model in found]
 
@@ -78,7 +80,10 @@ def test_an_estimate_says_what_is_known(models, damaged):
     estimate = Pipeline(models).estimate(*damaged)
     assert set(estimate) == {"luma", "p", "chroma_mass"}
     assert estimate["luma"].shape == (1, 1, *damaged[0].shape)
-    assert estimate["p"].shape == estimate["chroma_mass"].shape and estimate["p"].shape[:2] == (1, 180)
+    assert estimate["p"].shape == estimate["chroma_mass"].shape and estimate["p"].shape[:2] == (
+        1,
+        180,
+    )
     assert torch.allclose(estimate["p"].sum(dim=1), torch.ones(()), atol=1e-4)
 
 
@@ -95,14 +100,17 @@ def test_folds_are_chosen(run_dir, models, damaged):
     for folds, members in (([3], models[2:]), ([0, 1], models[:2]), (None, models)):
         loaded = Pipeline.load(run_dir, folds, damage="hole")
         assert np.array_equal(loaded(*damaged), Pipeline(members)(*damaged))
-    with pytest.raises(InputError, match=r"no checkpoint of fold 2 \(trained folds: 0, 1, 3; runs: mine\)"):
+    with pytest.raises(
+        InputError, match=r"no checkpoint of fold 2 \(trained folds: 0, 1, 3; runs: mine\)"
+    ):
         Pipeline.load(run_dir, [0, 2])
     with pytest.raises(InputError, match=r"no checkpoint of any fold .*runs: mine"):
         Pipeline.load(run_dir.with_name("other"))
 
 
 def test_the_recipe_tells_what_the_result_depends_on(run_dir, tmp_path):
-    """Other weights, views, colours, folds or damage are another recipe; the same call is the same one."""
+    """Other weights, views, colours, folds or damage are another recipe; the same call is the same
+    one."""
     recipe = Pipeline.load(run_dir, [0]).recipe
     assert recipe == Pipeline.load(run_dir, [0]).recipe and recipe["model"] == "restorer"
     copy = shutil.copytree(run_dir, tmp_path / "mine")
@@ -122,7 +130,8 @@ def test_the_recipe_tells_what_the_result_depends_on(run_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "hole", "scratch"), [("auto", True, True), ("hole", True, False), ("none", False, False)]
+    ("damage", "hole", "scratch"),
+    [("auto", True, True), ("hole", True, False), ("none", False, False)],
 )
 def test_what_is_looked_for(run_dir, damage, hole, scratch):
     pipeline = Pipeline.load(run_dir, [0], damage=damage)
@@ -153,7 +162,14 @@ def test_a_run_of_the_detector_is_refused(tmp_path, script):
         Pipeline.load(tmp_path / "found")
     (tmp_path / "photos").mkdir()
     Image.fromarray(data.camera()[:50, :60]).save(tmp_path / "photos" / "a.png")
-    folders = ("--input", tmp_path / "photos", "--output", tmp_path / "out", "--output-dir", tmp_path)
+    folders = (
+        "--input",
+        tmp_path / "photos",
+        "--output",
+        tmp_path / "out",
+        "--output-dir",
+        tmp_path,
+    )
     status, _, err = script("infer", "--name", "found", *folders)
     assert status == 2 and message in err and len(err.strip().splitlines()) == 1
 
@@ -177,9 +193,15 @@ def test_a_baseline_is_called_the_same_way(name, damaged):
     assert np.array_equal(baseline.find(gray), find_hole(gray))
     rgb = baseline(gray)
     assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
-    assert np.array_equal(rgb, baseline(gray, find_hole(gray))) and baseline.recipe["baseline"] == name
+    assert (
+        np.array_equal(rgb, baseline(gray, find_hole(gray))) and baseline.recipe["baseline"] == name
+    )
     assert np.array_equal(luma(rgb)[~mask], gray[~mask])
-    fills = {"telea": telea, "frequency": partial(filled, extrapolate), "exemplar": partial(filled, complete)}
+    fills = {
+        "telea": telea,
+        "frequency": partial(filled, extrapolate),
+        "exemplar": partial(filled, complete),
+    }
     wanted = fills[name](gray, mask) if name in fills else gray
     assert (baseline(gray, mask) == wanted[..., None]).all()
     assert (wanted != gray)[mask].any() == (name in fills)

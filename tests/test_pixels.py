@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 from skimage import data
 
-from src.runtime.errors import InputError
-from src.runtime.images import open_photo, read_gray
+from src.utils.errors import InputError
+from src.utils.images import open_photo, read_gray
 
 GRAY = data.camera()[100:300, 150:350]  # black to nearly white
 WHITE_IS_ZERO = {"tiffinfo": {262: 0}}
@@ -22,7 +22,9 @@ def profile(space: bytes, **tags: bytes) -> bytes:
         table += struct.pack(">4sII", name.encode(), start + len(blocks), len(block))
         blocks += block + bytes(-len(block) % 4)
     body = struct.pack(">I", len(tags)) + table + blocks
-    head = struct.pack(">I4s4s4s4s4s", 128 + len(body), b"test", b"\2\x10\0\0", b"mntr", space, b"XYZ ")
+    head = struct.pack(
+        ">I4s4s4s4s4s", 128 + len(body), b"test", b"\2\x10\0\0", b"mntr", space, b"XYZ "
+    )
     head = head + bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return head + bytes(128 - len(head)) + body
 
@@ -88,7 +90,10 @@ def test_grey_of_every_kind(tmp_path, name):
     ("values", "message"),
     [
         (GRAY.astype(np.float32) - 40, r"values from -\d+ to .* none is surely black"),
-        (GRAY.astype(np.float32) / 100, r"values from 0.* to 2\.\d+, of which none is surely white"),
+        (
+            GRAY.astype(np.float32) / 100,
+            r"values from 0.* to 2\.\d+, of which none is surely white",
+        ),
         (GRAY.astype(np.float32) * 1e4, "none is surely white"),
         (np.where(GRAY > 9, GRAY, np.nan).astype(np.float32), "values that are no numbers"),
         (np.where(GRAY > 9, GRAY, np.inf).astype(np.float32), "values that are no numbers"),
@@ -138,7 +143,9 @@ def test_grey_profiles_are_carried_out(tmp_path, value):
     icc = profile(b"GRAY", kTRC=gamma(value))
     Image.fromarray(GRAY).save(tmp_path / "scan.tif", icc_profile=icc)
     linear = (GRAY / 255.0) ** value
-    wanted = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    wanted = (
+        np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    )
     found = read_gray(tmp_path / "scan.tif")
     assert np.abs(found - wanted).max() < 2 and np.abs(found - GRAY.astype(int)).max() > 2
 
@@ -157,7 +164,9 @@ def test_display_p3_is_carried_out(tmp_path):
 def test_lab_becomes_the_colours_it_means(tmp_path):
     lab = ImageCms.createProfile("LAB")
     srgb, rgb = ImageCms.createProfile("sRGB"), data.astronaut()[:64, :64]
-    ImageCms.profileToProfile(Image.fromarray(rgb), srgb, lab, outputMode="LAB").save(tmp_path / "lab.tif")
+    ImageCms.profileToProfile(Image.fromarray(rgb), srgb, lab, outputMode="LAB").save(
+        tmp_path / "lab.tif"
+    )
     found = np.asarray(open_photo(tmp_path / "lab.tif"))
     assert np.abs(found.astype(int) - rgb).mean() < 2
 

@@ -15,8 +15,8 @@ from skimage import data
 from src.damage.hole import find_hole
 from src.datasets.build import RECORD, inspect, place_crops, resized
 from src.datasets.competition import read_table, read_train
-from src.runtime.errors import InputError
-from src.runtime.files import LOCK
+from src.utils.errors import InputError
+from src.utils.files import LOCK
 
 
 @pytest.fixture
@@ -48,7 +48,9 @@ def test_folder_has_the_shape_of_the_competition(small_folder):
 def test_crop_is_the_resized_photo(small_folder):
     crops = pd.read_csv(small_folder / "crops.csv")
     row = crops[crops["photo"] == "coffee.png"].iloc[0]
-    photo = Image.fromarray(data.coffee()).resize((row["width"], row["height"]), Image.Resampling.LANCZOS)
+    photo = Image.fromarray(data.coffee()).resize(
+        (row["width"], row["height"]), Image.Resampling.LANCZOS
+    )
     box = (row["left"], row["top"], row["left"] + 512, row["top"] + 512)
     part = row["name"].split("_")[0].lower()
     crop = np.asarray(Image.open(small_folder / f"{part}_gt" / f"{row['name']}.png"))
@@ -75,7 +77,10 @@ def test_every_kind_of_photo(tmp_path, script):
         "prepare_data", "build", "--photos", photos, "--data-dir", out, "--test-photos", 0.4
     )
     assert status == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"photos", "data"}  # nothing is left beside it
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "photos",
+        "data",
+    }  # nothing is left beside it
     assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {LOCK, RECORD}
     crops = pd.read_csv(out / "crops.csv").drop_duplicates("photo").set_index("photo")
     assert set(crops.index) == {"deep/er/a.webp", "deep/b.PNG", "turned.jpg"}
@@ -100,7 +105,13 @@ def test_a_name_that_is_not_utf8(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "short"),
-    [((4000, 3000), 1024), ((700, 900), 700), ((512, 512), 640), ((299, 299), 598), ((200, 900), None)],
+    [
+        ((4000, 3000), 1024),
+        ((700, 900), 700),
+        ((512, 512), 640),
+        ((299, 299), 598),
+        ((200, 900), None),
+    ],
 )
 def test_short_side(size, short):
     assert (resized(size) and min(resized(size))) == short
@@ -112,7 +123,9 @@ def test_crops_differ_and_stay_inside(tmp_path):
     photo = inspect(path, tmp_path)
     places = place_crops(photo, 50, seed=0)
     assert len(set(places)) == 50
-    assert all(0 <= v <= side - 512 for place in places for v, side in zip(place, photo.size, strict=True))
+    assert all(
+        0 <= v <= side - 512 for place in places for v, side in zip(place, photo.size, strict=True)
+    )
 
 
 def test_build_refuses(data_dir, photos, tmp_path, script):
@@ -189,7 +202,10 @@ def test_check_names_every_defect(data_dir, script):
 
 def test_check_does_not_depend_on_the_detector(data_dir, script):
     """A hole that `find_hole` misses is no defect of a pair; a second hole of the same fill is one."""
-    path, truth = data_dir / "train_input" / "TRAIN_00000.png", data_dir / "train_gt" / "TRAIN_00000.png"
+    path, truth = (
+        data_dir / "train_input" / "TRAIN_00000.png",
+        data_dir / "train_gt" / "TRAIN_00000.png",
+    )
     gray = np.array(Image.open(truth).convert("L"))
     gray[100:200, 50:150] = 200
     Image.fromarray(gray).save(path)
@@ -209,7 +225,10 @@ def test_tables(data_dir):
     assert read_train(data_dir)["gt_image_path"][0] == "train_gt/TRAIN_00000.png"
     for broken, message in (
         (text.replace("gt_image_path", "truth"), "no column gt_image_path"),
-        (text.replace("./train_gt/TRAIN_00003.png", "/etc/passwd"), "line 5: /etc/passwd points outside"),
+        (
+            text.replace("./train_gt/TRAIN_00003.png", "/etc/passwd"),
+            "line 5: /etc/passwd points outside",
+        ),
         (text.replace("./train_gt/TRAIN_00003.png", "../secret.png"), "points outside"),
         (text.replace("./train_gt/TRAIN_00003.png", "C:\\x.png"), "points outside"),
         (text.replace("./train_gt/TRAIN_00003.png", ""), "line 5: empty path"),

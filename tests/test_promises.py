@@ -19,7 +19,7 @@ from src.damage.hole import punch_hole
 from src.datasets.build import sample_photos
 from src.models.registry import create_model
 from src.pipeline import Pipeline, load_finder
-from src.runtime.images import gray_to_rgb, read_gray
+from src.utils.images import gray_to_rgb, read_gray
 
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
 LONG = 5000  # px
@@ -45,7 +45,8 @@ def draw_gray(kind, height, width, rng):
     if kind == "photo":
         photo = luma(PHOTOS[rng.integers(len(PHOTOS))])
         rows, columns = (
-            np.sort(rng.integers(0, s, n)) for s, n in zip(photo.shape, (height, width), strict=True)
+            np.sort(rng.integers(0, s, n))
+            for s, n in zip(photo.shape, (height, width), strict=True)
         )
         return photo[np.ix_(rows, columns)]
     if kind == "noise":
@@ -56,12 +57,15 @@ def draw_gray(kind, height, width, rng):
         ramp = np.linspace(0, rng.integers(1, 256), height)[:, None] + np.linspace(0, 255, width)
         return (ramp % 256).astype(np.uint8)
     return np.full(
-        (height, width), {"black": 0, "white": 255, "constant": rng.integers(1, 255)}[kind], np.uint8
+        (height, width),
+        {"black": 0, "white": 255, "constant": rng.integers(1, 255)}[kind],
+        np.uint8,
     )
 
 
 def draw_mask(kind, gray, rng):
-    """A damaged copy of a grey image and its mask; only the competition's rule makes its holes constant."""
+    """A damaged copy of a grey image and its mask; only the competition's rule makes its holes
+    constant."""
     if kind == "competition":
         return punch_hole(gray_to_rgb(gray), rng)
     mask = np.full(gray.shape, kind == "full")
@@ -165,7 +169,9 @@ def files(tmp_path_factory):
     for number, size in enumerate([(300, 200), (77, 101), (64, 64), (12, 90), (1, LONG), (1, 1)]):
         gray, _ = punch_hole(PHOTOS[number % 4][: size[0], : size[1]].copy(), rng)
         Image.fromarray(gray).save(folder / "damaged" / f"{number}.png")
-        Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "damaged" / f"{number}_deep.png")
+        Image.fromarray(gray.astype(np.uint16) * 257).save(
+            folder / "damaged" / f"{number}_deep.png"
+        )
     whole = folder / "whole"
     for kind in ("noise", "gradient", "extremes", "black", "white", "constant"):
         Image.fromarray(draw_gray(kind, 45, 70, rng)).save(whole / f"{kind}.png")
@@ -193,7 +199,16 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize(("style", "tta", "damage"), [("score", 2, "hole"), ("visual", 1, "auto")])
 def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, style, tta, damage):
     """Everywhere outside of what was found, and with `--damage hole` in all of an undamaged photo."""
-    arguments = ["--output-dir", random_run, "--name", "random", "--device", "cpu", "--input", files]
+    arguments = [
+        "--output-dir",
+        random_run,
+        "--name",
+        "random",
+        "--device",
+        "cpu",
+        "--input",
+        files,
+    ]
     arguments += ["--decode", style, "--tta", tta, "--damage", damage]
     status, _, err = script("infer", *arguments, "--output", tmp_path)
     assert status == 0, err
@@ -216,11 +231,15 @@ def test_zip_opens_everywhere(small_folder, script, tmp_path):
     out, target = tmp_path / "out", tmp_path / "submission.zip"
     arguments = ["--data-dir", small_folder, "--baseline", "telea", "--output", out]
     assert script("infer", *arguments)[0] == 0
-    status, _, err = script("make_submission", "--data-dir", small_folder, "--pred", out, "--zip", target)
+    status, _, err = script(
+        "make_submission", "--data-dir", small_folder, "--pred", out, "--zip", target
+    )
     assert status == 0, err
     with zipfile.ZipFile(target) as archive:
         names = archive.namelist()
-        assert archive.testzip() is None and names == sorted(path.name for path in out.glob("*.png"))
+        assert archive.testzip() is None and names == sorted(
+            path.name for path in out.glob("*.png")
+        )
         for name in names:
             assert np.array_equal(
                 np.asarray(Image.open(archive.open(name))), np.asarray(Image.open(out / name))

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from src.runtime.errors import InputError
-from src.runtime.recipe import differences, identity, require_same, unchanged
+from src.utils.errors import InputError
+from src.utils.recipe import differences, identity, require_same, unchanged
 
 EARLIER = {"seed": 0, "tta": 1, "photos": {"a": [1, 2]}, "lr": 1e-3}
 
@@ -46,7 +46,10 @@ def test_the_error_names_the_first_three_and_the_remedy():
     with pytest.raises(InputError) as refused:
         require_same("out/fold0", {}, now, "delete it to start again", hint="earlier run")
     text = "a was added; b was added; c was added and 2 more"
-    assert str(refused.value) == f"out/fold0: other settings or files ({text}); delete it to start again"
+    assert (
+        str(refused.value)
+        == f"out/fold0: other settings or files ({text}); delete it to start again"
+    )
     assert refused.value.hint == "earlier run"
     require_same("out/fold0", {}, now, "delete it", free=now)
 
@@ -55,7 +58,10 @@ def test_a_file_is_known_by_its_size_and_time_or_else_its_content(tmp_path):
     path = tmp_path / "a"
     assert identity(path) is None
     path.write_bytes(b"one")
-    earlier, sha256 = identity(path), "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    earlier, sha256 = (
+        identity(path),
+        "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed",
+    )
     assert earlier == [3, path.stat().st_mtime_ns]
     assert unchanged(path, earlier, "not looked at")
     os.utime(path, (1, 1))  # touched, or copied

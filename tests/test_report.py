@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src.evaluation.report import outline, read_curves
-from src.runtime.errors import InputError
+from src.utils.errors import InputError
 from tests.browser import browser_page
 
 
@@ -20,7 +20,10 @@ def page_file(random_run, tmp_path_factory) -> Path:
     """Output folder with a run of two folds and their curves, whose report `written` writes."""
     outputs = tmp_path_factory.mktemp("report")
     for fold in (0, 1):
-        lines = [{"step": 20 * n, "loss/hue": 3 / n, "lr": 1e-3, "images_per_second": 9} for n in (1, 2, 3)]
+        lines = [
+            {"step": 20 * n, "loss/hue": 3 / n, "lr": 1e-3, "images_per_second": 9}
+            for n in (1, 2, 3)
+        ]
         lines.append({"step": 60, "minutes": 1.5, "val/score": 0.5 + fold / 10, "val/S": 0.9})
         shutil.copytree(random_run / "random" / "fold0", outputs / "run" / f"fold{fold}")
         text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -33,7 +36,16 @@ def written(page_file, small_folder, script) -> Path:
     folders = ("--output-dir", page_file, "--name", "run")
     if not (page_file / "run" / "report.html").exists():
         restored = page_file / "run" / "test"
-        script("infer", *folders, "--data-dir", small_folder, "--baseline", "telea", "--output", restored)
+        script(
+            "infer",
+            *folders,
+            "--data-dir",
+            small_folder,
+            "--baseline",
+            "telea",
+            "--output",
+            restored,
+        )
         truth = ("--gt", small_folder / "test_gt", "--input", small_folder / "test_input")
         status, output, _ = script("evaluate", *folders, "--pred", restored, *truth, "--report")
         assert status == 0 and "report.html: open it" in output
@@ -50,7 +62,9 @@ def test_page_needs_nothing_else(written, tmp_path):
     assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
     with browser_page() as (page, complaints):
         page.goto(Path(alone).as_uri())
-        sizes = page.eval_on_selector_all("img", "all => all.map(img => [img.complete, img.naturalWidth])")
+        sizes = page.eval_on_selector_all(
+            "img", "all => all.map(img => [img.complete, img.naturalWidth])"
+        )
         assert len(sizes) == 3 * 4 + 2 and all(complete and width > 0 for complete, width in sizes)
         scores = page.locator("#images tbody tr")
         assert scores.count() == 3 and page.locator("#folds tbody tr").count() == 1
@@ -91,7 +105,9 @@ def test_table_is_sorted(written):
         page.goto(written.as_uri())
         for expected in (sorted, lambda values: sorted(values, reverse=True)):
             page.get_by_role("button", name="score").click()
-            values = [float(v) for v in page.locator("#images tbody td:last-child").all_inner_texts()]
+            values = [
+                float(v) for v in page.locator("#images tbody td:last-child").all_inner_texts()
+            ]
             assert values == expected(values) and len(set(values)) > 1
         assert not complaints
 
@@ -114,11 +130,17 @@ def test_photos_stand_side_by_side(written, width, columns):
     with browser_page(width, 800) as (page, _):
         page.goto(written.as_uri())
         boxes = "all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.width, r.bottom])"
-        photos, plots = (page.eval_on_selector_all(name, boxes) for name in (".stack", ".compare .plot"))
+        photos, plots = (
+            page.eval_on_selector_all(name, boxes) for name in (".stack", ".compare .plot")
+        )
         assert len({left for left, *_ in photos}) == columns
-        assert [wide for *_, wide, _ in plots] == pytest.approx([wide for *_, wide, _ in photos], abs=1)
+        assert [wide for *_, wide, _ in plots] == pytest.approx(
+            [wide for *_, wide, _ in photos], abs=1
+        )
         assert sum(wide for *_, wide, _ in photos[:columns]) > 0.85 * width
-        key, training = (page.eval_on_selector_all(name, boxes) for name in (".key", ".plots .plot"))
+        key, training = (
+            page.eval_on_selector_all(name, boxes) for name in (".key", ".plots .plot")
+        )
         assert page.locator(".key li").all_inner_texts() == ["fold0", "fold1"]
         assert key[0][3] <= min(top for _, top, *_ in training)
 

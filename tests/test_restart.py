@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import data
 
 from src.datasets.build import RECORD, build, photos_below
-from src.runtime.command_line import run_script
-from src.runtime.errors import InputError
-from src.runtime.processes import parallel_map
+from src.utils.cli import run_script
+from src.utils.errors import InputError
+from src.utils.processes import parallel_map
 from tests.trees import begin, finished, wait_for
 
 
@@ -26,8 +26,12 @@ def test_build_refuses_another_recipe(photos, small_folder, tmp_path):
     again()
     record = folder / RECORD
     recipe, *lines = record.read_text().split("\n")
-    settings = {key: value for key, value in json.loads(recipe).items() if not isinstance(value, list)}
-    photos_of_it = {key: value for key, value in json.loads(recipe).items() if isinstance(value, list)}
+    settings = {
+        key: value for key, value in json.loads(recipe).items() if not isinstance(value, list)
+    }
+    photos_of_it = {
+        key: value for key, value in json.loads(recipe).items() if isinstance(value, list)
+    }
     record.write_text("\n".join([json.dumps(settings | {"photos": photos_of_it}), *lines]))
     again()  # as version 1.0 wrote it
     before = finished(folder)
@@ -36,7 +40,9 @@ def test_build_refuses_another_recipe(photos, small_folder, tmp_path):
         ({"share": 0.5}, r"test_photos was 0\.3 and is 0\.5"),
         ({"seed": 1}, "seed was 0 and is 1"),
     ):
-        with pytest.raises(InputError, match=f"data: other settings .*{message}.* name a new folder"):
+        with pytest.raises(
+            InputError, match=f"data: other settings .*{message}.* name a new folder"
+        ):
             again(**other)
     photo, first = own / "coffee.png", (photos / "coffee.png").stat()
     os.utime(photo, ns=(first.st_atime_ns, first.st_mtime_ns + 1))
@@ -64,7 +70,16 @@ def test_build_refuses_another_recipe(photos, small_folder, tmp_path):
 def test_a_photo_changed_during_the_build(photos, tmp_path, script):
     """Changed after its inspection, before it is cropped: no table is written, now or later."""
     own, folder = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "data"
-    command = ["prepare_data.py", "build", "--photos", own, "--data-dir", folder, "--crops-per-photo", 1]
+    command = [
+        "prepare_data.py",
+        "build",
+        "--photos",
+        own,
+        "--data-dir",
+        folder,
+        "--crops-per-photo",
+        1,
+    ]
     process = begin(command, tmp_path / "log")
     wait_for(lambda: (folder / RECORD).exists(), process)
     Image.fromarray(data.coffee()[::-1]).save(own / "coffee.png")
@@ -89,7 +104,9 @@ def test_too_few_photos_leave_the_folder_free(photos, tmp_path):
     with pytest.raises(InputError, match="1 usable colour photos, at least 2 needed"):
         build([photos / "coffee.png", photos / "grey.png"], photos, tmp_path / "data", 1, 0.3, 0)
     assert not finished(tmp_path / "data")
-    table, _ = build([photos / "coffee.png", photos / "rocket.jpg"], photos, tmp_path / "data", 1, 0.3, 0)
+    table, _ = build(
+        [photos / "coffee.png", photos / "rocket.jpg"], photos, tmp_path / "data", 1, 0.3, 0
+    )
     assert len(table) == 2
 
 

@@ -1,4 +1,5 @@
-"""The restorer's parts: losses against the score, the decode against brute force, luma on real photos."""
+"""The restorer's parts: losses against the score, the decode against brute force, luma on real
+photos."""
 
 import cv2
 import numpy as np
@@ -8,17 +9,23 @@ from scipy.optimize import linear_sum_assignment
 from skimage import data
 from torch.nn import functional as F
 
-from src.color.decode import COOLING, best_hues, decode, histogram_fit, render, rows_of, transport_prices
+from src.color.decode import (
+    COOLING,
+    best_hues,
+    decode,
+    histogram_fit,
+    render,
+    rows_of,
+    transport_prices,
+)
 from src.color.lattice import HUES
 from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
 from src.datasets.holes import CROP, crop_around
 from src.fills.all import DOUBTS, FILLS
-from src.fills.lines import DIRECTIONS, line_fills
 from src.fills.push_pull import push_pull
-from src.losses.color import color_loss
-from src.losses.inpainting import inpainting_loss
-from src.losses.similarity import correlation
+from src.fills.simple import DIRECTIONS, line_fills
+from src.losses import color_loss, correlation, inpainting_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models.inpainter import MAX_CROP, inpaint
 from src.models.options import RestorerOptions
@@ -133,7 +140,9 @@ def test_lines_are_continued(index):
     known = torch.ones_like(stripes)
     known[..., 30:60, 40:70] = 0
     fills = line_fills(stripes * known, known)[0]
-    assert torch.equal(fills[:, known[0, 0] > 0], stripes[0][:, known[0, 0] > 0].expand(len(fills), -1))
+    assert torch.equal(
+        fills[:, known[0, 0] > 0], stripes[0][:, known[0, 0] > 0].expand(len(fills), -1)
+    )
     error = (fills - stripes[0]).abs().amax(dim=(1, 2))
     assert error[index] < 1e-5 and (error > 0.2).sum() == len(DIRECTIONS) - 1
 
@@ -142,7 +151,10 @@ def test_lines_are_continued(index):
 def test_lines_meet_the_first_known_pixel(seed):
     """Against a walk pixel by pixel: several images, holes of any form, also at the border."""
     rng = np.random.default_rng(seed)
-    gray, known = torch.rand(2, 1, 14, 17), torch.from_numpy(rng.random((2, 1, 14, 17)) < 0.4).float()
+    gray, known = (
+        torch.rand(2, 1, 14, 17),
+        torch.from_numpy(rng.random((2, 1, 14, 17)) < 0.4).float(),
+    )
     known[:, :, :3], known[0, :, :, 9:] = 1, 1
     fills = line_fills(gray * known, known)
     ways = [(sign * down, sign * right) for down, right in DIRECTIONS for sign in (1, -1)]
@@ -175,7 +187,10 @@ def test_colored_cells_are_those_of_the_truth(model):
             return model.colorizer(luma, spacing)
 
     rgb = torch.zeros(2, 3, 512, 512)
-    rgb[0, 0, :, 256:], rgb[1, 2, :, :] = 1, 1  # hue 0 right of the middle, black is hue 0 too; hue 120
+    rgb[0, 0, :, 256:], rgb[1, 2, :, :] = (
+        1,
+        1,
+    )  # hue 0 right of the middle, black is hue 0 too; hue 120
     rgb[0, 1, 256:, :256] = 1  # hue 60 below on the left
     counts, _ = hue_histograms(rgb[..., ::2, ::2], [64, 64])
     picked = counts[..., ::2, ::2]
@@ -236,7 +251,9 @@ def test_random_squares_lie_alike_in_all_images():
     assert max(sides) - min(sides) > 40 and len(corners) > 50
 
 
-@pytest.mark.parametrize(("color_size", "of_a_photo", "of_a_crop"), [(160, 160, 128), (256, 256, 192)])
+@pytest.mark.parametrize(
+    ("color_size", "of_a_photo", "of_a_crop"), [(160, 160, 128), (256, 256, 192)]
+)
 def test_things_are_as_large_in_crops_as_in_photos(color_size, of_a_photo, of_a_crop):
     model = create_model("restorer", color_size=color_size, encoder_weights="none")
     sizes = []
@@ -280,7 +297,9 @@ def test_hues_follow_the_expected_histogram():
 
 
 def hues_of(fit: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return torch.from_numpy(best_hues(fit.permute(1, 2, 0).numpy(), 0, height, height, width)).long()
+    return torch.from_numpy(
+        best_hues(fit.permute(1, 2, 0).numpy(), 0, height, height, width)
+    ).long()
 
 
 @pytest.mark.parametrize("size", [(300, 501), (5, 9), (1, 1), (3, 200)])
@@ -338,14 +357,17 @@ def test_photo_without_damage(model):
 def test_only_the_hole_is_inpainted(model):
     damaged, mask = punch_hole(PHOTO, np.random.default_rng(3))
     with torch.inference_mode():
-        filled = inpaint([model.inpainter], tensor(damaged), torch.from_numpy(mask).float()[None, None], 1)
+        filled = inpaint(
+            [model.inpainter], tensor(damaged), torch.from_numpy(mask).float()[None, None], 1
+        )
     changed = (filled != tensor(damaged))[0, 0].numpy()
     assert changed[mask].mean() > 0.9 and not changed[~mask].any()
     assert np.array_equal(find_hole(damaged), mask)
 
 
 def test_a_large_hole_is_filled_at_a_lower_resolution(model):
-    """Only the hole changes, smoothly from its border on; no more than `MAX_CROP`² pixels are computed."""
+    """Only the hole changes, smoothly from its border on; no more than `MAX_CROP`² pixels are
+    computed."""
     ramp = torch.linspace(0.2, 0.8, 2600).expand(1, 1, 1800, 2600)
     mask = torch.zeros_like(ramp)
     mask[..., 300:1500, 200:2300] = 1

@@ -17,13 +17,22 @@ from skimage import data
 from src.damage.finders import find_damage
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
-from src.restoring import AHEAD, FULL, MANIFEST, Job, passed_over, photo_jobs, restore_files, unrestored
-from src.runtime import images
-from src.runtime.distributed import launch
-from src.runtime.errors import InputError
-from src.runtime.files import LOCK
-from src.runtime.images import read_photo, write_png
-from src.runtime.processes import prefetch
+from src.restoring import (
+    AHEAD,
+    FULL,
+    MANIFEST,
+    Job,
+    passed_over,
+    photo_jobs,
+    restore_files,
+    unrestored,
+)
+from src.utils import images
+from src.utils.distributed import launch
+from src.utils.errors import InputError
+from src.utils.files import LOCK
+from src.utils.images import read_photo, write_png
+from src.utils.processes import prefetch
 
 HIDDEN = {LOCK, MANIFEST}
 
@@ -71,7 +80,10 @@ def test_every_photo_gets_its_own_result(photos, fabric):
         target = output / f"{number}.png"
         assert target.exists() == (number != 2)
         if target.exists():
-            gray, rgb = np.asarray(Image.open(photos / f"{number}.png")), np.asarray(Image.open(target))
+            gray, rgb = (
+                np.asarray(Image.open(photos / f"{number}.png")),
+                np.asarray(Image.open(target)),
+            )
             assert (rgb == telea(gray, find_hole(gray))[..., None]).all()
     assert {p.name for p in output.iterdir()} == HIDDEN | {f"{n}.png" for n in (0, 1, 3, 4, 5, 6)}
 
@@ -104,7 +116,8 @@ def test_the_same_call_does_nothing_again(photos, fabric, capsys):
 
 
 def test_a_folder_of_version_1_0_is_taken_over(photos, fabric):
-    """Its manifest lay beside the folder; what it knows is not restored again, and the file moves inside."""
+    """Its manifest lay beside the folder; what it knows is not restored again, and the file moves
+    inside."""
     output = photos.parent / "out"
     jobs, pipeline = photo_jobs(photos, output), Baseline("input")
     restore_files(pipeline, jobs, output, fabric)
@@ -152,7 +165,9 @@ def test_a_mask_that_was_drawn_anew_redoes_its_photo_alone(photos, fabric):
     restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
     assert rewritten(output, before) == {"3.png"}
     gray = np.asarray(Image.open(photos / "3.png"))
-    assert np.array_equal(np.asarray(Image.open(output / "3.png"))[..., 0], telea(gray, mask[::-1] > 0))
+    assert np.array_equal(
+        np.asarray(Image.open(output / "3.png"))[..., 0], telea(gray, mask[::-1] > 0)
+    )
     before = times(output)
     (masks / "6.png").unlink()  # nothing is lost in it then
     restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
@@ -197,7 +212,8 @@ def test_names_that_would_share_a_result(tmp_path, fabric):
 
 
 def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, monkeypatch):
-    """What browsers and phones save, pages, a folder that is called like a photo, and files that are none."""
+    """What browsers and phones save, pages, a folder that is called like a photo, and files that
+    are none."""
     folder, output, page = (
         tmp_path / "album",
         tmp_path / "album" / "restored",
@@ -215,9 +231,19 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, m
     jobs = photo_jobs(folder, output)
     assert not restore_files(Baseline("input"), jobs, output, fabric)
     restored = {path.relative_to(output).as_posix() for path in output.rglob("*.png")}
-    names = {"family.png", "UPPER.png", "drawn.png", "Album.jpg/inside.png", "scan.png", "phone.png"}
+    names = {
+        "family.png",
+        "UPPER.png",
+        "drawn.png",
+        "Album.jpg/inside.png",
+        "scan.png",
+        "phone.png",
+    }
     assert restored == names
-    assert "scan.tif: 3 pages or frames, of which only the first is restored" in capsys.readouterr().out
+    assert (
+        "scan.tif: 3 pages or frames, of which only the first is restored"
+        in capsys.readouterr().out
+    )
     named = {Path(line.split(":")[0]).name for line in passed_over(folder, output, jobs)}
     assert named == {"Thumbs.db", "notes.txt"}
     # without the package that reads it
@@ -259,7 +285,8 @@ def test_results_keep_resolution_and_dates(tmp_path, fabric):
 
 
 def test_what_is_transparent_is_lost(tmp_path, fabric):
-    """A hole that was erased is filled; of a cut-out, most of which is transparent, the rest is kept."""
+    """A hole that was erased is filled; of a cut-out, most of which is transparent, the rest is
+    kept."""
     gray = data.camera()[100:200, 100:200]
     alpha = np.full(gray.shape, 255, np.uint8)
     alpha[40:60, 30:50] = 0
@@ -271,7 +298,10 @@ def test_what_is_transparent_is_lost(tmp_path, fabric):
     assert not restore_files(Baseline("telea"), photo_jobs(tmp_path, output), output, fabric)
     results = {path.stem: np.asarray(Image.open(path))[..., 0] for path in output.glob("*.png")}
     found = find_damage(find_hole, *read_photo(tmp_path / "cut_out.png"))
-    assert str(found) == "no damage found; 96.0% is transparent and stays white" and not found.mask.any()
+    assert (
+        str(found) == "no damage found; 96.0% is transparent and stays white"
+        and not found.mask.any()
+    )
     found = find_damage(find_hole, *read_photo(tmp_path / "hole.png"))
     assert str(found) == "no damage found; 4.0% is transparent and counts as lost"
     hole = results["hole"]
@@ -285,7 +315,9 @@ def test_two_photos_of_one_name_do_not_share_a_result(tmp_path, fabric):
         (tmp_path / name).mkdir()
         Image.fromarray(data.camera()[:40, :50]).save(tmp_path / name / "photo.png")
     assert not restore_files(Baseline("input"), photo_jobs(tmp_path / "a", output), output, fabric)
-    with pytest.raises(InputError, match=r"photo\.png: is the result of another photo, .*a/photo\.png"):
+    with pytest.raises(
+        InputError, match=r"photo\.png: is the result of another photo, .*a/photo\.png"
+    ):
         photo_jobs(tmp_path / "b", output)
     assert photo_jobs(tmp_path / "b" / ".." / "a", output)  # the same photo by another path
     (tmp_path / "a").rename(tmp_path / "moved")  # and elsewhere
@@ -302,7 +334,11 @@ def test_results_beside_their_photos(photos, fabric):
         jobs = photo_jobs(photos, photos)
         assert not restore_files(Baseline("input"), jobs, photos, fabric) and len(jobs) == 8
         before = times(photos)
-        assert set(before) == {"0.bmp.png", "0.jpg.png", *(f"{number}.png" for number in range(1, 7))}
+        assert set(before) == {
+            "0.bmp.png",
+            "0.jpg.png",
+            *(f"{number}.png" for number in range(1, 7)),
+        }
     Image.open(photos / "1.bmp").save(photos / "new.bmp")
     assert not restore_files(Baseline("input"), photo_jobs(photos, photos), photos, fabric)
     assert rewritten(photos, before) == {"new.png"} and not passed_over(photos, photos, jobs)
@@ -312,11 +348,13 @@ def test_two_programs_never_share_a_folder(photos):
     """The second one is told so; the first one ends as if nothing had been."""
     output = photos.parent / "out"
     code = (
-        "import sys, time\nfrom src.runtime.files import lock_folder\n"
+        "import sys, time\nfrom src.utils.files import lock_folder\n"
         "with lock_folder(sys.argv[1]):\n    print('locked', flush=True)\n    sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, output]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "locked\n"
         with pytest.raises(InputError, match="another process is working there"):
             restore_files(Baseline("input"), photo_jobs(photos, output), output, launch("cpu"))

@@ -22,7 +22,8 @@ def distribution(*hues: int) -> torch.Tensor:
 
 @pytest.fixture
 def photo() -> tuple[torch.Tensor, torch.Tensor]:
-    """A certain blue sky above a wall that is orange or green, with little noise; p and chroma mass."""
+    """A certain blue sky above a wall that is orange or green, with little noise; p and chroma
+    mass."""
     noise = np.random.default_rng(0).normal(0, 0.1, (HUES, SIZE, SIZE)).astype(np.float32)
     p = torch.empty(HUES, SIZE, SIZE)
     p[:, : SIZE // 2] = distribution(105)[:, None, None]

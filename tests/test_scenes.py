@@ -16,7 +16,7 @@ from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
 from src.datasets.folds import assign_folds, fold_files, fold_weights, load_folds
 from src.datasets.scenes import describe, find_scenes, group
-from src.runtime.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError
 
 STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 
@@ -24,7 +24,14 @@ STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("competition")
-    build(sample_photos(), Path(skimage_data.__path__[0]), folder, crops_per_photo=6, test_photos=0.1, seed=0)
+    build(
+        sample_photos(),
+        Path(skimage_data.__path__[0]),
+        folder,
+        crops_per_photo=6,
+        test_photos=0.1,
+        seed=0,
+    )
     return folder
 
 
@@ -49,7 +56,9 @@ def test_crops_of_a_photo_share_a_scene(table, truth, capsys):
     same = [(a, b) for a, b in combinations(rows, 2) if a.photo == b.photo and shared(a, b) >= 0.25]
     joined = np.mean([a.scene == b.scene for a, b in same])
     with capsys.disabled():
-        print(f"\nscenes: of {len(same)} pairs that share a quarter or more {joined:.1%} share a scene")
+        print(
+            f"\nscenes: of {len(same)} pairs that share a quarter or more {joined:.1%} share a scene"
+        )
     assert len(same) > 50
     assert joined >= 0.95
 
@@ -72,7 +81,9 @@ def test_scenes_are_the_same_twice_and_numbered_in_order(folder, table):
 
 def test_scale_and_recompression_are_forgiven(folder):
     rgb = read_truth(folder / "train_gt" / "TRAIN_00000.png")
-    zoomed = Image.fromarray(rgb).crop((40, 60, 440, 460)).resize((512, 512), Image.Resampling.BICUBIC)
+    zoomed = (
+        Image.fromarray(rgb).crop((40, 60, 440, 460)).resize((512, 512), Image.Resampling.BICUBIC)
+    )
     buffer = BytesIO()
     zoomed.save(buffer, "JPEG", quality=50)
     assert list(group([describe(rgb), describe(np.asarray(Image.open(buffer)))])) == [0, 0]
@@ -81,7 +92,9 @@ def test_scale_and_recompression_are_forgiven(folder):
 def test_a_common_logo_does_not_join(folder, truth):
     logo = read_truth(folder / "train_gt" / f"{truth['name'][0]}.png")[:160, :160]
     other = np.flatnonzero(~truth["photo"].isin({*STEREO, truth["photo"][0]}))
-    images = [read_truth(folder / "train_gt" / f"{truth['name'][i]}.png").copy() for i in (0, other[0])]
+    images = [
+        read_truth(folder / "train_gt" / f"{truth['name'][i]}.png").copy() for i in (0, other[0])
+    ]
     for image in images:
         image[-160:, -160:] = logo
     assert list(group([describe(image) for image in images])) == [0, 1]
@@ -94,7 +107,9 @@ def test_images_without_texture_stay_apart():
 
 def test_no_scene_lies_in_two_folds_and_sizes_are_balanced(table):
     assert table.groupby("scene")["fold"].nunique().max() == 1
-    scenes = np.random.default_rng(0).permutation(np.repeat(np.arange(600), np.tile([1, 5, 12, 30], 150)))
+    scenes = np.random.default_rng(0).permutation(
+        np.repeat(np.arange(600), np.tile([1, 5, 12, 30], 150))
+    )
     fold = assign_folds(scenes, 5, seed=1)
     assert pd.Series(fold).groupby(scenes).nunique().max() == 1
     assert sorted(set(fold)) == [0, 1, 2, 3, 4]
@@ -143,7 +158,9 @@ def split_scene(table):
     return table.assign(fold=[(table["fold"][0] + 1) % 3, *table["fold"][1:]])
 
 
-@pytest.mark.parametrize("spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene])
+@pytest.mark.parametrize(
+    "spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene]
+)
 def test_a_stale_or_broken_folds_csv_is_refused(folder, table, tmp_path, spoil):
     (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
     spoil(table).to_csv(tmp_path / "folds.csv", index=False)
@@ -177,7 +194,9 @@ def test_an_empty_folds_csv_is_refused(folder, tmp_path):
 
 
 def test_another_number_of_folds_is_refused(folder, table):
-    with pytest.raises(InputError, match=r"folds\.csv: folds 0, 1, 2, expected 0 to 3; delete it") as refused:
+    with pytest.raises(
+        InputError, match=r"folds\.csv: folds 0, 1, 2, expected 0 to 3; delete it"
+    ) as refused:
         load_folds(folder, folds=4)
     assert refused.value.hint == "folds"
 
@@ -192,13 +211,26 @@ def test_every_row_of_train_csv_is_there(folder, table):
     pd.testing.assert_frame_equal(table[["input_image_path", "gt_image_path"]], read_train(folder))
 
 
-def test_folds_of_a_read_only_folder_are_kept_with_the_run(small_disk, sample_folder, tmp_path, script):
+def test_folds_of_a_read_only_folder_are_kept_with_the_run(
+    small_disk, sample_folder, tmp_path, script
+):
     """As on Kaggle; they are found once, and evaluate.py finds them again."""
     data = small_disk(64 << 20) / "data"
     shutil.copytree(sample_folder, data, ignore=shutil.ignore_patterns("folds.csv"))
     subprocess.run(["mount", "-o", "remount,ro", data.parent], check=True)
     run = ("--data-dir", data, "--output-dir", tmp_path)
-    small = ("--max-minutes", 5, "--epochs", 1, "--image-size", 64, "--color-size", 64, "--val-images", 1)
+    small = (
+        "--max-minutes",
+        5,
+        "--epochs",
+        1,
+        "--image-size",
+        64,
+        "--color-size",
+        64,
+        "--val-images",
+        1,
+    )
     status, stdout, stderr = script("train", *run, *small, "--batch-size", 32, "--workers", 0)
     assert status == 0, stderr
     kept = tmp_path / "restorer" / "folds.csv"

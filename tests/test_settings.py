@@ -1,4 +1,5 @@
-"""Command lines: which model, which options, what a resumed run may change, and how light the start is."""
+"""Command lines: which model, which options, what a resumed run may change, and how light the start
+is."""
 
 import json
 import subprocess
@@ -12,9 +13,9 @@ from skimage import data
 
 from src.damage.hole import punch_hole
 from src.models.options import OPTIONS
-from src.runtime.images import write_png
-from src.runtime.settings import may_change
 from src.training.settings import default_settings
+from src.utils.images import write_png
+from src.utils.settings import may_change
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "timm", "lightning_fabric", "segmentation_models_pytorch", "skimage", "numba"}
@@ -76,14 +77,18 @@ def test_without_a_name_it_is_the_restorer(config):
 def test_the_config_is_flat(config, name):
     """Each setting under its own name, whatever group it is of; loss weights are one setting."""
     found = config(name)
-    assert not [key for key, value in found.items() if isinstance(value, dict) and key != "loss_weights"]
+    assert not [
+        key for key, value in found.items() if isinstance(value, dict) and key != "loss_weights"
+    ]
     assert found["loss_weights"] == OPTIONS[name].default_loss_weights
     own = {field.name for field in fields(OPTIONS[name])}
     assert own | MAY_CHANGE | {"model", "fold", "seed", "name"} < set(found)
 
 
 def test_values_arrive(config):
-    found = config("--color-size", 64, "--lr", 0.5, "--validate-at", 1, 2.5, "--loss-weights", "hue", 0)
+    found = config(
+        "--color-size", 64, "--lr", 0.5, "--validate-at", 1, 2.5, "--loss-weights", "hue", 0
+    )
     assert (found["color_size"], found["lr"], found["validate_at"]) == (64, 0.5, [1.0, 2.5])
     assert found["loss_weights"] == OPTIONS["restorer"].default_loss_weights | {"hue": 0.0}
     assert found["epochs"] == 20 and config("--max-minutes", 3)["epochs"] is None
@@ -146,7 +151,9 @@ def loaded_by(*command: object) -> set[str]:
     return set(done.stdout.split("loaded:")[1].split())
 
 
-@pytest.mark.parametrize("name", ["train", "infer", "evaluate", "make_submission", "prepare_data", "app"])
+@pytest.mark.parametrize(
+    "name", ["train", "infer", "evaluate", "make_submission", "prepare_data", "app"]
+)
 def test_help_waits_for_nothing(name):
     assert not loaded_by(f"{name}.py", "--help") & HEAVY
 
@@ -161,8 +168,14 @@ def test_a_submission_needs_no_torch(tmp_path):
 
 
 def test_workers_on_images_need_no_torch():
-    """Building, checking, packing and scoring begin a process a core, and torch takes 600 MB of each."""
-    modules = ["src.datasets.build", "src.datasets.check", "src.datasets.pack", "src.datasets.scenes"]
+    """Building, checking, packing and scoring begin a process a core, and torch takes 600 MB of
+    each."""
+    modules = [
+        "src.datasets.build",
+        "src.datasets.check",
+        "src.datasets.bank",
+        "src.datasets.scenes",
+    ]
     code = f"import sys, {', '.join(modules)}, src.evaluation.scoring\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

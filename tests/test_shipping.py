@@ -41,7 +41,10 @@ def test_training_goes_on_as_the_shipped_folds_were_trained():
     for fold in fold_checkpoints(SHIPPED, None):
         config = json.loads((fold / "colorizer_config.json").read_text())
         trained = {name: config[name] for name in defaults}
-        assert trained == defaults | {"parts": "colorizer", "loss_weights": RestorerOptions().term_weights}
+        assert trained == defaults | {
+            "parts": "colorizer",
+            "loss_weights": RestorerOptions().term_weights,
+        }
 
 
 def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
@@ -56,7 +59,9 @@ def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
     ship_weights.main()
     assert "step 7, score 0.5000" in capsys.readouterr().out
     half = tmp_path / "weights" / "fold0"
-    assert [file.name for file in network_files(half)] == [file.name for file in network_files(source)]
+    assert [file.name for file in network_files(half)] == [
+        file.name for file in network_files(source)
+    ]
     for file in network_files(half):
         assert file.stat().st_size < 0.52 * (source / file.name).stat().st_size
     rounded, described = load_model(half, CPU)
@@ -64,14 +69,23 @@ def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
     assert json.loads((half / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
     assert (half / "metrics.jsonl").read_text() == "{}\n"
     for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
-        assert one.dtype == other.dtype and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
+        assert one.dtype == other.dtype and torch.allclose(
+            one.float(), other.float(), rtol=1e-3, atol=1e-6
+        )
 
 
 @pytest.fixture(scope="module")
 def inpainter_run(sample_folder, random_run, tmp_path_factory):
     """A run that trained the inpainter alone, and took the colorizer of the run `random`."""
     outputs = tmp_path_factory.mktemp("inpainter")
-    folders = ("--data-dir", sample_folder, "--output-dir", outputs, "--init", random_run / "random")
+    folders = (
+        "--data-dir",
+        sample_folder,
+        "--output-dir",
+        outputs,
+        "--init",
+        random_run / "random",
+    )
     train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter", "--validate-every", 1)
     return outputs / "restorer"
 
@@ -87,7 +101,9 @@ def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_
     for name in ("config.json", "metrics.jsonl"):
         (weights / "fold0" / name).write_text("{}\n")
     before = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
-    monkeypatch.setattr(sys, "argv", ["ship_weights", str(inpainter_run), "--weights", str(weights)])
+    monkeypatch.setattr(
+        sys, "argv", ["ship_weights", str(inpainter_run), "--weights", str(weights)]
+    )
     ship_weights.main()
     assert other not in capsys.readouterr().out
     after = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
@@ -109,12 +125,21 @@ def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("parts", ["inpainter", "colorizer"])
-def test_the_network_that_stays_is_copied_from_a_file_of_any_name(sample_folder, random_run, tmp_path, parts):
+def test_the_network_that_stays_is_copied_from_a_file_of_any_name(
+    sample_folder, random_run, tmp_path, parts
+):
     """So that the fold is whole, and nothing else lies in it."""
     (other,) = {"inpainter", "colorizer"} - {parts}
     source = random_run / "random" / "fold0" / f"{other}.safetensors"
     shutil.copy(source, tmp_path / "mine.safetensors")
-    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path, "--init", tmp_path / "mine.safetensors")
+    folders = (
+        "--data-dir",
+        sample_folder,
+        "--output-dir",
+        tmp_path,
+        "--init",
+        tmp_path / "mine.safetensors",
+    )
     train(*folders, *TINY, "--epochs", 1, "--val-images", 1, "--parts", parts)
     fold = tmp_path / "restorer" / "fold0"
     assert {path.stem for path in fold.glob("*.safetensors")} == {"inpainter", "colorizer"}
@@ -142,7 +167,11 @@ def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, c
     data = tmp_path / "data"
     shutil.copytree(sample_folder, data)
     rgb = np.full((512, 512, 3), 128, np.uint8)
-    rgb[:256, :256], rgb[:256, 256:], rgb[256:, :128] = (60, 160, 60), (160, 60, 60), (110, 140, 110)
+    rgb[:256, :256], rgb[:256, 256:], rgb[256:, :128] = (
+        (60, 160, 60),
+        (160, 60, 60),
+        (110, 140, 110),
+    )
     rgb[256:, 128:256] = (60, 60, 160)
     Image.fromarray(rgb).save(data / "train_gt" / "TRAIN_00000.png")
     crops = pd.read_csv(data / "crops.csv", dtype=str)
@@ -159,7 +188,9 @@ def test_a_run_of_an_inpainter_alone_restores_nothing(sample_folder, script, tmp
     """Without --init its fold lacks the colorizer, and whoever needs it is told."""
     folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
     train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter")
-    assert [path.name for path in network_files(tmp_path / "restorer" / "fold0")] == ["inpainter.safetensors"]
+    assert [path.name for path in network_files(tmp_path / "restorer" / "fold0")] == [
+        "inpainter.safetensors"
+    ]
     assert not metrics(tmp_path / "restorer" / "fold0", "loss/hue")
     for name, extra in (("infer", []), ("evaluate", ["--fold", 0])):
         status, _, stderr = script(name, *folders, *extra)
@@ -173,7 +204,9 @@ def test_inference_without_training_uses_them(small_folder, script, tmp_path):
     assert status == 0 and f"5 fold(s) of {SHIPPED}" in output, stderr
     truth = ("--gt", small_folder / "test_gt", "--input", small_folder / "test_input")
     scores = tmp_path / "scores.json"
-    status, *_ = script("evaluate", "--pred", tmp_path / "restorer" / "test", *truth, "--json", scores)
+    status, *_ = script(
+        "evaluate", "--pred", tmp_path / "restorer" / "test", *truth, "--json", scores
+    )
     assert status == 0 and json.loads(scores.read_text())["mean"]["score"] > 0.5
     # a run that was begun hides them only when it has a checkpoint, and until then a line says so
     status, *_ = script("train", "--data-dir", tmp_path / "none", "--output-dir", tmp_path)
@@ -182,7 +215,10 @@ def test_inference_without_training_uses_them(small_folder, script, tmp_path):
     assert status == 0 and f"5 fold(s) of {SHIPPED}" in output
     (tmp_path / "restorer" / "fold0" / "config.json").write_text("{}")
     status, output, _ = script("infer", *folders, "--ensemble")
-    assert status == 0 and f"{SHIPPED} (no fold of {tmp_path / 'restorer'} was validated yet)" in output
+    assert (
+        status == 0
+        and f"{SHIPPED} (no fold of {tmp_path / 'restorer'} was validated yet)" in output
+    )
 
 
 @pytest.mark.parametrize("init", ["missing.safetensors", "."])

@@ -21,7 +21,9 @@ def pins(name):
 def table():
     page = PAGE.read_text()
     rows = page[page.index(licenses.BEGIN) : page.index(licenses.END)].splitlines()
-    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("| ")]
+    cells = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in rows if row.startswith("| ")
+    ]
     return cells[1:]
 
 
@@ -61,7 +63,8 @@ def test_locks_hold_no_address_and_no_path(lock):
 def test_the_larger_lock_contains_the_smaller():
     """The same versions and files; a package may be wanted on more platforms."""
     smaller, larger = (
-        {name: (pin.specifier, hashes) for name, (pin, hashes) in read_lock(path).items()} for path in LOCKS
+        {name: (pin.specifier, hashes) for name, (pin, hashes) in read_lock(path).items()}
+        for path in LOCKS
     )
     assert {name: larger.get(name) for name in smaller} == smaller
 
@@ -91,12 +94,16 @@ def test_the_running_environment_is_the_locked_one():
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "none"
-    wrong = {name: (found[name], version) for name, version in expected.items() if found[name] != version}
+    wrong = {
+        name: (found[name], version) for name, version in expected.items() if found[name] != version
+    }
     assert not wrong, f"installed and locked versions differ: {wrong}; run make .venv/development"
 
 
 def test_a_package_that_is_locked_twice_is_refused(tmp_path):
     lock = tmp_path / "twice.lock"
-    lock.write_text("numpy==2.4.6 \\\n    --hash=sha256:00\nNumPy==2.4.5 \\\n    --hash=sha256:00\n")
+    lock.write_text(
+        "numpy==2.4.6 \\\n    --hash=sha256:00\nNumPy==2.4.5 \\\n    --hash=sha256:00\n"
+    )
     with pytest.raises(ValueError, match="numpy is listed twice"):
         read_lock(lock)

@@ -22,10 +22,10 @@ from src.datasets.folds import load_folds
 from src.datasets.loader import EndlessSampler, TrainingImages, augmentation, training_batches
 from src.models.checkpoints import load_model, load_state, save_model
 from src.models.registry import create_model
-from src.runtime.distributed import launch
-from src.runtime.errors import InputError
 from src.training.logger import RunLogger
 from src.training.schedule import Budget, learning_rate
+from src.utils.distributed import launch
+from src.utils.errors import InputError
 from tests.training import TINY, metrics, train
 
 
@@ -96,11 +96,14 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
     for image in (data.camera()[:64, :64], 255 - data.camera()[:64, :64], None):
         if image is not None:
             Image.fromarray(image).save(two / "a.png")
-        status, stdout, stderr = script("infer", *flags(run_folder), "--input", two, "--output", out)
+        status, stdout, stderr = script(
+            "infer", *flags(run_folder), "--input", two, "--output", out
+        )
         assert status == 0, stderr
         results.append((out / "a.png").read_bytes())
     assert results[0] != results[1] == results[2] and "1 of 1 images are already restored" in stdout
-    # Another recipe for another file of the same folder: the first file's result is of the old recipe.
+    # Another recipe for another file of the same folder: the first file's result is of the old
+    # recipe.
     Image.fromarray(data.camera()[64:128, :64]).save(two / "b.png")
     arguments = [*flags(run_folder), "--output", out, "--ensemble"]
     assert script("infer", *arguments, "--input", two / "b.png")[0] == 0
@@ -109,7 +112,8 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
 
 
 def test_precision_and_compile(run_folder, monkeypatch, tmp_path):
-    """The same steps in bfloat16 and through the compiler's tracing: nearly and exactly the same losses."""
+    """The same steps in bfloat16 and through the compiler's tracing: nearly and exactly the same
+    losses."""
     original = torch.nn.Module.compile
     compiled = []
 
@@ -119,8 +123,21 @@ def test_precision_and_compile(run_folder, monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
     found = {}
-    for name, flag in (("plain", ()), ("bf16", ("--precision", "bf16")), ("compiled", ("--compile",))):
-        arguments = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--name", name, "--epochs", 1]
+    for name, flag in (
+        ("plain", ()),
+        ("bf16", ("--precision", "bf16")),
+        ("compiled", ("--compile",)),
+    ):
+        arguments = [
+            "--data-dir",
+            run_folder[0],
+            "--output-dir",
+            tmp_path,
+            "--name",
+            name,
+            "--epochs",
+            1,
+        ]
         train(*arguments, *TINY, *flag)
         found[name] = metrics(tmp_path / name / "fold0", "loss/hue")[-1]
         model, _ = load_model(tmp_path / name / "fold0", torch.device("cpu"))
@@ -135,16 +152,22 @@ def test_precision_and_compile(run_folder, monkeypatch, tmp_path):
 
 
 def test_validation_at_minutes_of_a_run_of_epochs(run_folder, tmp_path):
-    """A minute that the first step surely passes, and one that never comes; the end is always validated."""
+    """A minute that the first step surely passes, and one that never comes; the end is always
+    validated."""
     folders = ["--data-dir", run_folder[0], "--output-dir", tmp_path]
     train(*folders, "--epochs", 1, *TINY, "--validate-at", 1e-6, 1e6)
     steps = [line["step"] for line in metrics(tmp_path / "restorer" / "fold0", "val/score")]
-    assert steps == [1, load_state(tmp_path / "restorer" / "fold0" / "last.pt")["step"]] and steps[1] > 1
+    assert (
+        steps == [1, load_state(tmp_path / "restorer" / "fold0" / "last.pt")["step"]]
+        and steps[1] > 1
+    )
 
 
 def test_the_clock_ends_a_run(run_folder, monkeypatch, tmp_path):
     """By a clock of its own that goes on by four seconds whenever it is looked at."""
-    monkeypatch.setattr("src.training.schedule.Budget", partial(Budget, clock=count(0.0, 4.0).__next__))
+    monkeypatch.setattr(
+        "src.training.schedule.Budget", partial(Budget, clock=count(0.0, 4.0).__next__)
+    )
     folders = ["--data-dir", run_folder[0], "--output-dir", tmp_path]
     train(*folders, "--max-minutes", 1, *TINY, "--validate-at", 0.25, 0.5)
     lines = metrics(tmp_path / "restorer" / "fold0", "step")
@@ -157,7 +180,14 @@ def test_the_clock_ends_a_run(run_folder, monkeypatch, tmp_path):
 
 def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
     """The colorizer alone, without its histogram loss: the inpainter stays as it was."""
-    folders = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--init", run_folder[1] / "tiny"]
+    folders = [
+        "--data-dir",
+        run_folder[0],
+        "--output-dir",
+        tmp_path,
+        "--init",
+        run_folder[1] / "tiny",
+    ]
     train(*folders, "--epochs", 1, *TINY, "--parts", "colorizer", "--loss-weights", "histogram", 0)
     assert not metrics(tmp_path / "restorer" / "fold0", "loss/inpaint_l1")
     config = json.loads((tmp_path / "restorer" / "fold0" / "config.json").read_text())
@@ -180,7 +210,9 @@ def test_other_settings_are_refused(run_folder, script):
 def test_submission_of_the_ensemble(run_folder, script, tmp_path):
     data_dir, outputs, name = run_folder
     status, stdout, stderr = script("infer", *flags(run_folder), "--ensemble", "--tta", 2)
-    assert status == 0 and stdout.startswith(f"2 fold(s) of {outputs / name}, model restorer"), stderr
+    assert status == 0 and stdout.startswith(f"2 fold(s) of {outputs / name}, model restorer"), (
+        stderr
+    )
     assert ", tta 2," in stdout
     names = [f"TEST_{number:03d}.png" for number in range(3)]
     assert sorted(p.name for p in (outputs / name / "test").glob("[!.]*")) == names
@@ -218,7 +250,9 @@ def test_submission_of_the_ensemble(run_folder, script, tmp_path):
 
 
 def test_out_of_fold_scores(run_folder, script, tmp_path):
-    status, _, stderr = script("evaluate", *flags(run_folder), "--fold", "all", "--json", tmp_path / "s.json")
+    status, _, stderr = script(
+        "evaluate", *flags(run_folder), "--fold", "all", "--json", tmp_path / "s.json"
+    )
     assert status == 0, stderr
     table = pd.read_csv(run_folder[0] / "folds.csv")
     held_out = table[table["fold"].isin([0, 3])]["input_image_path"]
@@ -246,12 +280,17 @@ def test_any_photo(run_folder, script, tmp_path):
         "pixel.png": (1, 1),
     }
     assert all(Image.open(p).mode == "RGB" for p in out.rglob("*.png"))
-    for output, message in ((photos, "would overwrite"), (tmp_path / "own", "not written by this program")):
+    for output, message in (
+        (photos, "would overwrite"),
+        (tmp_path / "own", "not written by this program"),
+    ):
         (tmp_path / "own").mkdir(exist_ok=True)
         (tmp_path / "own" / "odd.png").write_bytes(b"mine")
         before = {p: p.read_bytes() for p in (*photos.rglob("*.*"), tmp_path / "own" / "odd.png")}
         source = photos / "odd.png"
-        status, _, stderr = script("infer", *flags(run_folder), "--input", source, "--output", output)
+        status, _, stderr = script(
+            "infer", *flags(run_folder), "--input", source, "--output", output
+        )
         assert status == 2 and message in stderr
         assert before == {p: p.read_bytes() for p in before}
     status, _, stderr = script(
@@ -286,8 +325,12 @@ def test_submission_refuses(run_folder, script, tmp_path):
     pred.mkdir()
 
     def refused(message: str) -> None:
-        status, _, stderr = script("make_submission", *flags(run_folder), "--pred", pred, "--zip", target)
-        assert status == 2 and message in stderr and len(stderr.strip().splitlines()[-1:]) == 1, stderr
+        status, _, stderr = script(
+            "make_submission", *flags(run_folder), "--pred", pred, "--zip", target
+        )
+        assert status == 2 and message in stderr and len(stderr.strip().splitlines()[-1:]) == 1, (
+            stderr
+        )
         assert not target.exists()
 
     refused("TEST_000.png: missing, like 2 more")
@@ -315,7 +358,11 @@ def test_submission_refuses(run_folder, script, tmp_path):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("train", ["unet"], "--model unet: unknown; choose one of restorer, full_pipeline, gan, detector"),
+        (
+            "train",
+            ["unet"],
+            "--model unet: unknown; choose one of restorer, full_pipeline, gan, detector",
+        ),
         ("train", ["--model", "unet"], "--model unet: unknown"),
         ("train", ["--model=unet"], "--model unet: unknown"),
         ("train", ["--fold", 5], "--fold 5: out of range; choose 0 to 4"),
@@ -434,7 +481,10 @@ def test_broken_training_image_ends_the_workers(broken_folder, tmp_path):
 def test_an_error_of_the_loader_keeps_its_type_and_message(broken_folder, workers):
     paths = sorted((broken_folder / "train_gt").glob("*.png"))[:2]
     (broken_folder / "train_gt" / "none.png").unlink(missing_ok=True)
-    for path, message in ((paths[0], "broken image"), (paths[0].with_name("none.png"), "no such file")):
+    for path, message in (
+        (paths[0], "broken image"),
+        (paths[0].with_name("none.png"), "no such file"),
+    ):
         batches = training_batches([path], 64, 1, workers, seed=0, start=0)
         with pytest.raises(InputError, match=f"{path}: {message}") as error:
             next(batches)
@@ -462,13 +512,16 @@ def test_sampler_goes_on_where_it_stopped():
     whole = take(0, 15)
     assert take(7, 8) == whole[7:]
     for epoch in range(3):
-        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [(epoch, index, True) for index in range(5)]
+        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [
+            (epoch, index, True) for index in range(5)
+        ]
     assert [index for _, index, _ in whole[:5]] != [index for _, index, _ in whole[5:10]]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_images_are_drawn_by_their_weights(processes):
-    """An epoch has as many samples as images; in a thousand each is drawn as often as its weight says."""
+    """An epoch has as many samples as images; in a thousand each is drawn as often as its weight
+    says."""
     weights = np.array([1, 4, 0.5, 1, 2, 0.1, 1])
     size, epochs = len(weights), 1000
     counts, expected = np.zeros((epochs, size), int), size * weights / weights.sum()
@@ -542,7 +595,9 @@ def test_augmentations_are_independent(sample_folder):
     applied = []
     for transform in images.transform.transforms[1:]:
         decide = transform.should_apply
-        transform.should_apply = lambda *a, decide=decide, **k: applied.append(decide(*a, **k)) or applied[-1]
+        transform.should_apply = lambda *a, decide=decide, **k: (
+            applied.append(decide(*a, **k)) or applied[-1]
+        )
     seen = set()
     for epoch in range(80):
         applied.clear()

@@ -11,7 +11,18 @@ import torch
 from src.datasets.loader import training_batches
 from src.models.checkpoints import LAST, load_state, network_files
 
-TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 4, "--val-images", 2, "--workers", 0)
+TINY = (
+    "--color-size",
+    64,
+    "--image-size",
+    64,
+    "--batch-size",
+    4,
+    "--val-images",
+    2,
+    "--workers",
+    0,
+)
 
 
 def train(*arguments: object) -> None:
@@ -51,7 +62,9 @@ def assert_batches_of_one(sample_folder: Path, processes: int, workers: int) -> 
     whole = list(islice(training_batches(paths, workers=0, **settings), 3))
     parts = []
     for process in range(processes):
-        batches = training_batches(paths, workers=workers, **settings, process=process, processes=processes)
+        batches = training_batches(
+            paths, workers=workers, **settings, process=process, processes=processes
+        )
         parts.append(list(islice(batches, 3)))
     for number, batch in enumerate(whole):
         for key, values in batch.items():

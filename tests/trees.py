@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from src.runtime.files import file_hash
+from src.utils.files import file_hash
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -54,7 +54,9 @@ def begin(command: Sequence[object], log: Path, **variables: str) -> subprocess.
         )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 120
+) -> None:
     """Wait until something holds while a process runs; fails when the process ends before."""
     deadline = time.monotonic() + seconds
     while not condition():

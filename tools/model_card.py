@@ -1,7 +1,8 @@
-"""Fill the tables of weights/README.md: python -m tools.model_card --sources SOURCES.csv --scores oof.json
+"""Fill the tables of weights/README.md: python -m tools.model_card --sources SOURCES.csv --scores
+oof.json
 
-`--sources` is the CSV with the columns source and licence, a row for each photograph that was trained on;
-`--scores` is what `evaluate.py --fold all --json` wrote.
+`--sources` is the CSV with the columns source and licence, a row for each photograph that was
+trained on; `--scores` is what `evaluate.py --fold all --json` wrote.
 """
 
 import argparse
@@ -19,7 +20,9 @@ CARD = SHIPPED / "README.md"
 def table(rows: pd.DataFrame) -> str:
     """A Markdown table; numbers right-aligned, scores with four digits."""
     lines = ["| " + " | ".join(rows.columns) + " |"]
-    lines.append("|" + "|".join("---:" if rows[c].dtype.kind in "if" else "---" for c in rows) + "|")
+    lines.append(
+        "|" + "|".join("---:" if rows[c].dtype.kind in "if" else "---" for c in rows) + "|"
+    )
     for row in rows.itertuples(index=False):
         lines.append("| " + " | ".join(cell(v) for v in row) + " |")
     return "\n".join(lines)
@@ -34,7 +37,9 @@ def cell(value: object) -> str:
 
 def sources(path: Path) -> str:
     """Number of photographs of each source and licence, the most numerous first."""
-    counts = pd.read_csv(path).groupby(["source", "licence"]).size().rename("photographs").reset_index()
+    counts = (
+        pd.read_csv(path).groupby(["source", "licence"]).size().rename("photographs").reset_index()
+    )
     return table(counts.sort_values(["photographs", "source"], ascending=[False, True]))
 
 
@@ -52,7 +57,10 @@ def out_of_fold(path: Path) -> str:
     """Means of each fold and of all images, from the JSON of evaluate.py."""
     scores = json.loads(path.read_text())
     counts = pd.DataFrame(scores["images"])["fold"].value_counts()
-    rows = [{"fold": name, "images": int(counts[name]), **mean} for name, mean in scores["folds"].items()]
+    rows = [
+        {"fold": name, "images": int(counts[name]), **mean}
+        for name, mean in scores["folds"].items()
+    ]
     rows.append({"fold": "**all**", "images": int(counts.sum()), **scores["mean"]})
     return table(pd.DataFrame(rows))
 

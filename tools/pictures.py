@@ -1,6 +1,7 @@
 """The pictures of the README: python -m tools.pictures --photos PHOTOS
 
-Six photographs that no fold was trained on: damaged, restored for people by all folds, and as they were.
+Six photographs that no fold was trained on: damaged, restored for people by all folds, and as they
+were.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from src.damage.aging import age
 from src.datasets.build import sample_photos
 from src.models.checkpoints import SHIPPED
 from src.pipeline import Pipeline
-from src.runtime.images import gray_to_rgb
+from src.utils.images import gray_to_rgb
 
 SHAPE = 3 / 2  # width by height
 SHOWN = (384, 256)  # pixels in the README
@@ -31,10 +32,10 @@ class Subject(NamedTuple):
 
     Attributes:
         photo: its file in the folder of photographs, or one of scikit-image's.
-        center: the point that stays in the middle when it is cropped, as far as there is room; shares of
-            width and height.
-        outline: of the hole: two corners of a box for a rectangle or an ellipse, or a polygon's corners, in
-            shares of width and height; empty for the damage of an old photograph.
+        center: the point that stays in the middle when it is cropped, as far as there is room;
+            shares of width and height.
+        outline: of the hole: two corners of a box for a rectangle or an ellipse, or a polygon's
+            corners, in shares of width and height; empty for the damage of an old photograph.
         drawn: the method of `ImageDraw` that draws it.
         seed: of an old photograph's damage.
     """
@@ -49,7 +50,12 @@ class Subject(NamedTuple):
 SUBJECTS = (
     Subject("more/korea_streets-8d5e3e04.webp", (0.5, 0.4), ((0.33, 0.2), (0.55, 0.55)), "ellipse"),
     Subject("spb_facades-347f5001.jpg", (0.5, 0.3), ((0.3, 0.18), (0.46, 0.6))),
-    Subject("metadata_extractor-3ebee66c.jpg", (0.5, 0.5), ((0.4, 0.1), (0.7, 0.2), (0.6, 0.5)), "polygon"),
+    Subject(
+        "metadata_extractor-3ebee66c.jpg",
+        (0.5, 0.5),
+        ((0.4, 0.1), (0.7, 0.2), (0.6, 0.5)),
+        "polygon",
+    ),
     Subject("metadata_extractor-27186d32.jpg", (0.5, 0.5), ((0.4, 0.7), (0.6, 0.9))),
     Subject("astronaut.png", (0.5, 0.2), seed=17),
     Subject("more/vehicles_oi-dc8d0007.webp", (0.5, 0.4), ((0.1, 0.5), (0.3, 0.8))),
@@ -84,7 +90,9 @@ def row(pipeline: Pipeline, folder: Path, subject: Subject) -> np.ndarray:
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="the folder that holds the photographs")
+    parser.add_argument(
+        "--photos", type=Path, required=True, help="the folder that holds the photographs"
+    )
     arguments = parser.parse_args()
     pipeline = Pipeline.load(SHIPPED, tta=2, style="visual")
     rows = [row(pipeline, arguments.photos, subject) for subject in SUBJECTS]

@@ -1,7 +1,9 @@
-"""Copy a run's best checkpoints to weights/ in float16: python -m tools.ship_weights outputs/restorer
+"""Copy a run's best checkpoints to weights/ in float16: python -m tools.ship_weights
+outputs/restorer
 
-The curves and settings of restoring models go with them, without the folders of this machine. Networks and
-folds that the run does not hold stay as they are. Of a detector, fold 0 becomes weights/detector.safetensors.
+The curves and settings of restoring models go with them, without the folders of this machine.
+Networks and folds that the run does not hold stay as they are. Of a detector, fold 0 becomes
+weights/detector.safetensors.
 """
 
 import argparse
@@ -16,9 +18,13 @@ from src.models.checkpoints import (
     read_network,
     write_network,
 )
-from src.runtime.files import read_json, write_json
+from src.utils.files import read_json, write_json
 
-MACHINE = ("data_dir", "output_dir", "init")  # settings that name folders of the machine that trained
+MACHINE = (
+    "data_dir",
+    "output_dir",
+    "init",
+)  # settings that name folders of the machine that trained
 
 
 def main() -> None:
@@ -40,7 +46,9 @@ def main() -> None:
                 continue
             target = arguments.weights / DETECTOR.name if detector else fold / file.name
             write_network(target, tensors, description, half=True)
-            print(f"{target}: step {description['step']}, score {description['score']['score']:.4f}")
+            print(
+                f"{target}: step {description['step']}, score {description['score']['score']:.4f}"
+            )
             if not detector:
                 shutil.copy(folder / "metrics.jsonl", fold / f"{prefix}metrics.jsonl")
                 write_config(config, fold / f"{prefix}config.json")

@@ -1,8 +1,10 @@
-"""Weigh the images of a folder that was built from our photographs: python -m tools.weigh --data-dir DIR
+"""Weigh the images of a folder that was built from our photographs: python -m tools.weigh
+--data-dir DIR
 
-Writes the column `weight` of its folds.csv. A source of look-alikes counts less, streets in Korea count more,
-and so do photographs with much vivid green or red, which are rare in our sources: without that, the colorizer
-makes foliage brown.
+Writes the column `weight` of its folds.csv. A source of look-alikes counts less, streets in Korea
+count more,
+and so do photographs with much vivid green or red, which are rare in our sources: without that, the
+colorizer makes foliage brown.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import numpy as np
 from benchmarks.colors import sources
 from src.datasets.competition import read_truth
 from src.datasets.folds import load_folds
-from src.runtime.files import write_text
+from src.utils.files import write_text
 
 STEP = 16  # of so many pixels along each side one is looked at
 VIVID = 40  # least chroma of a vivid pixel

@@ -1,7 +1,7 @@
 """From hue distributions to one hue a pixel: what the score rewards, or what looks best.
 
-The score's C compares hue histograms of whole images, so the best guess is the *expected* histogram, and
-not the histogram of each pixel's best guess. docs/restorer.md derives it.
+The score's C compares hue histograms of whole images, so the best guess is the *expected*
+histogram, and not the histogram of each pixel's best guess. docs/restorer.md derives it.
 """
 
 import math
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.color.lattice import HUES, compose, least_chroma
-from src.runtime.compiled import compiled
-from src.runtime.settings import Style
+from src.utils.compiled import compiled
+from src.utils.settings import Style
 
 COOLING = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures of the transport, in nats
 ROUNDS = 8  # price updates at each of them
@@ -33,12 +33,14 @@ def unit_vectors(device: torch.device) -> Tensor:
     return torch.stack([angle.cos(), angle.sin()])
 
 
-def transport_prices(fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int) -> Tensor:
+def transport_prices(
+    fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int
+) -> Tensor:
     """Prices that make the cells' hues match a histogram: the dual of entropic optimal transport.
 
-    Cell x takes hue h with probability softmax_h((fit[x, h] + price[h]) / temperature). Each round sets
-    the prices so that, with the cells' normalizers held, the mean over the cells is the target: one
-    half-step of Sinkhorn's algorithm (Cuturi 2013); the softmax is the other.
+    Cell x takes hue h with probability softmax_h((fit[x, h] + price[h]) / temperature). Each round
+    sets the prices so that, with the cells' normalizers held, the mean over the cells is the
+    target: one half-step of Sinkhorn's algorithm (Cuturi 2013); the softmax is the other.
 
     Args:
         fit: (N, 180), how well each hue suits each of N cells, in nats.
@@ -61,9 +63,11 @@ def resize(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def plausibility(p: Tensor, color: Tensor) -> Tensor:
-    """How well each hue suits each cell: its log-probability less `MISFIT` times a squared distance.
+    """How well each hue suits each cell: its log-probability less `MISFIT` times a squared
+    distance.
 
-    The distance is that of the expected colour from the nearest colour that this hue can show, since dull
+    The distance is that of the expected colour from the nearest colour that this hue can show,
+    since dull
     colours have few hues: hue 1 begins at a chroma of 21.
 
     Args:
@@ -79,7 +83,8 @@ def plausibility(p: Tensor, color: Tensor) -> Tensor:
 
 
 def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
-    """`fit` with prices added, so that the hues that fit each pixel best have the histogram `target`.
+    """`fit` with prices added, so that the hues that fit each pixel best have the histogram
+    `target`.
 
     Args:
         fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
@@ -138,7 +143,8 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
 
 @numba.njit(inline="always")
 def _neighbours(pixel: int, cells: int, pixels: int) -> tuple[int, int, float]:
-    """The two cells nearest to a pixel's middle and the weight of the second, as torch interpolates."""
+    """The two cells nearest to a pixel's middle and the weight of the second, as torch
+    interpolates."""
     place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0.0), cells - 1.0)
     cell = int(place)
     return cell, min(cell + 1, cells - 1), np.float32(place - cell)
@@ -146,7 +152,9 @@ def _neighbours(pixel: int, cells: int, pixels: int) -> tuple[int, int, float]:
 
 def rows_of(maps: Tensor, rows: slice, height: int, width: int) -> Tensor:
     """Some rows of `resize(maps, height, width)`: (K, h, w) to (K, number of rows, width)."""
-    place = (torch.arange(rows.start, rows.stop, device=maps.device) + 0.5) * maps.shape[1] / height - 0.5
+    place = (torch.arange(rows.start, rows.stop, device=maps.device) + 0.5) * maps.shape[
+        1
+    ] / height - 0.5
     place = place.clamp(0, maps.shape[1] - 1)
     above = place.floor().long()
     below = (above + 1).clamp(max=maps.shape[1] - 1)
@@ -155,9 +163,11 @@ def rows_of(maps: Tensor, rows: slice, height: int, width: int) -> Tensor:
 
 
 def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean colour of each cell, (2, h, w) in levels; below a temperature of 1 likely hues count more.
+    """Mean colour of each cell, (2, h, w) in levels; below a temperature of 1 likely hues count
+    more.
 
-    Args as for `decode`. With a temperature of about 0.4 it is the annealed mean of Zhang et al. 2016.
+    Args as for `decode`. With a temperature of about 0.4 it is the annealed mean of Zhang et al.
+    2016.
     """
     log_p = p.clamp(min=LEAST).log()
     chroma = chroma_mass / p.clamp(min=LEAST)
@@ -168,14 +178,15 @@ def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> 
 def render(luma: np.ndarray, color: Tensor, fit: Tensor | None = None) -> np.ndarray:
     """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
 
-    The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random one
-    of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue can have.
+    The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
+    one of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue
+    can have.
 
     Args:
         luma: (H, W) uint8.
         color: (2, h, w) in levels, on a grid of any size.
-        fit: (180, h, w), how well each hue suits each cell; the best becomes a pixel's hue. Without it
-            a pixel has its colour's own hue.
+        fit: (180, h, w), how well each hue suits each cell; the best becomes a pixel's hue. Without
+            it a pixel has its colour's own hue.
 
     Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
     """
@@ -211,12 +222,14 @@ def decode(luma: np.ndarray, p: Tensor, chroma_mass: Tensor, style: Style) -> np
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) probability times the chroma (0 to 255) expected of that hue.
-        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual": Zhang's
-            annealed mean, more vivid.
+        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual":
+            Zhang's annealed mean, more vivid.
 
     Returns: (H, W, 3) uint8.
     """
     if style == "visual":
         return render(luma, visual_color(p, chroma_mass))
     color = expected_color(p, chroma_mass)
-    return render(luma, color, histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape))
+    return render(
+        luma, color, histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape)
+    )

@@ -1,9 +1,9 @@
 """Colour on the 8-bit lattice: OpenCV's hue, chroma and PIL's luma of whole RGB values.
 
 Hue is OpenCV's 8-bit hue (180 bins of 2 degrees), chroma is max(R, G, B) - min(R, G, B) and luma is
-PIL's ``convert("L")``. Adding one number to R, G and B keeps hue and chroma and adds the same number
-to the luma, exactly, because PIL's weights add up to one. So a colour is a luma and an *offset*: a
-colour of the same hue and chroma with a zero among its channels.
+PIL's ``convert("L")``. Adding one number to R, G and B keeps hue and chroma and adds the same
+number to the luma, exactly, because PIL's weights add up to one. So a colour is a luma and an
+*offset*: a colour of the same hue and chroma with a zero among its channels.
 """
 
 from functools import cache
@@ -20,9 +20,11 @@ LEVELS = 256
 
 
 def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's 8-bit hue (0 to 179; 0 for grey) and the chroma (0 to 255), in OpenCV's own integer steps.
+    """OpenCV's 8-bit hue (0 to 179; 0 for grey) and the chroma (0 to 255), in OpenCV's own integer
+    steps.
 
-    `rgb` is (B, 3, H, W) of whole numbers from 0 to 255 in any dtype; both results are (B, H, W) int32.
+    `rgb` is (B, 3, H, W) of whole numbers from 0 to 255 in any dtype; both results are (B, H, W)
+    int32.
     """
     rgb = rgb.int()
     red, green, blue = rgb.unbind(dim=1)
@@ -47,7 +49,8 @@ def _divisors(device: torch.device) -> Tensor:
 def _offsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The offset of each hue and chroma: (180, 256, 3) uint8, its luma, and whether there is one.
 
-    Of several offsets the one whose unrounded hue is nearest to the bin's is taken. Dull colours have
+    Of several offsets the one whose unrounded hue is nearest to the bin's is taken. Dull colours
+    have
     few hues: a chroma of 1 only 0, 30, 60, 90, 120 and 150.
     """
     high, mid = np.meshgrid(np.arange(LEVELS), np.arange(LEVELS), indexing="ij")
@@ -77,7 +80,9 @@ def _nearest_chroma() -> np.ndarray:
     _, offset_luma, exists = _offsets()
     levels = np.arange(LEVELS)
     gray = levels[None, :, None]
-    room = LEVELS - 1 - levels + offset_luma  # the brightest luma: the offset's own plus what is left
+    room = (
+        LEVELS - 1 - levels + offset_luma
+    )  # the brightest luma: the offset's own plus what is left
     shown = exists[:, None] & (gray >= offset_luma[:, None]) & (gray <= room[:, None])
     below = np.maximum.accumulate(np.where(shown, levels, -LEVELS).astype(np.int16), axis=2)
     above = np.where(shown, levels, 3 * LEVELS).astype(np.int16)[..., ::-1]
@@ -88,21 +93,23 @@ def _nearest_chroma() -> np.ndarray:
 
 @cache
 def least_chroma(device: torch.device) -> Tensor:
-    """(180,) float32: the smallest chroma at which each hue exists, from 0 (hue 0 is also grey) to 21."""
+    """(180,) float32: the smallest chroma at which each hue exists, from 0 (hue 0 is also grey) to
+    21."""
     exists = _offsets()[2]
     return torch.from_numpy(exists.argmax(axis=1)).float().to(device)
 
 
 def compose(gray: np.ndarray, hue: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """RGB whose luma is exactly `gray` and whose hue is exactly `hue`, of the nearest possible chroma.
+    """RGB whose luma is exactly `gray` and whose hue is exactly `hue`, of the nearest possible
+    chroma.
 
     Args:
         gray: (H, W) uint8.
         hue: (H, W) integers from 0 to 179, OpenCV's.
         chroma: (H, W) integers from 0 to 255, max(R, G, B) - min(R, G, B) as wanted.
 
-    Returns: (H, W, 3) uint8. A pixel too dark or too bright for any colour of its hue becomes grey. The
-    luma is exact for every input.
+    Returns: (H, W, 3) uint8. A pixel too dark or too bright for any colour of its hue becomes grey.
+    The luma is exact for every input.
     """
     offsets, offset_luma, _ = _offsets()
     chroma = _nearest_chroma()[hue, gray, chroma]

@@ -21,11 +21,12 @@ DRAWS = 24  # of which those are taken that differ most
 def colourings(p: Tensor, chroma_mass: Tensor, count: int) -> list[Tensor]:
     """`count` colourings of one photo, each (2, h, w) in levels: the likeliest, then others.
 
-    Each of the others is the likeliest of probabilities that were multiplied by exp(n). Here n is a draw from
-    a Gaussian process over the circle of hues and the distributions of the cells: what is certain stays, what
-    is alike is coloured alike, and all of the photo shares a mood. Of `DRAWS` such colourings those are taken
-    that differ most from each other (farthest-point sampling, Gonzalez 1985). The same photo always gets the
-    same ones. Args as for `src.color.decode.decode`.
+    Each of the others is the likeliest of probabilities that were multiplied by exp(n). Here n is a
+    draw from
+    a Gaussian process over the circle of hues and the distributions of the cells: what is certain
+    stays, what is alike is coloured alike, and all of the photo shares a mood. Of `DRAWS` such
+    colourings those are taken that differ most from each other (farthest-point sampling, Gonzalez
+    1985). The same photo always gets the same ones. Args as for `src.color.decode.decode`.
     """
     rng = np.random.default_rng(0)
 
@@ -35,7 +36,8 @@ def colourings(p: Tensor, chroma_mass: Tensor, count: int) -> list[Tensor]:
     draws, chroma = [visual_color(p, chroma_mass)], chroma_mass / p.clamp(min=LEAST)
     alike = _smooth(p.sqrt().flatten(1), ALIKE)  # whose distance is Hellinger's
     for _ in range(DRAWS if count > 1 else 0):
-        # random Fourier features (Rahimi, Recht 2007): their products are a Gaussian kernel of the distance
+        # random Fourier features (Rahimi, Recht 2007): their products are a Gaussian kernel of the
+        # distance
         phases = normal(FEATURES, HUES) @ alike / REACH + 2 * math.pi * normal(FEATURES, 1)
         own = math.sqrt(2 / FEATURES) * phases.cos()
         noise = _smooth(normal(HUES, FEATURES + 1), WIDTH)

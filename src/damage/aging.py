@@ -1,7 +1,8 @@
 """What time does to photographs, drawn on undamaged ones: the training data of the damage detector.
 
-Scratches, hairs, dust, creases, cracks, flakes, stains and torn edges hide parts of the photo; fading,
-blur, grain and how it was printed do not. Lengths are pixels of a 512x512 photo; `scale` adapts them.
+Scratches, hairs, dust, creases, cracks, flakes, stains and torn edges hide parts of the photo;
+fading, blur, grain and how it was printed do not. Lengths are pixels of a 512x512 photo; `scale`
+adapts them.
 """
 
 import math
@@ -42,8 +43,8 @@ def age(
     Args:
         rgb: (H, W, 3) uint8.
         rng: the only source of randomness.
-        scale: size of the damage; by default the short side over 512, so that it grows with the photo.
-            Give 1 for a 256x256 part of a 512x512 photo.
+        scale: size of the damage; by default the short side over 512, so that it grows with the
+            photo. Give 1 for a 256x256 part of a 512x512 photo.
         kinds: what may be drawn, and its mean number in a photo that has it.
 
     Returns:
@@ -54,7 +55,9 @@ def age(
     aged, mask = clean, np.zeros(clean.shape, bool)
     side = min(clean.shape)
     scale = scale or side / REFERENCE_SIDE
-    share = min(1.0, side / (scale * REFERENCE_SIDE))  # of the whole photo's damage, which a part has
+    share = min(
+        1.0, side / (scale * REFERENCE_SIDE)
+    )  # of the whole photo's damage, which a part has
     unit = scale * 2 ** rng.uniform(-0.7, 1)
     kept = rng.random(len(kinds)) < rng.choice([0.0, 0.4, 1.0], p=[0.2, 0.5, 0.3])
     for (kind, mean), present in zip(kinds.items(), kept, strict=True):
@@ -62,18 +65,23 @@ def age(
             opacity, tone = DRAW[kind](clean.shape, rng, unit)
             before = aged
             aged = before + (tone - before) * opacity
-            change = cv2.dilate(np.abs(aged - before), BESIDE)  # also where it meets a pixel of its own tone
+            change = cv2.dilate(
+                np.abs(aged - before), BESIDE
+            )  # also where it meets a pixel of its own tone
             mask |= (opacity >= LOST) & (change >= VISIBLE)
     grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
     scanned = np.round(aged + grain).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
-        _, data = cv2.imencode(".jpg", scanned, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))])
+        _, data = cv2.imencode(
+            ".jpg", scanned, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
+        )
         scanned = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     return scanned, mask
 
 
 def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint8 with less contrast and sharpness, unevenly; float32 in grey levels; nothing is lost."""
+    """(H, W) uint8 with less contrast and sharpness, unevenly; float32 in grey levels; nothing is
+    lost."""
     low, high = rng.uniform(0, 60), rng.uniform(190, 255)
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
     if rng.random() < 0.5:
@@ -85,7 +93,8 @@ def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _path(
     shape: tuple[int, int], rng: np.random.Generator, length: float, curl: float, angle: float
 ) -> np.ndarray:
-    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns in radians a step."""
+    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns in radians a
+    step."""
     steps = max(2, int(length / 4))
     angles = angle + np.cumsum(rng.normal(0, curl, steps))
     moves = 4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -97,7 +106,9 @@ def _line(canvas: np.ndarray, points: np.ndarray, width: float) -> None:
     """Draw a curve of 255 into (H, W) uint8; below one pixel the width becomes opacity."""
     fixed = np.round(points * 2**SUBPIXEL).astype(np.int32)
     value = 255 * min(1.0, width)
-    cv2.polylines(canvas, [fixed[:, None]], False, value, max(1, round(width)), cv2.LINE_AA, SUBPIXEL)
+    cv2.polylines(
+        canvas, [fixed[:, None]], False, value, max(1, round(width)), cv2.LINE_AA, SUBPIXEL
+    )
 
 
 def _tone(rng: np.random.Generator) -> float:
@@ -105,7 +116,9 @@ def _tone(rng: np.random.Generator) -> float:
     return rng.uniform(190, 255) if rng.random() < 0.65 else rng.uniform(0, 60)
 
 
-def _scratch(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _scratch(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """A long thin line, straight or nearly so, upright as on film or at any angle, often broken."""
     canvas = np.zeros(shape, np.uint8)
     upright = rng.random() < 0.5
@@ -121,7 +134,9 @@ def _scratch(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> t
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _hair(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _hair(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """A curled fibre."""
     canvas = np.zeros(shape, np.uint8)
     length = rng.uniform(20, 200) * unit
@@ -133,7 +148,9 @@ def _hair(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tupl
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _dust(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _dust(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """A scatter of specks of one tone."""
     canvas = np.zeros(shape, np.uint8)
     for _ in range(rng.integers(3, 50)):
@@ -141,12 +158,18 @@ def _dust(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tupl
         corners = int(rng.integers(5, 9))
         angles = np.sort(rng.uniform(0, 2 * math.pi, corners))
         reach = radius * unit * rng.uniform(0.5, 1.3, (corners, 1))
-        points = rng.uniform(0, 1, 2) * shape[::-1] + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-        cv2.fillPoly(canvas, [np.round(points * 2**SUBPIXEL).astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL)
+        points = rng.uniform(0, 1, 2) * shape[::-1] + reach * np.stack(
+            [np.cos(angles), np.sin(angles)], 1
+        )
+        cv2.fillPoly(
+            canvas, [np.round(points * 2**SUBPIXEL).astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL
+        )
     return _opacity(canvas, rng.uniform(0.6, 1)), _tone(rng)
 
 
-def _crease(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _crease(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """A fold across the photo where the emulsion has cracked: ragged, light, with short branches."""
     canvas = np.zeros(shape, np.uint8)
     length = 1.5 * max(shape)
@@ -161,7 +184,9 @@ def _crease(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tu
     return _opacity(canvas, rng.uniform(0.6, 1)), rng.uniform(190, 255)
 
 
-def _crack(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _crack(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """The emulsion has broken along ragged lines of changing width, and bare paper shows."""
     canvas = np.zeros(shape, np.uint8)
     width = rng.uniform(1.5, 9) * unit
@@ -173,13 +198,17 @@ def _crack(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tup
         edges = [edge + rng.normal(0, 0.15, edge.shape) * widths[:, None] for edge in edges]
         outline = np.concatenate([edges[0], edges[1][::-1]])
         fixed = np.round(outline * 2**SUBPIXEL).astype(np.int32)
-        for start in range(len(points) - 1):  # of quadrilaterals, since the outline may cross itself
+        for start in range(
+            len(points) - 1
+        ):  # of quadrilaterals, since the outline may cross itself
             corners = fixed[[start, start + 1, -start - 2, -start - 1]]
             cv2.fillConvexPoly(canvas, cv2.convexHull(corners), 255, cv2.LINE_AA, SUBPIXEL)
     return _opacity(canvas, rng.uniform(0.7, 1)), rng.uniform(170, 255)
 
 
-def _flake(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _flake(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Patches of the emulsion have come off."""
     opacity = np.zeros(shape, np.float32)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
@@ -190,24 +219,32 @@ def _flake(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tup
         center = middle + rng.normal(0, spread, 2)
         distance = np.hypot(rows - center[0], (columns - center[1]) * rng.uniform(0.5, 2)) / reach
         opacity = np.maximum(opacity, ((1 - distance + 0.4 * field) * reach).clip(0, 1))
-    paper = (rng.uniform(170, 255) if rng.random() < 0.8 else rng.uniform(0, 60)) + 3 * _clouds(shape, rng, 1)
+    paper = (rng.uniform(170, 255) if rng.random() < 0.8 else rng.uniform(0, 60)) + 3 * _clouds(
+        shape, rng, 1
+    )
     return opacity.astype(np.float32) * np.float32(rng.uniform(0.7, 1)), paper.astype(np.float32)
 
 
-def _stain(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, float]:
+def _stain(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, float]:
     """A blot with an irregular border, sharp or soft, often darker at its rim."""
     field = _clouds(shape, rng, rng.uniform(10, 40) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     middle, reach = rng.uniform(0, 1, 2) * shape, min(rng.uniform(20, 100) * unit, 0.3 * min(shape))
     distance = np.hypot(rows - middle[0], columns - middle[1]) / reach
     inside = (1 - distance + 0.5 * field).clip(0, 1).astype(np.float32)
-    body = np.minimum(1, inside / (rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4)))
+    body = np.minimum(
+        1, inside / (rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4))
+    )
     if rng.random() < 0.5:
         body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # what dries at the rim is left there
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _tear(shape: tuple[int, int], rng: np.random.Generator, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _tear(
+    shape: tuple[int, int], rng: np.random.Generator, unit: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A corner or an edge is gone; the paper behind shows."""
     field = _clouds(shape, rng, rng.uniform(3, 15) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]

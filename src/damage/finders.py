@@ -39,7 +39,9 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         if self.share > MOST:
-            found = f"{self.share:.0%} looks damaged, which is too much to believe, so it is not marked"
+            found = (
+                f"{self.share:.0%} looks damaged, which is too much to believe, so it is not marked"
+            )
         elif self.share >= 0.001:
             found = f"{self.share:.1%} taken for damage"
         else:
@@ -54,8 +56,8 @@ def find_damage(find: Finder, gray: np.ndarray, clear: np.ndarray | None = None)
     """What a finder marks in a photo (H, W) uint8.
 
     Args:
-        clear: (H, W) bool, where the photo is transparent; lost too, unless nothing is looked for, or it is
-            most of the photo, which is then a cut-out.
+        clear: (H, W) bool, where the photo is transparent; lost too, unless nothing is looked for,
+            or it is most of the photo, which is then a cut-out.
     """
     found = find.examine(gray) if isinstance(find, DamageFinder) else None
     mask = find(gray) if found is None else found.mask
@@ -70,8 +72,8 @@ class DamageFinder:
     """The hole of the competition if there is one, else scratches, cracks, stains and tears.
 
     Args:
-        probability: maps luma (1, 1, h, w) float32 in [0, 1] of any size to the probability of each pixel
-            being lost, (1, 1, h, w), as `src.models.detector.DamageDetector.probability`.
+        probability: maps luma (1, 1, h, w) float32 in [0, 1] of any size to the probability of each
+            pixel being lost, (1, 1, h, w), as `src.models.detector.DamageDetector.probability`.
     """
 
     def __init__(self, probability: Callable[[Tensor], Tensor]):
@@ -91,7 +93,8 @@ class DamageFinder:
 
     @torch.inference_mode()
     def probability(self, gray: np.ndarray) -> np.ndarray:
-        """(H, W) float32: how probably each pixel of (H, W) uint8 luma is lost, the hole not considered."""
+        """(H, W) float32: how probably each pixel of (H, W) uint8 luma is lost, the hole not
+        considered."""
         luma = torch.from_numpy(gray.astype(np.float32) / 255)[None, None]
         scale = min(1.0, (DETECTED_PIXELS / gray.size) ** 0.5)
         if scale < 1:
@@ -106,8 +109,9 @@ class DamageFinder:
 def clean_mask(probability: np.ndarray) -> np.ndarray:
     """From (H, W) probabilities to an (H, W) bool mask with fewer false pieces and fewer gaps.
 
-    A piece counts if some pixel of it is sure; then all its possible pixels belong to it. Specks go,
-    pinholes are closed, and a rim of one pixel is added, where the damage's edge has mixed with the photo.
+    A piece counts if some pixel of it is sure; then all its possible pixels belong to it. Specks
+    go, pinholes are closed, and a rim of one pixel is added, where the damage's edge has mixed with
+    the photo.
     """
     mask = apply_hysteresis_threshold(probability, POSSIBLE, SURE)
     least = max(1, round(MIN_PIECE * (min(mask.shape) / REFERENCE_SIDE) ** 2))

@@ -1,9 +1,10 @@
 """The competition's damage, both ways: `punch_hole` draws it, `find_hole` finds it again.
 
-One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon, filled with one
-constant value, without anti-aliasing. The figures come from 16 published images of the competition
-(Dacon 236420): 9 rectangles with sides of 37 to 149 px, 3 circles of 89 to 144 px, 4 polygons that
-cover 11 to 13 %, some crossing themselves and then filled even-odd; fills from 0 to 86.
+One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon, filled with
+one constant value, without anti-aliasing. The figures come from 16 published images of the
+competition (Dacon 236420): 9 rectangles with sides of 37 to 149 px, 3 circles of 89 to 144 px, 4
+polygons that cover 11 to 13 %, some crossing themselves and then filled even-odd; fills from 0 to
+86.
 """
 
 import itertools
@@ -29,14 +30,21 @@ FILLS = (0, 86)
 
 # `find_hole`: measured on 2,916 damaged photos and the same photos undamaged
 MAX_FILL = 110  # some slack above the highest fill seen
-MIN_REGION = 0.003  # share of the squared short side without a rim of LOBE / 2; 3,000 holes had 0.007 or more
+# share of the squared short side without a rim of LOBE / 2; 3,000 holes had 0.007 or more
+MIN_REGION = 0.003
 SOFT_STEP = 2  # grey levels; natural constant regions fade by one or two
-MAX_SOFT = 0.5  # share of a soft border: 99 % of the holes below 0.28, of the natural regions above 0.75
-MAX_SOFT_TIP = 0.25  # 95 % of the tips below 0.13, 95 % of the natural pieces touching a hole above 0.2
+MAX_SOFT = (
+    0.5  # share of a soft border: 99 % of the holes below 0.28, of the natural regions above 0.75
+)
+MAX_SOFT_TIP = (
+    0.25  # 95 % of the tips below 0.13, 95 % of the natural pieces touching a hole above 0.2
+)
 MIN_TIP = 4  # px; of smaller pieces that touch a hole nine in ten are natural pixels
 LOBE = 7  # px; what is narrower is a tip, to be told from natural pixels by its border
 DOT_REACH = 16  # px; the thinnest tips are rasterized as dots that lie apart from each other
-DOT_STEP = 40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
+DOT_STEP = (
+    40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
+)
 CORNER_SLACK = 2.0  # px by which an outline may leave its polygon; a circle then has 16 corners
 LEAST_SLACK = 1.1  # px, whatever the size of the image: a step of a slanted line is no corner
 MAX_CORNERS = 24  # of a drawn hole: 99 % of the holes have fewer, 95 % of the crushed blacks more
@@ -65,15 +73,16 @@ def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 def find_hole(gray: np.ndarray) -> np.ndarray:
     """Find the hole of a damaged photo: the pieces of one dark value whose border is a jump.
 
-    Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels, so the
-    share of such soft neighbours along a piece's border tells both apart; lengths scale with the short side.
+    Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels,
+    so the share of such soft neighbours along a piece's border tells both apart; lengths scale with
+    the short side.
 
     Args:
         gray: (H, W) uint8, any size.
 
     Returns:
-        mask: (H, W) bool, True where lost; empty when nothing is lost, when the fill is brighter than
-        `MAX_FILL`, or when the hole lies in a constant region of its own value.
+        mask: (H, W) bool, True where lost; empty when nothing is lost, when the fill is brighter
+            than `MAX_FILL`, or when the hole lies in a constant region of its own value.
     """
     mask = np.zeros(gray.shape, bool)
     seed = _seed(gray)
@@ -104,11 +113,12 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
 
 
 def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether what `find_hole` found is surely a drawn hole, and no black object of an undamaged photo.
+    """Whether what `find_hole` found is surely a drawn hole, and no black object of an undamaged
+    photo.
 
-    A drawn hole has few corners, and its value is rare elsewhere. Of the holes found in 216 photos with sides
-    of 96 to 1,024 px at least 96 % are so, of the constant regions found in the same photos with crushed
-    shadows at most 2 %.
+    A drawn hole has few corners, and its value is rare elsewhere. Of the holes found in 216 photos
+    with sides of 96 to 1,024 px at least 96 % are so, of the constant regions found in the same
+    photos with crushed shadows at most 2 %.
 
     Args:
         gray, mask: (H, W) uint8 and bool; the mask is not empty.
@@ -123,8 +133,8 @@ def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
 def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The hole of an input whose truth is known, for scoring it.
 
-    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it finds
-    nothing, the pixels that differ are taken, so that a hole it misses still counts.
+    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it
+    finds nothing, the pixels that differ are taken, so that a hole it misses still counts.
 
     Args:
         gray: (H, W) uint8, damaged.
@@ -208,7 +218,8 @@ def _with_hard_border(
 
 
 def _around(what: np.ndarray) -> np.ndarray:
-    """How many of the 3x3 pixels around each pixel are 1; none outside the image. (H, W) uint8 both."""
+    """How many of the 3x3 pixels around each pixel are 1; none outside the image. (H, W) uint8
+    both."""
     return cv2.boxFilter(what, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
 
 

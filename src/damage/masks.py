@@ -8,35 +8,42 @@ from pathlib import Path
 
 import numpy as np
 
-from src.runtime.errors import InputError
-from src.runtime.files import require_file
-from src.runtime.images import list_images, open_image
-from src.runtime.pixels import OPAQUE, upright
+from src.utils.errors import InputError
+from src.utils.files import require_file
+from src.utils.images import list_images, open_image
+from src.utils.pixels import OPAQUE, upright
 
-BESIDE = re.compile(r"(.+)_mask\d*")  # the name of a mask that lies beside its photo, as LaMa has them
+BESIDE = re.compile(
+    r"(.+)_mask\d*"
+)  # the name of a mask that lies beside its photo, as LaMa has them
 VIVID = 64  # difference of two channels from which on a pixel is painted in colour
 VARIED = 32  # standard deviation of a channel from which on colours are those of a photo
-ENDS, LEAST_AT_ENDS = 0.2, 0.9  # this share of the range at each end holds that share of a mask's pixels
+ENDS, LEAST_AT_ENDS = (
+    0.2,
+    0.9,
+)  # this share of the range at each end holds that share of a mask's pixels
 REMEDY = "draw what is lost in white on black"
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """What a mask file says is lost, (H, W) bool.
 
-    White on black is lost, of whatever depth and values, 0 and 1 as well; so is what is painted on a
-    transparent layer, whatever its colour, what was erased from the photo itself, and what is painted in
-    colour over grey.
+    White on black is lost, of whatever depth and values, 0 and 1 as well; so is what is painted on
+    a transparent layer, whatever its colour, what was erased from the photo itself, and what is
+    painted in colour over grey.
 
     Args:
         shape: rows and columns of the photo.
 
-    Raises `InputError` for a file that is unreadable, not of the photo's size, or of which it cannot be told
-    what it says.
+    Raises `InputError` for a file that is unreadable, not of the photo's size, or of which it
+    cannot be told what it says.
     """
     image = upright(open_image(path))
     if image.size != shape[::-1]:
         found, wanted = (f"{width}x{height}" for width, height in (image.size, shape[::-1]))
-        raise InputError(f"{path}: size is {found}, the photo's is {wanted}; draw it on the photo itself")
+        raise InputError(
+            f"{path}: size is {found}, the photo's is {wanted}; draw it on the photo itself"
+        )
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
         painted = rgba[..., 3] >= OPAQUE
@@ -52,7 +59,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     vivid = np.ptp(rgb, axis=-1) >= VIVID
     if vivid.any() and _varied(rgb[vivid]):
         raise InputError(f"{path}: of many colours, as a photo; {REMEDY}")
-    return vivid if vivid.any() else _bright(np.asarray(image.convert("L")).astype(np.float64), path)
+    return (
+        vivid if vivid.any() else _bright(np.asarray(image.convert("L")).astype(np.float64), path)
+    )
 
 
 def _varied(colors: np.ndarray) -> bool:
@@ -68,11 +77,15 @@ def _bright(values: np.ndarray, path: Path) -> np.ndarray:
     if low == high:
         if low == 0:
             return np.zeros(values.shape, bool)
-        raise InputError(f"{path}: {low:g} everywhere, so that nothing tells what is lost; {REMEDY}")
+        raise InputError(
+            f"{path}: {low:g} everywhere, so that nothing tells what is lost; {REMEDY}"
+        )
     place = (values - low) / (high - low)
     if np.mean((place <= ENDS) | (place >= 1 - ENDS)) < LEAST_AT_ENDS:
         levels = len(np.unique(values))
-        raise InputError(f"{path}: {levels} levels from {low:g} to {high:g}, as in a photo; {REMEDY}")
+        raise InputError(
+            f"{path}: {levels} levels from {low:g} to {high:g}, as in a photo; {REMEDY}"
+        )
     return place > 0.5
 
 
@@ -80,16 +93,20 @@ def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Pa
     """The mask file of each of `photos` below `root`; a photo without one is left out.
 
     Args:
-        mask: a mask file for all, or a folder of masks placed like the photos and named like them, or with
-            _mask or _mask001 after the name. Names are compared whatever their Unicode form.
+        mask: a mask file for all, or a folder of masks placed like the photos and named like them,
+            or with _mask or _mask001 after the name. Names are compared whatever their Unicode
+            form.
 
-    Raises `InputError` for a missing file or folder, for two masks of one photo, and where no photo has one.
+    Raises `InputError` for a missing file or folder, for two masks of one photo, and where no photo
+    has one.
     """
     if mask.is_dir():
         drawn: dict[str, Path] = {}
         for path in list_images(mask):
             name = _name(path, mask)
-            keys = [name] if mask.absolute() != root.absolute() else []  # there a photo has its own name
+            keys = (
+                [name] if mask.absolute() != root.absolute() else []
+            )  # there a photo has its own name
             beside = BESIDE.fullmatch(name)
             for key in [*keys, *([beside[1]] if beside else [])]:
                 if key in drawn:

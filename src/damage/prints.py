@@ -45,7 +45,9 @@ def enlarged(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def textured_paper(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """On silk or canvas: a regular relief shows in it."""
-    waves = _grating(gray.shape, rng, rng.uniform(3, 10)) + _grating(gray.shape, rng, rng.uniform(3, 10))
+    waves = _grating(gray.shape, rng, rng.uniform(3, 10)) + _grating(
+        gray.shape, rng, rng.uniform(3, 10)
+    )
     return _bytes(gray + waves * rng.uniform(2, 14))
 
 
@@ -89,12 +91,15 @@ def dithered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def framed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a white, grey or black border on some of its sides, perhaps a line in it, or round corners."""
+    """With a white, grey or black border on some of its sides, perhaps a line in it, or round
+    corners."""
     height, width = gray.shape
     edges = np.array([height, width, height, width])
     widths = (rng.uniform(0.005, 0.25, 4) * edges).astype(int) * (rng.random(4) < 0.7)
     if rng.random() < 0.5:
-        widths = np.minimum(widths, widths.max(initial=0, where=widths > 0)) // max(1, rng.integers(1, 4))
+        widths = np.minimum(widths, widths.max(initial=0, where=widths > 0)) // max(
+            1, rng.integers(1, 4)
+        )
     top, right, bottom, left = (int(w) for w in widths)
     inside = np.zeros(gray.shape, np.float32)
     reach = min(height, width) // 2
@@ -124,7 +129,8 @@ def compressed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _grating(
     shape: tuple[int, int], rng: np.random.Generator, period: float, angle: float | None = None
 ) -> np.ndarray:
-    """(H, W) float32 in [-1, 1]: a wave of random phase, and of random direction where none is given."""
+    """(H, W) float32 in [-1, 1]: a wave of random phase, and of random direction where none is
+    given."""
     angle = rng.uniform(0, math.pi) if angle is None else angle
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     along = columns * math.cos(angle) + rows * math.sin(angle)

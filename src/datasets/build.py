@@ -13,16 +13,19 @@ from skimage import data as skimage_data
 
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import LOCK, append_text, lock_folder, read_text, write_text
-from src.runtime.images import list_images, open_image, open_photo, write_png
-from src.runtime.pixels import to_srgb
-from src.runtime.processes import parallel_map
-from src.runtime.recipe import identity, require_same
+from src.utils.errors import InputError, SettingError
+from src.utils.files import LOCK, append_text, lock_folder, read_text, write_text
+from src.utils.images import list_images, open_image, open_photo, write_png
+from src.utils.pixels import to_srgb
+from src.utils.processes import parallel_map
+from src.utils.recipe import identity, require_same
 
 RECORD = ".build.jsonl"  # in the folder: what it is built from, then each photo's inspection
 SIDE = SIZE[0]
-SHORT_SIDE = (640, 1024)  # wanted short side in pixels; at least 512, so that crops of it can differ
+SHORT_SIDE = (
+    640,
+    1024,
+)  # wanted short side in pixels; at least 512, so that crops of it can differ
 MAX_ENLARGEMENT = 2.0
 MIN_CHROMA = 3.0  # mean of max(R, G, B) - min(R, G, B) in grey levels, below which a photo is grey
 SAMPLE_PHOTOS = [
@@ -58,7 +61,10 @@ class Crop:
     def files(self, data_dir: Path) -> tuple[Path, Path]:
         """Its truth and its damaged input in a competition folder."""
         part = self.name.split("_")[0].lower()
-        return data_dir / f"{part}_gt" / f"{self.name}.png", data_dir / f"{part}_input" / f"{self.name}.png"
+        return (
+            data_dir / f"{part}_gt" / f"{self.name}.png",
+            data_dir / f"{part}_input" / f"{self.name}.png",
+        )
 
 
 def sample_photos() -> list[Path]:
@@ -70,7 +76,8 @@ def sample_photos() -> list[Path]:
 def resized(size: tuple[int, int]) -> tuple[int, int] | None:
     """Width and height of a photo before cropping, or None when it is too small.
 
-    The short side ends between 512 and 1024 px, at 640 or more where that means enlarging at most twice.
+    The short side ends between 512 and 1024 px, at 640 or more where that means enlarging at most
+    twice.
     """
     short = min(size)
     target = min(max(short, SHORT_SIDE[0]), SHORT_SIDE[1], int(short * MAX_ENLARGEMENT))
@@ -129,12 +136,18 @@ def write_crops(job: tuple[SourcePhoto, list[Crop]], data_dir: Path, seed: int) 
 
 
 def build(
-    photos: list[Path], root: Path, data_dir: Path, crops_per_photo: int, test_photos: float, seed: int
+    photos: list[Path],
+    root: Path,
+    data_dir: Path,
+    crops_per_photo: int,
+    test_photos: float,
+    seed: int,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Write a competition folder; test photos share no photo with training.
 
     An interrupted call resumes where it stopped, and a finished folder is left as it is. The hidden
-    `RECORD` tells what the folder is built from; it stays, since by it the same call is known from another.
+    `RECORD` tells what the folder is built from; it stays, since by it the same call is known from
+    another.
 
     Args:
         photos: image files below `root`.
@@ -143,11 +156,12 @@ def build(
         seed: same seed, same photos, same bytes.
 
     Returns:
-        The table written to `crops.csv` (one row a crop: name, photo, left, top, width, height of the
-        resized photo), and the reason for each photo that was skipped.
+        The table written to `crops.csv` (one row a crop: name, photo, left, top, width, height of
+        the resized photo), and the reason for each photo that was skipped.
 
-    Raises `InputError` when too few photos are usable, when the folder holds anything else than what the
-    same call began, a photo was added, removed or changed since, or another process works in the folder.
+    Raises `InputError` when too few photos are usable, when the folder holds anything else than
+    what the same call began, a photo was added, removed or changed since, or another process works
+    in the folder.
     """
     if crops_per_photo < 1:
         raise SettingError("crops_per_photo", crops_per_photo, "must be at least 1")
@@ -160,7 +174,9 @@ def build(
         return _build(photos, root, data_dir, settings)
 
 
-def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tuple[pd.DataFrame, list[str]]:
+def _build(
+    photos: list[Path], root: Path, data_dir: Path, settings: dict
+) -> tuple[pd.DataFrame, list[str]]:
     crops_per_photo, test_photos, seed = settings.values()
     recipe = settings | _identities(photos, root)
     found = _inspected(photos, root, data_dir, recipe)
@@ -169,7 +185,9 @@ def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tu
     if len(usable) < 2:
         (data_dir / RECORD).unlink()  # the folder is empty again, and other photos may be tried
         reasons = "; ".join(skipped[:3]) or "no image file found"
-        raise InputError(f"{root}: {len(usable)} usable colour photos, at least 2 needed ({reasons})")
+        raise InputError(
+            f"{root}: {len(usable)} usable colour photos, at least 2 needed ({reasons})"
+        )
     usable = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
     count = min(max(1, round(len(usable) * test_photos)), len(usable) - 1)
     jobs, rows = [], []
@@ -183,12 +201,18 @@ def _build(photos: list[Path], root: Path, data_dir: Path, settings: dict) -> tu
                 number += 1
             jobs.append((photo, crops))
     waiting = [
-        job for job in jobs if not all(path.exists() for crop in job[1] for path in crop.files(data_dir))
+        job
+        for job in jobs
+        if not all(path.exists() for crop in job[1] for path in crop.files(data_dir))
     ]
-    for _ in parallel_map(partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"):
+    for _ in parallel_map(
+        partial(write_crops, data_dir=data_dir, seed=seed), waiting, "writing crops"
+    ):
         pass
     if recipe != settings | _identities(photos, root):
-        raise InputError(f"{root}: a photo changed during the build; remove {data_dir} and build again")
+        raise InputError(
+            f"{root}: a photo changed during the build; remove {data_dir} and build again"
+        )
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} photos are already cropped")
     table = pd.DataFrame(rows, columns=["name", "photo", "left", "top", "width", "height"])
@@ -212,7 +236,9 @@ def _identities(photos: list[Path], root: Path) -> dict[str, list[int] | None]:
     return {path.relative_to(root).as_posix(): identity(path) for path in photos}
 
 
-def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> list[SourcePhoto | str]:
+def _inspected(
+    photos: list[Path], root: Path, data_dir: Path, recipe: dict
+) -> list[SourcePhoto | str]:
     """`inspect` of every photo, resumed where the folder's record ends; errors as for `build`."""
     record, done = data_dir / RECORD, []
     if record.exists():
@@ -232,7 +258,9 @@ def _inspected(photos: list[Path], root: Path, data_dir: Path, recipe: dict) -> 
             name = path.relative_to(root).as_posix()
             done.append(known if isinstance(known, str) else SourcePhoto(path, name, tuple(known)))
     elif any(path.name != LOCK for path in data_dir.iterdir()):
-        raise InputError(f"{data_dir}: not empty; name a new folder, or remove what an earlier build left")
+        raise InputError(
+            f"{data_dir}: not empty; name a new folder, or remove what an earlier build left"
+        )
     if len(done) == len(photos):
         return done
     write_text(record, "".join(map(_line, [recipe, *done])))
@@ -253,7 +281,11 @@ def photos_below(folder: Path, data_dir: Path | None = None) -> list[Path]:
     """
     photos = list_images(folder)
     if data_dir and data_dir.absolute() != folder.absolute():
-        photos = [path for path in photos if not path.absolute().is_relative_to(data_dir.absolute())]
+        photos = [
+            path for path in photos if not path.absolute().is_relative_to(data_dir.absolute())
+        ]
     if not photos:
-        raise InputError(f"{folder}: no image file found; name a folder of JPEG, PNG or WebP photos")
+        raise InputError(
+            f"{folder}: no image file found; name a folder of JPEG, PNG or WebP photos"
+        )
     return photos

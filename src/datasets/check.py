@@ -11,8 +11,8 @@ import pandas as pd
 from src.color.luma import luma
 from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_test, read_train, read_truth
-from src.runtime.errors import InputError
-from src.runtime.processes import parallel_map
+from src.utils.errors import InputError
+from src.utils.processes import parallel_map
 
 GAP = 9  # px; pieces of a hole lie nearer to each other
 
@@ -28,8 +28,8 @@ class Hole:
 def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     """The hole of an input, or what is wrong with it or with its truth.
 
-    With the truth, the hole is where the input differs from its PIL grey: one region of one value, or the
-    competition's grey rule is broken. Without it, the hole is what `find_hole` finds.
+    With the truth, the hole is where the input differs from its PIL grey: one region of one value,
+    or the competition's grey rule is broken. Without it, the hole is what `find_hole` finds.
     """
     source = data_dir / row[0]
     try:
@@ -45,11 +45,16 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     if not differs.any():
         return f"{source}: no hole found, expected one region of one constant value"
     fill = int(np.median(gray[differs]))
-    filled = cv2.morphologyEx((gray == fill).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8))
+    filled = cv2.morphologyEx(
+        (gray == fill).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)
+    )
     _, labels = cv2.connectedComponents(filled)
     hole = (gray == fill) & (labels == np.bincount(labels[differs]).argmax())
-    # single pixels of the fill are dots of a polygon's thinnest tips, a larger region is a second hole
-    second = cv2.morphologyEx((differs & ~hole).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    # single pixels of the fill are dots of a polygon's thinnest tips, a larger region is a second
+    # hole
+    second = cv2.morphologyEx(
+        (differs & ~hole).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
     outside = np.count_nonzero(differs & ((gray != fill) | (second > 0)))
     if outside:
         return f"{source}: {outside} pixels outside the hole differ from the grey of {row[1]}"
@@ -70,7 +75,9 @@ def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
     }
     holes, defects = {}, []
     for part, members in rows.items():
-        found = list(parallel_map(partial(check_image, data_dir=data_dir), members, f"checking {part}"))
+        found = list(
+            parallel_map(partial(check_image, data_dir=data_dir), members, f"checking {part}")
+        )
         holes[part] = [result for result in found if isinstance(result, Hole)]
         defects += [result for result in found if isinstance(result, str)]
     return holes, defects
@@ -80,6 +87,10 @@ def hole_table(holes: dict[str, list[Hole]]) -> pd.DataFrame:
     """Minimum, median, mean and maximum of hole area (per cent) and fill (grey level), per part."""
     columns = {}
     for part, members in holes.items():
-        columns[f"{part} hole area %"] = pd.Series([100 * hole.area for hole in members], dtype=float)
+        columns[f"{part} hole area %"] = pd.Series(
+            [100 * hole.area for hole in members], dtype=float
+        )
         columns[f"{part} fill"] = pd.Series([hole.fill for hole in members], dtype=float)
-    return pd.DataFrame({name: c.agg(["min", "median", "mean", "max"]) for name, c in columns.items()}).T
+    return pd.DataFrame(
+        {name: c.agg(["min", "median", "mean", "max"]) for name, c in columns.items()}
+    ).T

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from src.runtime.errors import InputError
-from src.runtime.files import inside, read_text
-from src.runtime.images import read_image
+from src.utils.errors import InputError
+from src.utils.files import inside, read_text
+from src.utils.images import read_image
 
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
@@ -37,19 +37,27 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
             f"{path}: no such file, so this is not a competition folder", "data folder"
         ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
+        raise InputError(
+            f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}"
+        ) from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
         found = list(table.columns)
-        raise InputError(f"{path}: no column {', '.join(missing)} (found: {found!r:.200}); {remedy}")
+        raise InputError(
+            f"{path}: no column {', '.join(missing)} (found: {found!r:.200}); {remedy}"
+        )
     if table.empty:
         raise InputError(f"{path}: no rows; {remedy}")
     table = table[columns].copy()
     for column in columns:
-        table[column] = [_relative(path, line, value) for line, value in enumerate(table[column], start=2)]
+        table[column] = [
+            _relative(path, line, value) for line, value in enumerate(table[column], start=2)
+        ]
         repeated = table[column][table[column].duplicated()]
         if len(repeated):
-            raise InputError(f"{path}: {repeated.iloc[0]} is listed twice in {column}; remove one row")
+            raise InputError(
+                f"{path}: {repeated.iloc[0]} is listed twice in {column}; remove one row"
+            )
         # A path whose folder lies inside and which is no link lies inside: a quarter of the time.
         links = {value for value in table[column] if os.path.islink(data_dir / value)}
         for value in links | {os.path.dirname(value) for value in table[column]}:

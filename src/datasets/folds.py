@@ -11,20 +11,23 @@ import numpy as np
 import pandas as pd
 
 from src.datasets.competition import TRAIN_COLUMNS, read_train
-from src.runtime.errors import InputError, SettingError
-from src.runtime.files import inside, read_text, write_text
+from src.utils.errors import InputError, SettingError
+from src.utils.files import inside, read_text, write_text
 
 FOLDS = "folds.csv"
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
-WEIGHT = "weight"  # a column that may be added: how often an image is trained on, relative to others
+WEIGHT = (
+    "weight"  # a column that may be added: how often an image is trained on, relative to others
+)
 
 T = TypeVar("T")
 Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
 
 
 def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes near equal.
+    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes near
+    equal.
 
     Args:
         scenes: (N,) integers, the scene of each image.
@@ -33,15 +36,20 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 
     Raises `InputError` when there are fewer scenes than folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and folds are made once
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,
+    )  # takes a second, and folds are made once
 
     found = len(np.unique(scenes))
     if folds < 2:
         raise SettingError("folds", folds, "at least 2 are needed to validate on unseen scenes")
     if found < folds:
-        remedy = f"choose at most {found}, or add photos" if found > 1 else "add photos of other scenes"
+        remedy = (
+            f"choose at most {found}, or add photos" if found > 1 else "add photos of other scenes"
+        )
         raise SettingError("folds", folds, f"found {found} scene(s); {remedy}")
-    # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the scenes.
+    # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the
+    # scenes.
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(scenes), np.int64)
@@ -50,16 +58,19 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     return fold
 
 
-def load_folds(data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None = None) -> pd.DataFrame:
+def load_folds(
+    data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None = None
+) -> pd.DataFrame:
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
-    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and weight
-    (float64, 1 where the file has none). A `folds.csv` found in the folder, or else in the folder `spare` (a
-    run's), is used as it is, whatever `seed`; otherwise scenes are found (minutes) and it is written, to
-    `spare` where the data's folder is read-only.
+    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and
+    weight (float64, 1 where the file has none). A `folds.csv` found in the folder, or else in the
+    folder `spare` (a run's), is used as it is, whatever `seed`; otherwise scenes are found
+    (minutes) and it is written, to `spare` where the data's folder is read-only.
 
-    Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv` that is
-    broken, lists other files than `train.csv`, splits a scene or holds another number of folds.
+    Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv`
+    that is broken, lists other files than `train.csv`, splits a scene or holds another number of
+    folds.
     """
     path, kept = inside(data_dir, FOLDS), Path(spare or data_dir) / FOLDS
     train = read_train(data_dir)
@@ -86,20 +97,28 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
         text = StringIO(read_text(path, remedy))
         table = pd.read_csv(text, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}") from None
+        raise InputError(
+            f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}"
+        ) from None
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
-    weight = pd.to_numeric(table.get(WEIGHT, pd.Series(1.0, table.index)), errors="coerce").astype(float)
+    weight = pd.to_numeric(table.get(WEIGHT, pd.Series(1.0, table.index)), errors="coerce").astype(
+        float
+    )
     if not (np.isfinite(weight) & (weight > 0)).all():
         line = int((~(weight > 0) | ~np.isfinite(weight)).to_numpy().argmax())
         found = f"line {line + 2}: weight {table[WEIGHT][line]!r:.80}"
-        raise InputError(f"{path}, {found} must be a number above 0; correct it, or remove the column")
+        raise InputError(
+            f"{path}, {found} must be a number above 0; correct it, or remove the column"
+        )
     table = table[COLUMNS].assign(**{WEIGHT: weight})
     if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
         raise InputError(f"{path}: scene and fold must be integers; {remedy}")
     if not table[TRAIN_COLUMNS].equals(train):
-        raise InputError(f"{path}: does not list the files of train.csv in the same order; {remedy}")
+        raise InputError(
+            f"{path}: does not list the files of train.csv in the same order; {remedy}"
+        )
     if table.groupby("scene")["fold"].nunique().max() > 1:
         raise InputError(f"{path}: a scene lies in two folds; {remedy}")
     found = sorted(table["fold"].unique())
@@ -121,14 +140,17 @@ def fold_files(
     return parts
 
 
-def fold_weights(data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None) -> np.ndarray:
+def fold_weights(
+    data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
+) -> np.ndarray:
     """(N,) float64, the weights of the files that `fold_files` gives to train on."""
     table = load_folds(data_dir, folds, seed, spare)
     return table[WEIGHT][table["fold"] != fold].to_numpy()
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items, spread evenly from the first to the last; all when `count` is 0 or too large."""
+    """`count` of the items, spread evenly from the first to the last; all when `count` is 0 or too
+    large."""
     chosen = np.linspace(0, len(items) - 1, min(count or len(items), len(items)))
     return [items[int(index)] for index in chosen]
 

@@ -16,7 +16,8 @@ def hole_example(gray: np.ndarray, lost: np.ndarray) -> np.ndarray:
         gray: (H, W) uint8, undamaged.
         lost: (H, W) bool with some True.
 
-    Returns: (CHANNELS, CROP, CROP) uint8, or smaller where the photo is: grey, 255 where lost, costly fills.
+    Returns: (CHANNELS, CROP, CROP) uint8, or smaller where the photo is: grey, 255 where lost,
+    costly fills.
     """
     fills = costly_fills(gray.astype(np.float32) / 255, ~lost)
     box = crop_around(lost)

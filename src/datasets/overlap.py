@@ -1,8 +1,9 @@
-"""Test images that share pixels with training images or with one another: crops of one photo do, exactly.
+"""Test images that share pixels with training images or with one another: crops of one photo do,
+exactly.
 
-Short runs of pixels are hashed, and those whose hash says so are kept (winnowing, Schleimer, Wilkerson and
-Aiken 2003), so that two crops keep the same runs wherever they lie. Equal runs propose a shift, and pixels
-decide.
+Short runs of pixels are hashed, and those whose hash says so are kept (winnowing, Schleimer,
+Wilkerson and Aiken 2003), so that two crops keep the same runs wherever they lie. Equal runs
+propose a shift, and pixels decide.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,11 +15,13 @@ import numpy as np
 
 from src.damage.hole import find_hole
 from src.datasets.competition import read_input, read_test, read_train, read_truth
-from src.runtime.processes import parallel_map
+from src.utils.processes import parallel_map
 
 RUN = 32  # pixels of a row that are hashed, a power of two
 KEPT = 8  # binary digits of a hash that must be 0: one run of 256 is kept, of an image 960 or less
-LIVELY = RUN // 2  # steps between neighbours of a run that are none, at most; flat sky is everywhere alike
+LIVELY = (
+    RUN // 2
+)  # steps between neighbours of a run that are none, at most; flat sky is everywhere alike
 MIN_RUNS = 3  # equal runs that propose a shift
 MIN_PIXELS = 2048  # that must be shared
 BORDER = np.ones((33, 33), np.uint8)  # around a hole
@@ -83,7 +86,9 @@ def find_overlaps(data_dir: Path) -> list[Overlap]:
         first, last = (np.searchsorted(hashes, found.hashes, side) for side in ("left", "right"))
         counts = last - first
         mine = np.repeat(np.arange(len(counts)), counts)
-        theirs = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[mine]
+        theirs = (
+            np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[mine]
+        )
         shifts = np.column_stack([owners[theirs], found.places[mine].astype(int) - places[theirs]])
         proposed, votes = np.unique(shifts, axis=0, return_counts=True)
         for owner, down, right in proposed[votes >= MIN_RUNS]:
@@ -96,8 +101,8 @@ def find_overlaps(data_dir: Path) -> list[Overlap]:
 def shared(overlap: Overlap) -> np.ndarray:
     """(H, W) bool: pixels of the test image that the other image has too, apart from its own hole.
 
-    What lies around a hole does not count, since tips of it may not have been found. If any other pixel
-    differs it is another photo, and nothing is shared.
+    What lies around a hole does not count, since tips of it may not have been found. If any other
+    pixel differs it is another photo, and nothing is shared.
     """
     gray, other = read_input(overlap.test), read_input(overlap.other)
     mine, theirs = windows(gray.shape, overlap.down, overlap.right)
@@ -108,7 +113,9 @@ def shared(overlap: Overlap) -> np.ndarray:
     return found
 
 
-def windows(shape: tuple[int, int], down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def windows(
+    shape: tuple[int, int], down: int, right: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """What a test image and another one of the same shape share, in the coordinates of each."""
     mine, theirs = [], []
     for side, shift in zip(shape, (down, right), strict=True):
@@ -120,7 +127,8 @@ def windows(shape: tuple[int, int], down: int, right: int) -> tuple[tuple[slice,
 def known_elsewhere(
     gray: np.ndarray, mask: np.ndarray, overlaps: Iterable[Overlap]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A test image (H, W) uint8 and its hole (H, W) bool with the lost pixels that other images have."""
+    """A test image (H, W) uint8 and its hole (H, W) bool with the lost pixels that other images
+    have."""
     gray, mask = gray.copy(), mask.copy()
     for overlap in overlaps:
         found = shared(overlap) & mask
@@ -131,7 +139,8 @@ def known_elsewhere(
 
 
 def with_truths(rgb: np.ndarray, overlaps: Iterable[Overlap]) -> np.ndarray:
-    """A restored test image (H, W, 3) uint8 with the true colours of what it shares with training images."""
+    """A restored test image (H, W, 3) uint8 with the true colours of what it shares with training
+    images."""
     rgb = rgb.copy()
     for overlap in overlaps:
         if overlap.truth:
@@ -153,4 +162,6 @@ def overlap_table(overlaps: Sequence[Overlap], tests: int) -> str:
             f"{restored:.1%} of its hole"
         )
     count = len({overlap.test for overlap in overlaps})
-    return "\n".join([*lines, f"{count or 'none'} of {tests} test images overlap with another image"])
+    return "\n".join(
+        [*lines, f"{count or 'none'} of {tests} test images overlap with another image"]
+    )

@@ -10,7 +10,9 @@ WITHIN = 2  # px; a pixel so near to the true damage, or to the found, counts as
 def hit_counts(found: np.ndarray, true: np.ndarray) -> dict[str, int]:
     """Pixels of two (H, W) bool masks: `found`, `true`, `hit` (both), and hits within two pixels."""
     square = np.ones((2 * WITHIN + 1,) * 2, np.uint8)
-    near_true, near_found = (cv2.dilate(mask.astype(np.uint8), square) > 0 for mask in (true, found))
+    near_true, near_found = (
+        cv2.dilate(mask.astype(np.uint8), square) > 0 for mask in (true, found)
+    )
     return {
         "found": int(found.sum()),
         "true": int(true.sum()),

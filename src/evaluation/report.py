@@ -19,9 +19,9 @@ from PIL import Image
 from src.damage.hole import lost_pixels
 from src.evaluation.scoring import Triple
 from src.metrics import HUE_BINS, Score, hue_histogram
-from src.runtime.errors import InputError
-from src.runtime.files import read_text, write_text
-from src.runtime.images import read_image
+from src.utils.errors import InputError
+from src.utils.files import read_text, write_text
+from src.utils.images import read_image
 
 SHOWN_SIDE = 768  # pixels; larger photos are reduced for the page
 QUALITY = 90  # of the WebP pictures in the page
@@ -56,13 +56,19 @@ def read_curves(run_dir: Path) -> list[Curve]:
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("a line is no object")
             table = pd.DataFrame(rows)
-            table = table.reindex(columns=list(dict.fromkeys(["step", "minutes", "val/score", *table])))
+            table = table.reindex(
+                columns=list(dict.fromkeys(["step", "minutes", "val/score", *table]))
+            )
             values = table.astype(float)
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: no curves of a training ({error}); {remedy}") from None
-        validations = values[["minutes", "val/score"]].dropna().rename(columns={"val/score": "score"})
+        validations = (
+            values[["minutes", "val/score"]].dropna().rename(columns={"val/score": "score"})
+        )
         losses = values.set_index("step").filter(regex="^loss/").dropna(how="all")
-        curves.append(Curve(_curve_name(path), validations, losses.rename(columns=lambda key: key[5:])))
+        curves.append(
+            Curve(_curve_name(path), validations, losses.rename(columns=lambda key: key[5:]))
+        )
     return curves
 
 
@@ -74,7 +80,8 @@ def write_report(
     mean: Score,
     curves: Sequence[Curve],
 ) -> None:
-    """Write the page: scores, best, median and worst photo with sliders, hue histograms, training curves.
+    """Write the page: scores, best, median and worst photo with sliders, hue histograms, training
+    curves.
 
     Args:
         path: the HTML file.
@@ -164,10 +171,16 @@ def _curve_plots(curves: Sequence[Curve]) -> list[dict[str, str]]:
         axes = figure.subplots()
         for number, curve in enumerate(curves):
             if term is None:
-                axes.plot(*curve.validations[["minutes", "score"]].T.values, color=f"C{number}", marker=".")
+                axes.plot(
+                    *curve.validations[["minutes", "score"]].T.values,
+                    color=f"C{number}",
+                    marker=".",
+                )
             elif term in curve.losses:
                 axes.plot(curve.losses[term], color=f"C{number}", linewidth=0.8)
-        axes.set(xlabel="step" if term else "minutes of training", ylabel=term or "validation score")
+        axes.set(
+            xlabel="step" if term else "minutes of training", ylabel=term or "validation score"
+        )
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         plots.append({"title": term or "validation score", "uri": _svg_uri(figure)})
@@ -176,7 +189,9 @@ def _curve_plots(curves: Sequence[Curve]) -> list[dict[str, str]]:
 
 def _svg_uri(figure: Figure) -> str:
     """As a data URI, not inline: the ids of several figures in one page would clash."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+    with mpl.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
+    ):
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(text.getvalue().encode()).decode()}"

@@ -15,11 +15,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from src.datasets.competition import SIZE
-from src.runtime.errors import InputError
-from src.runtime.files import inside, require_file, write_bytes
-from src.runtime.images import open_image
+from src.utils.errors import InputError
+from src.utils.files import inside, require_file, write_bytes
+from src.utils.images import open_image
 
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a fixed time keeps the bytes the same
+ZIP_TIME = (
+    1980,
+    1,
+    1,
+    0,
+    0,
+    0,
+)  # the earliest that zip knows; a fixed time keeps the bytes the same
 MAX_ENTRIES = 10_000  # the competition asks for 100
 MAX_PNG = 4 << 20  # bytes of an entry; the pixels alone take 0.8 MB where nothing is compressed
 MAX_READ = 8 << 20  # bytes read at once: `MAX_ENTRIES` with long names need no larger directory
@@ -47,8 +54,8 @@ def _more(names: Sequence[str]) -> str:
 def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """Zip the PNGs `names` of `folder` without folders, in order of name.
 
-    Every image is decoded, checked (RGB, 512×512) and encoded again, so that equal pixels give an equal zip
-    whatever program wrote the PNG. The zip is read back before it is written to `target`.
+    Every image is decoded, checked (RGB, 512×512) and encoded again, so that equal pixels give an
+    equal zip whatever program wrote the PNG. The zip is read back before it is written to `target`.
 
     Raises `InputError` naming the file that is missing, extra, unreadable, grey or of another size.
     """
@@ -63,7 +70,9 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):
             png = io.BytesIO()
             image = open_image(inside(folder, files[name]), "RGB", SIZE, ("PNG",))
-            Image.fromarray(np.asarray(image)).save(png, format="PNG")  # the pixels without any metadata
+            Image.fromarray(np.asarray(image)).save(
+                png, format="PNG"
+            )  # the pixels without any metadata
             info = zipfile.ZipInfo(name, ZIP_TIME)
             info.external_attr = 0o644 << 16
             archive.writestr(info, png.getvalue())
@@ -72,15 +81,17 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
 
 
 def check_submission(path: Path, names: Sequence[str]) -> None:
-    """Raise `InputError` unless a zip, whatever program made it, is what `write_submission` would make."""
+    """Raise `InputError` unless a zip, whatever program made it, is what `write_submission` would
+    make."""
     check_names(path, {name for name, _ in read_submission(path)}, names)
 
 
 def read_submission(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, PNG) of each entry of a zip, checked before it is handed over; memory is bounded.
 
-    Raises `InputError` for anything but a zip of at most `MAX_ENTRIES` PNGs, RGB and 512×512, of at most
-    `MAX_PNG` bytes each: for a folder, a path, a link, a repeated name or an encrypted entry too.
+    Raises `InputError` for anything but a zip of at most `MAX_ENTRIES` PNGs, RGB and 512×512, of at
+    most `MAX_PNG` bytes each: for a folder, a path, a link, a repeated name or an encrypted entry
+    too.
     """
     try:
         require_file(path)
@@ -92,7 +103,8 @@ def read_submission(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """A folder with the PNGs of a submission's zip, removed at the end; errors as for `read_submission`."""
+    """A folder with the PNGs of a submission's zip, removed at the end; errors as for
+    `read_submission`."""
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.") as folder:
         for name, png in read_submission(path):
             (Path(folder) / name).write_bytes(png)
@@ -103,7 +115,8 @@ class _Limited(io.FileIO):
     """A file of which no more than `MAX_READ` bytes are read at once."""
 
     def read(self, size: int = -1) -> bytes:
-        # zipfile reads a directory of whatever size the file declares, and makes an object for each entry
+        # zipfile reads a directory of whatever size the file declares, and makes an object for each
+        # entry
         data = super().read(min(size, MAX_READ + 1) if size >= 0 else MAX_READ + 1)
         if len(data) > MAX_READ:
             raise zipfile.BadZipFile("its directory is too large")
@@ -118,17 +131,28 @@ def _read_entries(file: BinaryIO, path: Path) -> Iterator[tuple[str, bytes]]:
                 with archive.open(entry) as packed:
                     png = packed.read(MAX_PNG + 1)
                 if len(png) != entry.file_size:
-                    raise InputError(f"{path / entry.filename}: not of its declared size", "submission")
+                    raise InputError(
+                        f"{path / entry.filename}: not of its declared size", "submission"
+                    )
                 open_image(path / entry.filename, "RGB", SIZE, ("PNG",), io.BytesIO(png))
                 yield entry.filename, png
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+    ) as error:
         raise InputError(f"{path}: broken zip ({error})", "submission") from None
 
 
 def _check_entries(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
     """Raise `InputError` for what no entry of a submission may be; nothing is unpacked yet."""
     if len(entries) > MAX_ENTRIES:
-        raise InputError(f"{path}: {len(entries)} entries, at most {MAX_ENTRIES} are read", "submission")
+        raise InputError(
+            f"{path}: {len(entries)} entries, at most {MAX_ENTRIES} are read", "submission"
+        )
     seen = set()
     for entry in entries:
         name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)

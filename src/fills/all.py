@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from src.fills.lines import DIRECTIONS, line_fills
 from src.fills.push_pull import push_pull
+from src.fills.simple import DIRECTIONS, line_fills
 
 FILLS = len(DIRECTIONS) + 3  # maps of luma in `all_fills`
 DOUBTS = 2  # maps of doubt
@@ -16,8 +16,8 @@ def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
     Args:
         gray: (B, 1, H, W) in [0, 1], any values in the hole.
         mask: (B, 1, H, W), 1 where lost.
-        costly: (B, 4, H, W), see `src.fills.costly.costly_fills`; where a doubt is 1, the smooth fill
-            stands for what was not computed or is useless.
+        costly: (B, 4, H, W), see `src.fills.costly.costly_fills`; where a doubt is 1, the smooth
+            fill stands for what was not computed or is useless.
 
     Returns: (B, FILLS + DOUBTS, H, W).
     """

@@ -1,11 +1,11 @@
 """Copies of the photo's own texture: what people are shown in a hole.
 
-Each lost pixel gets one of a few offsets and is copied from there, so that whole pieces of the photo fill the
-hole, with seams where they show least. Sources: He and Sun, "Statistics of Patch Offsets for Image
-Completion", ECCV 2012, for one of few offsets a pixel; Pritch, Kav-Venaki, Peleg, "Shift-Map Image Editing",
-ICCV 2009, for the cost of a seam; Tappen and Freeman, "Comparison of Graph Cuts with Belief Propagation for
-Stereo", ICCV 2003, for the order of the messages; Pérez, Gangnet, Blake, "Poisson Image Editing", SIGGRAPH
-2003, for the blending. See `docs/restorer.md`.
+Each lost pixel gets one of a few offsets and is copied from there, so that whole pieces of the
+photo fill the hole, with seams where they show least. Sources: He and Sun, "Statistics of Patch
+Offsets for Image Completion", ECCV 2012, for one of few offsets a pixel; Pritch, Kav-Venaki, Peleg,
+"Shift-Map Image Editing", ICCV 2009, for the cost of a seam; Tappen and Freeman, "Comparison of
+Graph Cuts with Belief Propagation for Stereo", ICCV 2003, for the order of the messages; Pérez,
+Gangnet, Blake, "Poisson Image Editing", SIGGRAPH 2003, for the blending. See `docs/restorer.md`.
 """
 
 import math
@@ -16,12 +16,14 @@ import numpy as np
 import scipy.fft
 
 from src.fills.reduce import reduced
-from src.runtime.compiled import compiled
+from src.utils.compiled import compiled
 
 WORK = 256  # root of the number of pixels among which offsets are looked for
 NODES = 64  # root of the number of lost pixels among which they are chosen
 RING = 10  # px of surroundings that a copy should match
-PLACES = 3  # along each side of the hole, each of which looks for offsets that match what is near it
+PLACES = (
+    3  # along each side of the hole, each of which looks for offsets that match what is near it
+)
 BEST = 6  # offsets of each place, and twice as many of the hole as a whole
 SHARE = 0.6  # of the surroundings, and of the hole near a place, that must be known at an offset
 NOISE = 0.02**2  # variance of texture that does not count
@@ -46,13 +48,17 @@ def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.
     Deterministic; time and memory are proportional to the size of the image and of the hole.
 
     Args:
-        luma: (H, W) float32 in [0, 1], filled everywhere; the copies have the brightness of this fill.
+        luma: (H, W) float32 in [0, 1], filled everywhere; the copies have the brightness of this
+            fill.
         known: (H, W) bool, what may be copied.
         wanted: (H, W) bool, what to replace, all of it unknown.
 
-    Returns: (H, W) float32 in [0, 1]; what is not wanted is as it was; all is, where nothing can be copied.
+    Returns: (H, W) float32 in [0, 1]; what is not wanted is as it was; all is, where nothing can be
+    copied.
     """
-    factor = math.ceil(max(1, math.sqrt(luma.size) / WORK, math.sqrt(np.count_nonzero(wanted)) / NODES))
+    factor = math.ceil(
+        max(1, math.sqrt(luma.size) / WORK, math.sqrt(np.count_nonzero(wanted)) / NODES)
+    )
     inner = cv2.erode(known.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
     sharp = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
     sharp, _ = reduced(sharp, inner, factor)
@@ -69,22 +75,36 @@ def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.
     return _blended(luma, known, wanted, labels, offsets * factor)
 
 
-def _offsets(gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.ndarray) -> np.ndarray:
-    """(K, 2) offsets down and right at which the photo matches what is around the hole or a part of it."""
+def _offsets(
+    gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.ndarray
+) -> np.ndarray:
+    """(K, 2) offsets down and right at which the photo matches what is around the hole or a part of
+    it."""
     height, width = gray.shape
     rows, columns = np.nonzero(lost)
     box = tuple(slice(max(0, n.min() - RING), n.max() + RING + 1) for n in (rows, columns))
     lost, ring = lost[box], _ring(lost, known)[box]
-    k, g = known.astype(np.float32), np.where(known, gray - gray[known].mean(), 0).astype(np.float32)
-    # source = place in the box + offset from its corner, and the box is what makes some of these negative
-    shape = [scipy.fft.next_fast_len(n + m, real=True) for n, m in zip(gray.shape, lost.shape, strict=True)]
+    k, g = (
+        known.astype(np.float32),
+        np.where(known, gray - gray[known].mean(), 0).astype(np.float32),
+    )
+    # source = place in the box + offset from its corner, and the box is what makes some of these
+    # negative
+    shape = [
+        scipy.fft.next_fast_len(n + m, real=True)
+        for n, m in zip(gray.shape, lost.shape, strict=True)
+    ]
 
     def transform(*maps: np.ndarray) -> np.ndarray:
-        return scipy.fft.rfft2(np.stack(maps).astype(np.float32), shape, workers=cv2.getNumThreads())
+        return scipy.fft.rfft2(
+            np.stack(maps).astype(np.float32), shape, workers=cv2.getNumThreads()
+        )
 
     image, square, whole, edges = transform(g, g * g, k, sharp * k)
     steps = [np.arange(n) for n in shape]
-    steps = [np.where(n < size, n, n - s) for n, size, s in zip(steps, gray.shape, shape, strict=True)]
+    steps = [
+        np.where(n < size, n, n - s) for n, size, s in zip(steps, gray.shape, shape, strict=True)
+    ]
     steps = [n - line.start for n, line in zip(steps, box, strict=True)]
     length = DISTANCE * np.hypot(steps[0][:, None], steps[1]) / max(height, width)
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
@@ -113,7 +133,9 @@ def _offsets(gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.nd
         cost += SHARPNESS * _ratio(maps[7] / cover, (around * sharp[box]).sum()) + length
         cost[(seen < SHARE) | (cover < SHARE)] = np.inf
         lowest = np.argwhere((cost == cv2.erode(cost, np.ones((3, 3), np.uint8))) & (cost < np.inf))
-        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 2 * BEST if np.ndim(near) == 0 else BEST]
+        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[
+            : 2 * BEST if np.ndim(near) == 0 else BEST
+        ]
         found |= {(int(steps[0][y]), int(steps[1][x])) for y, x in lowest[best]}
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
@@ -125,26 +147,34 @@ def _ring(lost: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _places(lost: np.ndarray, count: int, spread: float) -> Iterator[np.ndarray]:
-    """Weights (h, w) of what is near each of count×count places in a box; before them 1, for the whole."""
+    """Weights (h, w) of what is near each of count×count places in a box; before them 1, for the
+    whole."""
     yield np.float32(1)
     y, x = (np.arange(n)[:, None] for n in lost.shape)
     for down in (np.arange(count) + 0.5) * lost.shape[0] / count:
         for right in (np.arange(count) + 0.5) * lost.shape[1] / count:
-            yield np.exp(-((y - down) ** 2 + (x - right).T ** 2) / (2 * spread**2)).astype(np.float32)
+            yield np.exp(-((y - down) ** 2 + (x - right).T ** 2) / (2 * spread**2)).astype(
+                np.float32
+            )
 
 
 def _mismatch(
     there2: np.ndarray, both: np.ndarray, here2: np.ndarray, there: np.ndarray, here: np.ndarray
 ) -> np.ndarray:
-    """Of texture, about 1 where two have nothing in common; from the means of squares, products and values.
+    """Of texture, about 1 where two have nothing in common; from the means of squares, products and
+    values.
 
-    A smooth piece differs less from a rough one than two rough ones do, so that the squared difference counts
-    relative to both variances, and a difference in contrast counts as well.
+    A smooth piece differs less from a rough one than two rough ones do, so that the squared
+    difference counts relative to both variances, and a difference in contrast counts as well.
     """
     difference = np.maximum(there2 - 2 * both + here2 - UNBIASED * (there - here) ** 2, 0)
-    variances = [np.maximum(square - mean**2, 0) for square, mean in ((there2, there), (here2, here))]
+    variances = [
+        np.maximum(square - mean**2, 0) for square, mean in ((there2, there), (here2, here))
+    ]
     a, b = map(np.sqrt, variances)
-    return difference / (sum(variances) + NOISE) + CONTRAST * np.abs(a - b) / (a + b + math.sqrt(NOISE))
+    return difference / (sum(variances) + NOISE) + CONTRAST * np.abs(a - b) / (
+        a + b + math.sqrt(NOISE)
+    )
 
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -167,7 +197,8 @@ def _shifted(image: np.ndarray, offset: np.ndarray, box: tuple[slice, slice]) ->
 def _labels(
     gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) int32, the number of each lost pixel's offset and -1 elsewhere; and the offsets that stay."""
+    """(H, W) int32, the number of each lost pixel's offset and -1 elsewhere; and the offsets that
+    stay."""
     rows, columns = np.nonzero(lost)
     pad = 2 * RING
     box = tuple(
@@ -179,7 +210,9 @@ def _labels(
 
     def blur(image: np.ndarray, sigma: float = spread) -> np.ndarray:
         side = round(math.sqrt(6) * sigma) | 1  # two boxes have a Gaussian's variance, in less time
-        return cv2.boxFilter(cv2.boxFilter(image.astype(np.float32), -1, (side, side)), -1, (side, side))
+        return cv2.boxFilter(
+            cv2.boxFilter(image.astype(np.float32), -1, (side, side)), -1, (side, side)
+        )
 
     expected, guide = blur(sharp[box] * ring) / (blur(ring) + 1e-9), blur(here, 3)
     values, costs = [], []
@@ -198,7 +231,9 @@ def _labels(
         low = smooth / covered - (means[3] - means[4]).clip(-BIAS, BIAS)
         costs.append(np.where(fine, FIT * fit + GUIDE * np.abs(low - guide), NEVER))
         values.append(np.where(fine, there, guide))
-    values, costs = (np.ascontiguousarray(np.stack(maps, axis=-1), np.float32) for maps in (values, costs))
+    values, costs = (
+        np.ascontiguousarray(np.stack(maps, axis=-1), np.float32) for maps in (values, costs)
+    )
     inside = costs[lost[box]]
     kth = min(RANK, len(offsets)) - 1
     stay = (inside <= np.partition(inside, kth, axis=1)[:, kth : kth + 1]).any(axis=0)
@@ -209,7 +244,9 @@ def _labels(
 
 
 @compiled(fastmath=True)
-def _propagate(values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np.ndarray) -> np.ndarray:
+def _propagate(
+    values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np.ndarray
+) -> np.ndarray:
     """The labels (h, w) of least cost, -1 where not lost, by min-sum belief propagation in sweeps.
 
     Args:
@@ -227,7 +264,9 @@ def _propagate(values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np
                     if 0 <= v < height and 0 <= u < width and not lost[v, u]:
                         for a in range(count):
                             costs[y, x, a] += 2 * abs(values[v, u, a] - here[v, u])
-    came = np.zeros((4, height, width, count), np.float32)  # messages, by the direction that they went in
+    came = np.zeros(
+        (4, height, width, count), np.float32
+    )  # messages, by the direction that they went in
     belief = np.empty(count, np.float32)
     for _ in range(SWEEPS):
         for direction in range(4):
@@ -259,7 +298,8 @@ def _propagate(values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np
 
 @compiled(fastmath=True)
 def _message(message: np.ndarray, belief: np.ndarray, from_: np.ndarray, to: np.ndarray) -> None:
-    """Write the least cost of each label of a pixel, whatever its neighbour's, whose belief is given.
+    """Write the least cost of each label of a pixel, whatever its neighbour's, whose belief is
+    given.
 
     A seam costs what the two labels' copies differ by at both pixels, `from_` and `to`.
     """
@@ -280,7 +320,9 @@ def _blended(
     places = np.argwhere(wanted)
     extent = int(np.ptp(places, axis=0).max()) + 1
     rounds = min(ROUNDS, 20 + 2 * extent)
-    step = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # the best over-relaxation of a square
+    step = np.float32(
+        2 / (1 + math.sin(math.pi / (extent + 1)))
+    )  # the best over-relaxation of a square
     return _solve(luma, known, np.ascontiguousarray(labels), offsets, places, rounds, step)
 
 

@@ -4,13 +4,15 @@ import numpy as np
 
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.fills.parts import deep, parts
+from src.fills.regions import deep, parts
 
 COSTLY = 4  # channels of `costly_fills`
 MOST_DOUBT = 0.25  # of the luma's range; what is above is as useless
 
 
-def costly_fills(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
+def costly_fills(
+    gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None
+) -> np.ndarray:
     """The frequency-selective and the exemplar fill of what is deep, each followed by its doubt.
 
     Args:
@@ -18,8 +20,8 @@ def costly_fills(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None 
         known: (H, W) bool.
         wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
 
-    Returns: (COSTLY, H, W) float32 in [0, 1]; the doubts are in units of `MOST_DOUBT`, and 1 where a lost
-    pixel was not filled.
+    Returns: (COSTLY, H, W) float32 in [0, 1]; the doubts are in units of `MOST_DOUBT`, and 1 where
+    a lost pixel was not filled.
     """
     lost = ~known
     maps = np.stack([gray, lost, gray, lost]).astype(np.float32)

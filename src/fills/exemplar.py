@@ -1,8 +1,8 @@
 """Exemplar completion: a hole filled with the mean of those pieces of the photo that fit best.
 
-Sources: Wexler, Shechtman, Irani, "Space-Time Completion of Video", PAMI 29 (3), 2007, for the votes of
-overlapping patches from coarse to fine; Barnes, Shechtman, Finkelstein, Goldman, "PatchMatch", SIGGRAPH 2009,
-for the search. See `docs/restorer.md`.
+Sources: Wexler, Shechtman, Irani, "Space-Time Completion of Video", PAMI 29 (3), 2007, for the
+votes of overlapping patches from coarse to fine; Barnes, Shechtman, Finkelstein, Goldman,
+"PatchMatch", SIGGRAPH 2009, for the search. See `docs/restorer.md`.
 """
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 from src.fills.base import Fill
 from src.fills.frequency import extrapolate
 from src.fills.reduce import reduced
-from src.runtime.compiled import compiled
+from src.utils.compiled import compiled
 
 RADIUS = 3  # of a patch, in pixels
 SIDE = 2 * RADIUS + 1
@@ -33,17 +33,17 @@ WORST = np.float32(1e9)
 def complete(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
     """Fill unknown pixels by votes of the photo's patches that are most like their surroundings.
 
-    The result is deterministic. Time is proportional to the number of `wanted` pixels and, a hundred times
-    less, to the size of the image; memory to the latter.
+    The result is deterministic. Time is proportional to the number of `wanted` pixels and, a
+    hundred times less, to the size of the image; memory to the latter.
 
     Args:
         gray: (H, W) float32 in [0, 1], any values where unknown.
         known: (H, W) bool.
         wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
 
-    Returns: the doubt is the root mean square of what the voting patches differ by. Known pixels are as they
-    were; what is not wanted is a guess. Where the image has too few whole patches, this is the fill of
-    `extrapolate`.
+    Returns: the doubt is the root mean square of what the voting patches differ by. Known pixels
+    are as they were; what is not wanted is a guess. Where the image has too few whole patches, this
+    is the fill of `extrapolate`.
     """
     levels = [(gray, known, ~known if wanted is None else wanted & ~known)]
     while _depth(levels[-1][1]).max() > COARSE_DEPTH and min(levels[-1][0].shape) > LEAST_SIDE:
@@ -59,7 +59,9 @@ def complete(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = No
         luma = cv2.resize(fill.luma, (width, height), interpolation=cv2.INTER_LINEAR)
         luma = np.where(known, gray, luma)
         patch = np.ones((SIDE, SIDE), np.uint8)
-        sources = cv2.erode(known.view(np.uint8), patch, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        sources = cv2.erode(
+            known.view(np.uint8), patch, borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
         targets = cv2.dilate(wanted.view(np.uint8), patch)
         targets[:RADIUS] = targets[max(0, height - RADIUS) :] = 0
         targets[:, :RADIUS] = targets[:, max(0, width - RADIUS) :] = 0
@@ -88,7 +90,9 @@ def _random(state: np.ndarray, count: int) -> int:
 
 
 @compiled(fastmath=True)
-def _cost(luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, limit: float) -> float:
+def _cost(
+    luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, limit: float
+) -> float:
     """Squared difference of the patches around (y, x) and (v, u), or something above `limit`."""
     bias = min(max(mean[y, x] - mean[v, u], np.float32(-BIAS)), np.float32(BIAS))
     total = np.float32(BIAS_COST * AREA) * bias * bias
@@ -144,7 +148,8 @@ def _search(
     Args:
         luma: (H, W) float32 with a first fill.
         wanted: (H, W) bool, the pixels to vote on.
-        sources, targets: (H, W), not 0 in the middle of whole patches and of patches with lost pixels.
+        sources, targets: (H, W), not 0 in the middle of whole patches and of patches with lost
+            pixels.
         mean: (H, W) of the patch around each pixel; those of the targets are kept up to date.
         trust: (H, W) weights of the targets.
         coarse: (h, w, 2) offsets from targets to sources at half the size, 0 where there is none.
@@ -208,7 +213,8 @@ def _improve(
     state: np.ndarray,
     step: int,
 ) -> None:
-    """Try the neighbours' offsets, then random ones nearer and nearer; the last patch first if step is -1."""
+    """Try the neighbours' offsets, then random ones nearer and nearer; the last patch first if step
+    is -1."""
     height, width = luma.shape
     for count in range(len(to)):
         y, x = to[count] if step == 1 else to[len(to) - 1 - count]

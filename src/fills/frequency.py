@@ -1,8 +1,9 @@
 """Frequency-selective extrapolation: the waves of the surroundings, continued across a hole.
 
-Sources: Seiler and Kaup, "Complex-Valued Frequency Selective Extrapolation for Fast Image and Video Signal
-Extrapolation", IEEE Signal Processing Letters 17 (11), 2010; and for the order of the blocks Genser, Seiler,
-Schilling, Kaup, "Signal and Loss Geometry Aware Frequency Selective Extrapolation for Error Concealment", PCS
+Sources: Seiler and Kaup, "Complex-Valued Frequency Selective Extrapolation for Fast Image and Video
+Signal Extrapolation", IEEE Signal Processing Letters 17 (11), 2010; and for the order of the blocks
+Genser, Seiler, Schilling, Kaup, "Signal and Loss Geometry Aware Frequency Selective Extrapolation
+for Error Concealment", PCS
 2018. See `docs/restorer.md`.
 """
 
@@ -13,8 +14,8 @@ import numpy as np
 import scipy.fft
 
 from src.fills.base import Fill
-from src.runtime.compiled import compiled
-from src.runtime.processes import on_threads
+from src.utils.compiled import compiled
+from src.utils.processes import on_threads
 
 WINDOW = 64  # side of the surroundings that a block is modelled on, in pixels
 BLOCK = 4  # side of what is filled at once
@@ -23,8 +24,12 @@ FADE = 0.8  # weight of a pixel one pixel farther from the block
 TRUST = 0.5  # weight of a pixel that was itself extrapolated, relative to a known one
 ROUNDS = 60  # waves of a model
 STEP = 0.5  # share of a wave's amplitude that a round takes, since the waves are not orthogonal
-FAINT = 0.003  # amplitude below which no wave is taken: faint waves fit the noise, and cost M and time
-HALF = WINDOW // 2  # columns of the spectrum that are kept: the rest mirrors them, but for the highest
+FAINT = (
+    0.003  # amplitude below which no wave is taken: faint waves fit the noise, and cost M and time
+)
+HALF = (
+    WINDOW // 2
+)  # columns of the spectrum that are kept: the rest mirrors them, but for the highest
 WIDE = WINDOW + HALF  # columns of the window's spectrum that shifting it by a wave can ask for
 TABLE = np.exp(2j * np.pi * np.arange(WINDOW) / WINDOW).astype(np.complex64)
 COS, SIN = TABLE.real.copy(), TABLE.imag.copy()
@@ -51,19 +56,23 @@ def extrapolate(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None =
     """Fill unknown pixels by sums of few waves that fit what is around them.
 
     Blocks of 4×4 pixels are filled from the outside in, the best supported one next. The result is
-    deterministic and does not depend on the number of threads. Time is proportional to the number of `wanted`
-    pixels, memory to the size of the box around them.
+    deterministic and does not depend on the number of threads. Time is proportional to the number
+    of `wanted` pixels, memory to the size of the box around them.
 
     Args:
         gray: (H, W) float32 in [0, 1], any values where unknown.
         known: (H, W) bool.
         wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
 
-    Returns: the doubt is the root mean square of what the waves leave unexplained of the surroundings. Known
-    pixels are as they were; what is not wanted, or where nothing is known, is 0.5 with a doubt of 0.5.
+    Returns: the doubt is the root mean square of what the waves leave unexplained of the
+    surroundings. Known pixels are as they were; what is not wanted, or where nothing is known, is
+    0.5 with a doubt of 0.5.
     """
     wanted = ~known if wanted is None else wanted & ~known
-    luma, doubt = np.where(known, gray, np.float32(0.5)), np.where(known, np.float32(0), np.float32(0.5))
+    luma, doubt = (
+        np.where(known, gray, np.float32(0.5)),
+        np.where(known, np.float32(0), np.float32(0.5)),
+    )
     if not wanted.any() or not known.any():
         return Fill(luma, doubt)
     rows, columns = (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
@@ -91,18 +100,21 @@ def extrapolate(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None =
 
 
 def _waves_of_blocks(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
-    """Blocks, (N, 2) rows and columns each time, that can be filled at once when those before are filled."""
+    """Blocks, (N, 2) rows and columns each time, that can be filled at once when those before are
+    filled."""
     blocks, steps = _order(waiting, weight, lost)
     by_step = np.argsort(steps, kind="stable")
     return np.split(blocks[by_step], np.flatnonzero(np.diff(steps[by_step])) + 1)
 
 
 @compiled()
-def _order(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _order(
+    waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The best supported block first, then the best supported with that one filled, and so on.
 
-    Returns: rows and columns of the blocks (N, 2), and the step of each: one more than the last of the blocks
-    near it that come before.
+    Returns: rows and columns of the blocks (N, 2), and the step of each: one more than the last of
+    the blocks near it that come before.
     """
     support = np.zeros(waiting.shape, np.float32)
     heap = [(np.float32(0), 0, 0)]
@@ -184,7 +196,10 @@ def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
     """Choose wave after wave, and write what they make of each block; arguments as in `_model`."""
     rest_re, rest_im = np.empty((WINDOW, HALF), np.float32), np.empty((WINDOW, HALF), np.float32)
-    window_re, window_im = np.empty((2 * WINDOW, WIDE), np.float32), np.empty((2 * WINDOW, WIDE), np.float32)
+    window_re, window_im = (
+        np.empty((2 * WINDOW, WIDE), np.float32),
+        np.empty((2 * WINDOW, WIDE), np.float32),
+    )
     row_best = np.empty(WINDOW, np.float32)
     for number in range(len(spectra)):
         _split(spectra[number], rest_re, rest_im, window_re, window_im, row_best)
@@ -216,13 +231,20 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
                 for x in range(BLOCK):
                     phase = (k * (EDGE + y) + m * (EDGE + x)) % WINDOW
                     block[y * BLOCK + x] += scale * (re * COS[phase] - im * SIN[phase])
-            # the rest without this wave: the window's spectrum, moved to the wave and to its mirror image
+            # the rest without this wave: the window's spectrum, moved to the wave and to its mirror
+            # image
             other_re, other_im = (np.float32(0), np.float32(0)) if alone else (re, im)
             a_k, b_k = WINDOW - k, WINDOW - mirror_k
             a_m, b_m = WINDOW - m, WINDOW - mirror_m
             for row in range(WINDOW):
-                a_re, a_im = window_re[row + a_k, a_m : a_m + HALF], window_im[row + a_k, a_m : a_m + HALF]
-                b_re, b_im = window_re[row + b_k, b_m : b_m + HALF], window_im[row + b_k, b_m : b_m + HALF]
+                a_re, a_im = (
+                    window_re[row + a_k, a_m : a_m + HALF],
+                    window_im[row + a_k, a_m : a_m + HALF],
+                )
+                b_re, b_im = (
+                    window_re[row + b_k, b_m : b_m + HALF],
+                    window_im[row + b_k, b_m : b_m + HALF],
+                )
                 row_re, row_im, row_prior = rest_re[row], rest_im[row], PRIOR[row]
                 best = np.float32(0)
                 for column in range(HALF):
@@ -264,13 +286,19 @@ def _split(
         best = np.float32(0)
         for m in range(WINDOW):
             here, there = spectrum[k, m], spectrum[-k % WINDOW, -m % WINDOW]
-            re, im = np.float32(0.5) * (here.imag + there.imag), np.float32(0.5) * (there.real - here.real)
+            re, im = (
+                np.float32(0.5) * (here.imag + there.imag),
+                np.float32(0.5) * (there.real - here.real),
+            )
             window_re[k, m], window_im[k, m] = re, im
             window_re[k + WINDOW, m], window_im[k + WINDOW, m] = re, im
             if m < HALF:
                 window_re[k, m + WINDOW], window_im[k, m + WINDOW] = re, im
                 window_re[k + WINDOW, m + WINDOW], window_im[k + WINDOW, m + WINDOW] = re, im
-                r, i = np.float32(0.5) * (here.real + there.real), np.float32(0.5) * (here.imag - there.imag)
+                r, i = (
+                    np.float32(0.5) * (here.real + there.real),
+                    np.float32(0.5) * (here.imag - there.imag),
+                )
                 rest_re[k, m], rest_im[k, m] = r, i
                 best = max(best, (r * r + i * i) * PRIOR[k, m])
         row_best[k] = best
@@ -284,6 +312,8 @@ def _write(state: np.ndarray, lost: np.ndarray, blocks: np.ndarray, models: np.n
             for x in range(BLOCK):
                 v, u = blocks[number, 0] * BLOCK + EDGE + y, blocks[number, 1] * BLOCK + EDGE + x
                 if lost[v, u]:
-                    state[0, v, u] = min(max(models[number, y * BLOCK + x], np.float32(0)), np.float32(1))
+                    state[0, v, u] = min(
+                        max(models[number, y * BLOCK + x], np.float32(0)), np.float32(1)
+                    )
                     state[1, v, u] = TRUST
                     state[2, v, u] = models[number, BLOCK**2]

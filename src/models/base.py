@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from src.damage.hole import DrawDamage, punch_hole
 from src.models.options import ModelOptions
 from src.models.tta import mean_over_views
-from src.runtime.settings import Style
+from src.utils.settings import Style
 
 Batch = dict[str, Tensor]
 Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble averages each of them
@@ -21,9 +21,9 @@ Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble aver
 class TrainableModel(nn.Module):
     """Base of all models: what `train.py` needs.
 
-    A training batch holds what `batch_keys` names, float32 in [0, 1]: `damaged` (B, 1, H, W), `mask`
-    (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W), `rgb` (B, 3, H, W); and `hole` (b, CHANNELS, h, w), of
-    every `hole_every`-th image, see `src.datasets.holes`.
+    A training batch holds what `batch_keys` names, float32 in [0, 1]: `damaged` (B, 1, H, W),
+    `mask` (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W), `rgb` (B, 3, H, W); and `hole` (b,
+    CHANNELS, h, w), of every `hole_every`-th image, see `src.datasets.holes`.
     """
 
     batch_keys: Collection[str] = ("damaged", "mask", "gray", "rgb")
@@ -42,7 +42,8 @@ class TrainableModel(nn.Module):
         return torch.optim.AdamW(parameters, **options, **settings)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the next."""
+        """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the
+        next."""
         raise NotImplementedError
 
 
@@ -51,8 +52,8 @@ class Ensemble:
 
     Args:
         members: in evaluation mode, on one device.
-        tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned). The views of one shape are one
-            batch, which takes as many times the memory.
+        tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned). The views of one shape are
+            one batch, which takes as many times the memory.
     """
 
     def __init__(self, members: "Sequence[RestorationModel]", tta: int = 1):
@@ -73,12 +74,15 @@ class Ensemble:
         (mean,) = on_padded(views, self.members[0].options.size_multiple, damaged, mask)
         return {"rgb": mean}
 
-    def decode(self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style) -> np.ndarray:
+    def decode(
+        self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style
+    ) -> np.ndarray:
         """RGB (H, W, 3) uint8 of an estimate.
 
         Args:
             gray, mask: (H, W) uint8 and bool, what was estimated.
-            style: for models that estimate distributions, see `src.color.decode`; RGB leaves no choice.
+            style: for models that estimate distributions, see `src.color.decode`; RGB leaves no
+                choice.
         """
         rgb = (estimate["rgb"][0].clamp(0, 1) * 255).round().to(torch.uint8)
         return np.ascontiguousarray(rgb.permute(1, 2, 0).cpu().numpy())
@@ -90,15 +94,19 @@ class RestorationModel(TrainableModel):
     ensemble_class: ClassVar[type[Ensemble]] = Ensemble
 
     def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of the model's `size_multiple`.
+        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of the model's
+        `size_multiple`.
 
         Models that estimate something else than RGB have an `ensemble_class` of their own instead.
         """
         raise NotImplementedError
 
 
-def on_padded(function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor) -> list[Tensor]:
-    """`function` of images that are padded at the right and bottom to a multiple; its results are cropped.
+def on_padded(
+    function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor
+) -> list[Tensor]:
+    """`function` of images that are padded at the right and bottom to a multiple; its results are
+    cropped.
 
     Args:
         function: maps (B, K, H', W') tensors to any number of maps of their size.

@@ -1,7 +1,8 @@
-"""Models on disk: each network's weights as safetensors with what rebuilds it, training state beside them.
+"""Models on disk: each network's weights as safetensors with what rebuilds it, training state
+beside them.
 
-A checkpoint is a folder with one file for each network of a model, or the one file of a model that is a
-single network.
+A checkpoint is a folder with one file for each network of a model, or the one file of a model that
+is a single network.
 """
 
 import io
@@ -18,8 +19,8 @@ from torch import Tensor
 from src.models.base import TrainableModel
 from src.models.options import OPTIONS, from_checkpoint
 from src.models.registry import MODELS
-from src.runtime.errors import InputError
-from src.runtime.files import atomic_write, write_bytes
+from src.utils.errors import InputError
+from src.utils.files import atomic_write, write_bytes
 
 LAST, SUFFIX = "last.pt", ".safetensors"
 NETWORKS = sorted({network for options in OPTIONS.values() for network in options.networks})
@@ -31,7 +32,8 @@ FOREIGN = "name a checkpoint of this program"
 
 
 def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> list[Path]:
-    """Write a file for each network that is trained, with its architecture and `facts` (JSON) as metadata."""
+    """Write a file for each network that is trained, with its architecture and `facts` (JSON) as
+    metadata."""
     paths = []
     for network in model.options.trained:
         arguments = model.options.architecture() if network == model.options.shaped else {}
@@ -41,26 +43,33 @@ def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> l
     return paths
 
 
-def write_network(path: Path, tensors: dict[str, Tensor], description: dict, half: bool = False) -> None:
-    """Write a network's weights and what is said of it; `half` rounds them to float16, half the file."""
+def write_network(
+    path: Path, tensors: dict[str, Tensor], description: dict, half: bool = False
+) -> None:
+    """Write a network's weights and what is said of it; `half` rounds them to float16, half the
+    file."""
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    write_bytes(path, save(tensors, metadata={"restoration": json.dumps(description)}), durable=True)
+    write_bytes(
+        path, save(tensors, metadata={"restoration": json.dumps(description)}), durable=True
+    )
 
 
 def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
     """Rebuild a model in evaluation mode, and its description.
 
-    The files may come from anyone: they cannot execute code, download anything, or choose a model that is
-    larger than they are.
+    The files may come from anyone: they cannot execute code, download anything, or choose a model
+    that is larger than they are.
 
     Args:
         path: a checkpoint, see above.
 
-    Returns: the description holds `model`, `arguments`, and under `networks` the facts of each network.
+    Returns: the description holds `model`, `arguments`, and under `networks` the facts of each
+    network.
 
-    Raises `InputError` for a missing or broken file and for one that another program or version wrote.
+    Raises `InputError` for a missing or broken file and for one that another program or version
+    wrote.
     """
     files = network_files(path)
     read = {file: read_network(file) for file in files}
@@ -69,7 +78,9 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
     networks = {descriptions[file]["network"]: file for file in files}
     for file, description in descriptions.items():
         if description["model"] != name:
-            raise InputError(f"{file}: of a {description['model']}, but {first.name} of a {name}; {FOREIGN}")
+            raise InputError(
+                f"{file}: of a {description['model']}, but {first.name} of a {name}; {FOREIGN}"
+            )
     for network in OPTIONS[name].networks:
         if network not in networks:
             raise InputError(
@@ -93,9 +104,12 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
 
 
 def part_of(model: TrainableModel, network: str) -> torch.nn.Module:
-    """A network of a model, by its name in the model's options; raises `InputError` for another name."""
+    """A network of a model, by its name in the model's options; raises `InputError` for another
+    name."""
     if network not in model.options.networks:
-        raise InputError(f"network {network!r:.80}, expected one of {', '.join(model.options.networks)}")
+        raise InputError(
+            f"network {network!r:.80}, expected one of {', '.join(model.options.networks)}"
+        )
     return getattr(model, network) if len(model.options.networks) > 1 else model
 
 
@@ -114,7 +128,8 @@ def network_files(path: Path) -> list[Path]:
 
 
 def load_weights(model: TrainableModel, path: Path) -> dict[str, Path]:
-    """Replace the weights of a model's networks by those of a checkpoint of its kind, which may lack some.
+    """Replace the weights of a model's networks by those of a checkpoint of its kind, which may
+    lack some.
 
     Returns: the file of each network that was found. Raises as `load_model` does.
     """
@@ -133,14 +148,16 @@ def load_weights(model: TrainableModel, path: Path) -> dict[str, Path]:
 
 
 def read_description(path: Path) -> dict[str, dict]:
-    """What a checkpoint says of each of its networks, without the weights; raises as `load_model` does."""
+    """What a checkpoint says of each of its networks, without the weights; raises as `load_model`
+    does."""
     files = network_files(path)
     found = (_described(file, read_network(file, with_weights=False)[0]) for file in files)
     return {description["network"]: description for description in found}
 
 
 def _described(path: Path, description: object) -> dict:
-    """A file's description with the network it holds; raises `InputError` for a model that does not exist."""
+    """A file's description with the network it holds; raises `InputError` for a model that does not
+    exist."""
     name = description.get("model") if isinstance(description, dict) else None
     if name not in list(OPTIONS):
         found = f"holds {name or description!r:.80}, expected one of {', '.join(OPTIONS)}"
@@ -154,7 +171,8 @@ def _described(path: Path, description: object) -> dict:
 
 
 def read_network(path: Path, with_weights: bool = True) -> tuple[object, dict[str, Tensor]]:
-    """What a file says of itself, and its tensors, float16 ones as float32; raises as `load_model` does."""
+    """What a file says of itself, and its tensors, float16 ones as float32; raises as `load_model`
+    does."""
     try:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get("restoration", "{}"))
@@ -163,14 +181,20 @@ def read_network(path: Path, with_weights: bool = True) -> tuple[object, dict[st
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a readable checkpoint ({reason}); train it again") from None
-    return description, {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}
+    return description, {
+        k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()
+    }
 
 
-def _require_fit(path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+def _require_fit(
+    path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]
+) -> None:
     """Raise `InputError` unless the tensors of a file are those of a model, and finite."""
     for key in sorted(wanted.keys() ^ given.keys()):
         what = "missing" if key in wanted else "unknown"
-        raise InputError(f"{path}: the weights do not fit {name} ({key!r:.80} is {what}); {FOREIGN}")
+        raise InputError(
+            f"{path}: the weights do not fit {name} ({key!r:.80} is {what}); {FOREIGN}"
+        )
     for key, tensor in given.items():
         found, expected = (f"{tuple(x.shape)} {x.dtype}" for x in (tensor, wanted[key]))
         if found != expected:
@@ -181,8 +205,8 @@ def _require_fit(path: Path, name: str, wanted: dict[str, Tensor], given: dict[s
 
 def save_state(path: Path, state: dict) -> None:
     """Write a training state: nested dicts and lists of tensors and plain values."""
-    # torch.save reports a full disk as a RuntimeError without the file's name, so the bytes go through
-    # our own writer, which raises OSError.
+    # torch.save reports a full disk as a RuntimeError without the file's name, so the bytes go
+    # through our own writer, which raises OSError.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomic_write(path, durable=True) as file:
@@ -203,12 +227,15 @@ def load_state(path: Path) -> dict:
             raise TypeError(f"holds a {type(state).__name__}, expected a dict")
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: broken training state ({reason}); delete it to start again") from None
+        raise InputError(
+            f"{path}: broken training state ({reason}); delete it to start again"
+        ) from None
     return state
 
 
 def initial_checkpoint(init: Path, fold: int) -> Path:
-    """The checkpoint that a fold's training starts from: `init` itself, or the same fold's in that folder.
+    """The checkpoint that a fold's training starts from: `init` itself, or the same fold's in that
+    folder.
 
     Raises `InputError` where the folder has none of that fold.
     """
@@ -243,4 +270,8 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
 
 def _trained(folder: Path, runs: str = "") -> set[Path]:
     """Folders of folds that hold the file of some network."""
-    return {file.parent for network in NETWORKS for file in folder.glob(f"{runs}fold*/{network}{SUFFIX}")}
+    return {
+        file.parent
+        for network in NETWORKS
+        for file in folder.glob(f"{runs}fold*/{network}{SUFFIX}")
+    }

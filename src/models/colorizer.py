@@ -39,10 +39,11 @@ class Colorizer(nn.Module):
         self.chroma = nn.Conv2d(WIDTHS[0], HUES, 1)
 
     def forward(self, luma: Tensor, spacing: int = 1) -> tuple[Tensor, Tensor]:
-        """Hue logits (B, 180, h, w), and the chroma of each hue, shaped alike, at least 0, in units of 255.
+        """Hue logits (B, 180, h, w), and the chroma of each hue, shaped alike, at least 0, in units
+        of 255.
 
-        `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4 cells,
-        of which every `spacing`-th along each side is computed.
+        `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4
+        cells, of which every `spacing`-th along each side is computed.
         """
         features = self.encoder(luma * 2 - 1)
         x = None

@@ -29,17 +29,23 @@ class DamageDetector(TrainableModel):
         super().__init__()
         self.options = options
         self.network = unet(options.encoder, options.encoder_weights, 1, 1, DECODER)
-        nn.init.constant_(self.network.segmentation_head[0].bias, -3.0)  # about one pixel of twenty is lost
+        nn.init.constant_(
+            self.network.segmentation_head[0].bias, -3.0
+        )  # about one pixel of twenty is lost
         self._dice = smp.losses.DiceLoss("binary")
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) from luma (B, 1, H, W) in [0, 1]; sides are multiples of `size_multiple`."""
+        """Logits (B, 1, H, W) from luma (B, 1, H, W) in [0, 1]; sides are multiples of
+        `size_multiple`."""
         return self.network(gray * 2 - 1)
 
     def probability(self, gray: Tensor) -> Tensor:
-        """How probably each pixel is lost, (B, 1, H, W), from luma (B, 1, H, W) in [0, 1] of any size."""
+        """How probably each pixel is lost, (B, 1, H, W), from luma (B, 1, H, W) in [0, 1] of any
+        size."""
         device = next(self.parameters()).device
-        (logits,) = on_padded(lambda image: [self(image)], self.options.size_multiple, gray.to(device))
+        (logits,) = on_padded(
+            lambda image: [self(image)], self.options.size_multiple, gray.to(device)
+        )
         return logits.sigmoid()
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:

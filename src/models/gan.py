@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from src.losses.adversarial import discriminator_loss, generator_loss
+from src.losses import discriminator_loss, generator_loss
 from src.models.base import Batch, RestorationModel
 from src.models.options import GanOptions
 
@@ -17,9 +17,10 @@ DISCRIMINATOR_WIDTHS = [64, 128, 256, 512, 512, 512, 512]  # 512 px down to 4 px
 class Gan(RestorationModel):
     """9-level generator and discriminator with binary cross-entropy.
 
-    The layers are the report's. Fixed: there was no reconstruction loss (now 100·L1, pix2pix); it knew
-    grey only (now colour, so three channels leave the generator and enter the discriminator); its test
-    code used untrained weights (`infer.py` loads the checkpoint). The sigmoid moved into the loss.
+    The layers are the report's. Fixed: there was no reconstruction loss (now 100·L1, pix2pix); it
+    knew grey only (now colour, so three channels leave the generator and enter the discriminator);
+    its test code used untrained weights (`infer.py` loads the checkpoint). The sigmoid moved into
+    the loss.
     """
 
     def __init__(self, options: GanOptions):
@@ -57,7 +58,9 @@ class Gan(RestorationModel):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW a network, with the report's momentum of 0.5."""
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        return {name: self.adamw(net.parameters(), betas=(0.5, 0.999)) for name, net in networks.items()}
+        return {
+            name: self.adamw(net.parameters(), betas=(0.5, 0.999)) for name, net in networks.items()
+        }
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """First the generator's step, then the discriminator's on the same images."""

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from src.fills.all import DOUBTS, FILLS, all_fills
 from src.fills.costly import costly_fills
-from src.fills.parts import depths
 from src.fills.reduce import reduced
+from src.fills.regions import depths
 from src.models.base import on_padded
 from src.models.tta import mean_over_views
 from src.models.unet import CellUNet
@@ -24,7 +24,11 @@ STRIDE = 4  # sides of the finest feature cells, in pixels
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (24, 48, 64)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
-FIRST_MIX = (*(-1.0,) * (FILLS - 2), 2.0, 2.0)  # logits of the fills; the last ones are the costly fills
+FIRST_MIX = (
+    *(-1.0,) * (FILLS - 2),
+    2.0,
+    2.0,
+)  # logits of the fills; the last ones are the costly fills
 MARGIN = 48  # pixels of surroundings that the network sees on each side of a hole
 SEARCH = 128  # pixels of surroundings that the fills see
 MAX_CROP = 512  # root of the number of pixels that are inpainted at once
@@ -36,15 +40,18 @@ LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count
 class Inpainter(CellUNet):
     """U-Net over cells of 4×4 pixels that mixes fills of the hole and corrects them pixel by pixel.
 
-    It sees what each fill makes of the hole, and the doubts of those that have some. At first the mix is a
-    fixed one and the correction is zero.
+    It sees what each fill makes of the hole, and the doubts of those that have some. At first the
+    mix is a fixed one and the correction is zero.
     """
 
     def __init__(self):
         super().__init__(FILLS + DOUBTS + 2, STRIDE, WIDTHS, 2, DILATIONS)
         self.mix = nn.Conv2d(WIDTHS[0], FILLS, 3, 1, 1)
         self.correction = nn.Conv2d(WIDTHS[0], STRIDE**2, 3, 1, 1)
-        for head, bias in ((self.mix, torch.tensor(FIRST_MIX)), (self.correction, torch.zeros(STRIDE**2))):
+        for head, bias in (
+            (self.mix, torch.tensor(FIRST_MIX)),
+            (self.correction, torch.zeros(STRIDE**2)),
+        ):
             nn.init.zeros_(head.weight)
             head.bias.data.copy_(bias)
 
@@ -59,8 +66,12 @@ class Inpainter(CellUNet):
         fills, doubts = fills.split([FILLS, DOUBTS], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
         x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, doubts, mask], dim=1))
-        weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(dim=1)
-        filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(self.correction(x), STRIDE)
+        weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(
+            dim=1
+        )
+        filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(
+            self.correction(x), STRIDE
+        )
         return torch.where(mask > 0.5, filled, gray)
 
 
@@ -85,7 +96,8 @@ def _fill(
     tta: int,
     device: torch.device,
 ) -> np.ndarray:
-    """The ensemble's fill (h, w) of a piece; that of a reduced copy if it has over `MAX_CROP`² pixels."""
+    """The ensemble's fill (h, w) of a piece; that of a reduced copy if it has over `MAX_CROP`²
+    pixels."""
     factor = math.ceil(math.sqrt(gray.size) / MAX_CROP)
     if factor > 1:
         small, share = reduced(gray, ~lost, factor)
@@ -96,7 +108,10 @@ def _fill(
     costly = costly_fills(gray, ~lost, piece)
     box = surroundings(piece, MARGIN)
     maps = (gray[None], lost[None], costly)
-    maps = (torch.from_numpy(np.ascontiguousarray(m[:, *box], np.float32))[None].to(device) for m in maps)
+    maps = (
+        torch.from_numpy(np.ascontiguousarray(m[:, *box], np.float32))[None].to(device)
+        for m in maps
+    )
 
     def mean_fill(gray: Tensor, mask: Tensor, costly: Tensor) -> list[Tensor]:
         fills = all_fills(gray, mask, costly)
@@ -111,8 +126,9 @@ def _fill(
 def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     """Split a hole into what is filled at once, so that time and memory are bounded.
 
-    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is one, which is
-    filled at a lower resolution where it is too large and so has no seams; and thin damage, which may run all
+    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is
+    one, which is filled at a lower resolution where it is too large and so has no seams; and thin
+    damage, which may run all
     over the photo, is filled in tiles at full resolution: all that it needs to see is near.
 
     Args:
@@ -147,7 +163,10 @@ def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
 
 
 def surroundings(lost: np.ndarray, margin: int) -> Box:
-    """Rows and columns of (H, W) bool from the first to the last True, with `margin` more on each side."""
+    """Rows and columns of (H, W) bool from the first to the last True, with `margin` more on each
+    side."""
     rows, columns = (np.flatnonzero(lost.any(axis=axis)) for axis in (1, 0))
     ends = zip((rows, columns), lost.shape, strict=True)
-    return tuple(slice(max(0, int(n[0]) - margin), min(size, int(n[-1]) + 1 + margin)) for n, size in ends)
+    return tuple(
+        slice(max(0, int(n[0]) - margin), min(size, int(n[-1]) + 1 + margin)) for n, size in ends
+    )

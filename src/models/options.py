@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, TypeVar, get_type_hints
 
-from src.runtime.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError
 
 T = TypeVar("T")
 
@@ -13,14 +13,18 @@ _SHAPES_THE_MODEL = "needed to build the model again from its checkpoint"
 Architecture = Annotated[T, _SHAPES_THE_MODEL]  # in the type of an option that a checkpoint keeps
 
 EncoderWeights = Literal["auto", "pip", "imagenet", "none"]
-COLOR_SIZES = range(64, 1024 + 1, 32)  # memory grows with the square: 1024 takes 0.9 GiB for a 512 px photo
+COLOR_SIZES = range(
+    64, 1024 + 1, 32
+)  # memory grows with the square: 1024 takes 0.9 GiB for a 512 px photo
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """Options of every model."""
 
-    size_multiple: ClassVar[int] = 32  # sides of the network's input are multiples of this many pixels
+    size_multiple: ClassVar[int] = (
+        32  # sides of the network's input are multiples of this many pixels
+    )
     networks: ClassVar[tuple[str, ...]] = (
         "best",
     )  # files of a checkpoint; attributes of the model if several
@@ -55,7 +59,9 @@ class ModelOptions:
             raise SettingError("batch_size", 1, "this model needs at least 2 at this image size")
         unknown = self.loss_weights.keys() - self.default_loss_weights.keys()
         if unknown:
-            known = ", ".join(f"{term} {weight:g}" for term, weight in self.default_loss_weights.items())
+            known = ", ".join(
+                f"{term} {weight:g}" for term, weight in self.default_loss_weights.items()
+            )
             raise SettingError("loss_weights", min(unknown), f"unknown; the terms are {known}")
 
     @property
@@ -102,9 +108,11 @@ class RestorerOptions(ModelOptions):
     parts: Literal["both", "inpainter", "colorizer"] = "both"
     """Which of the two networks to train."""
     encoder: Architecture[str] = "lite0"
-    """The colorizer's encoder: lite0, lite1, lite2 (weights in a pip package), or any timm model."""
+    """The colorizer's encoder: lite0, lite1, lite2 (weights in a pip package), or any timm model.
+    """
     encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
+    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
+    one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,9 +141,11 @@ class FullPipelineOptions(ModelOptions):
     lr: float = 3e-4
     """Peak learning rate."""
     encoder: Architecture[str] = "resnet34"
-    """The U-Nets' encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm model."""
+    """The U-Nets' encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm
+    model."""
     encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
+    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
+    one."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,11 @@ class GanOptions(ModelOptions):
     """
 
     size_multiple: ClassVar[int] = 512
-    default_loss_weights: ClassVar = {"adversarial": 1.0, "l1": 100.0, "discriminator": 1.0}  # pix2pix's
+    default_loss_weights: ClassVar = {
+        "adversarial": 1.0,
+        "l1": 100.0,
+        "discriminator": 1.0,
+    }  # pix2pix's
 
     lr: float = 2e-4
     """Peak learning rate."""
@@ -166,9 +180,11 @@ class DetectorOptions(ModelOptions):
     lr: float = 1e-3
     """Peak learning rate."""
     encoder: Architecture[str] = "lite0"
-    """The U-Net's encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm model."""
+    """The U-Net's encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm
+    model."""
     encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is one."""
+    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
+    one."""
 
 
 OPTIONS: dict[str, type[ModelOptions]] = {
@@ -201,7 +217,9 @@ def from_checkpoint(name: str, arguments: object) -> ModelOptions:
     """
     expected = model_options(name).architecture()
     if not isinstance(arguments, dict) or arguments.keys() != expected.keys():
-        raise InputError(f"arguments {arguments!r:.80}, expected one value for each of {list(expected)}")
+        raise InputError(
+            f"arguments {arguments!r:.80}, expected one value for each of {list(expected)}"
+        )
     for key, value in arguments.items():
         kind = type(expected[key])
         whole = kind is float and type(value) is int

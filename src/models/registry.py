@@ -16,7 +16,8 @@ MODELS: dict[str, type[TrainableModel]] = {
 
 
 def create_model(name: str, **options: object) -> TrainableModel:
-    """A model with random weights, but for its pretrained encoder; options left out have their defaults.
+    """A model with random weights, but for its pretrained encoder; options left out have their
+    defaults.
 
     Raises `SettingError` for an unknown name, which lists the right ones, or an impossible option.
     """

@@ -16,17 +16,18 @@ from src.color.lattice import HUES, LEVELS, hue_chroma
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
 from src.fills.costly import COSTLY
-from src.fills.parts import THIN, deep, parts
-from src.losses.color import color_loss
-from src.losses.inpainting import inpainting_loss
+from src.fills.regions import THIN, deep, parts
+from src.losses import color_loss, inpainting_loss
 from src.models.base import Batch, Ensemble, Estimate, RestorationModel
 from src.models.colorizer import CELL, Colorizer
 from src.models.inpainter import Inpainter, inpaint
 from src.models.options import RestorerOptions
 from src.models.tta import mean_over_views
-from src.runtime.settings import Style
+from src.utils.settings import Style
 
-SPACING = 2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
+SPACING = (
+    2  # of so many cells and pixels along each side a training step takes one: neighbours are alike
+)
 THIN_SHARE = 1 / 250  # of the shorter side; damage whose half width is less counts as thin
 LEAST_REACH = 48  # px around a part of the damage, at least, that its texture is copied from
 LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
@@ -39,7 +40,8 @@ class RestorerEnsemble(Ensemble):
     """Restorers that estimate together: all colorizers see the mean luma of all inpainters."""
 
     def estimate(self, damaged: Tensor, mask: Tensor) -> Estimate:
-        """`luma` (1, 1, H, W) in [0, 1], and what `src.color.decode.decode` takes; arguments as for the base.
+        """`luma` (1, 1, H, W) in [0, 1], and what `src.color.decode.decode` takes; arguments as for
+        the base.
 
         `p` and `chroma_mass` are (1, 180, h, w), on a coarse grid.
         """
@@ -48,16 +50,22 @@ class RestorerEnsemble(Ensemble):
         for model in self.members:
             maps = mean_over_views(model.colors, self.tta, model.shrink(luma))
             for key, values in zip(("p", "chroma_mass"), maps, strict=True):
-                if key in mean and values.shape != mean[key].shape:  # of a fold with another color_size
+                if (
+                    key in mean and values.shape != mean[key].shape
+                ):  # of a fold with another color_size
                     size = mean[key].shape[-2:]
                     values = F.interpolate(values, size, mode="bilinear", align_corners=False)
                 mean[key] = mean.get(key, 0) + values / len(self.members)
         return {"luma": luma, **mean}
 
-    def decode(self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style) -> np.ndarray:
-        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments: see the base.
+    def decode(
+        self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style
+    ) -> np.ndarray:
+        """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly. Arguments: see the
+        base.
 
-        What people are shown has the photo's own texture in its holes, in the brightness of the estimate.
+        What people are shown has the photo's own texture in its holes, in the brightness of the
+        estimate.
         """
         luma = restored_luma(estimate, gray, mask)
         shown = textured(luma, mask) if style == "visual" else luma
@@ -110,17 +118,22 @@ class Restorer(RestorationModel):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each network; the pretrained encoder learns more slowly."""
         encoder = list(self.colorizer.encoder.parameters())
-        rest = [p for name, p in self.colorizer.named_parameters() if not name.startswith("encoder.")]
+        rest = [
+            p for name, p in self.colorizer.named_parameters() if not name.startswith("encoder.")
+        ]
         groups = [{"params": encoder, "lr_scale": ENCODER_LR}, {"params": rest}]
-        return {"inpainter": self.adamw(self.inpainter.parameters()), "colorizer": self.adamw(groups)}
+        return {
+            "inpainter": self.adamw(self.inpainter.parameters()),
+            "colorizer": self.adamw(groups),
+        }
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """A step of the inpainter on holes, then one of the colorizer on undamaged luma.
 
-        The inpainter sees every second image, since it needs fewer than the colorizer. The colorizer sees a
-        random part of each, so that it does not learn the training photos by heart; things have the size in
-        it, on average, that they have in a whole photo (Touvron et al., "Fixing the Train-Test Resolution
-        Discrepancy", NeurIPS 2019).
+        The inpainter sees every second image, since it needs fewer than the colorizer. The
+        colorizer sees a random part of each, so that it does not learn the training photos by
+        heart; things have the size in it, on average, that they have in a whole photo (Touvron et
+        al., "Fixing the Train-Test Resolution Discrepancy", NeurIPS 2019).
         """
         if "hole" in batch:
             gray, mask, costly = batch["hole"].split([1, 1, COSTLY], dim=1)
@@ -132,9 +145,12 @@ class Restorer(RestorationModel):
             luma, rgb = random_square(batch["gray"], batch["rgb"])
             small = self.shrink(luma, MEAN_CROP)
             grid = [side // CELL for side in small.shape[-2:]]
-            step = max(1, min(SPACING, rgb.shape[-1] // grid[-1]))  # no cell is left without a pixel
+            step = max(
+                1, min(SPACING, rgb.shape[-1] // grid[-1])
+            )  # no cell is left without a pixel
             truth = (
-                sums[..., ::SPACING, ::SPACING] for sums in hue_histograms(rgb[..., ::step, ::step], grid)
+                sums[..., ::SPACING, ::SPACING]
+                for sums in hue_histograms(rgb[..., ::step, ::step], grid)
             )
             yield "colorizer", color_loss(*self.colorizer(small, SPACING), *truth)
 
@@ -144,9 +160,15 @@ class Restorer(RestorationModel):
         Where it is a part of a photo, with a `share` of its side, to that share of `color_size`.
         """
         height, width = luma.shape[-2:]
-        scale = share * self.options.color_size / math.sqrt(height * width) / self.options.size_multiple
-        size = [max(1, round(side * scale)) * self.options.size_multiple for side in (height, width)]
-        return F.interpolate(luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
+        scale = (
+            share * self.options.color_size / math.sqrt(height * width) / self.options.size_multiple
+        )
+        size = [
+            max(1, round(side * scale)) * self.options.size_multiple for side in (height, width)
+        ]
+        return F.interpolate(
+            luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True
+        )
 
     def colors(self, luma: Tensor) -> list[Tensor]:
         """Probability of each hue, and this times its chroma in levels, of shrunk luma."""

@@ -24,12 +24,14 @@ def unview(images: Tensor, turns: int, flip: bool) -> Tensor:
     return images.flip(-1) if flip else images
 
 
-def mean_over_views(predict: Callable[..., Sequence[Tensor]], tta: int, *images: Tensor) -> list[Tensor]:
+def mean_over_views(
+    predict: Callable[..., Sequence[Tensor]], tta: int, *images: Tensor
+) -> list[Tensor]:
     """Mean of what `predict` makes of each view, turned back.
 
     Args:
-        predict: maps (N, 1, H, W) of each of `images` to any number of maps (N, K, h, w). Views of one
-            shape come in one batch.
+        predict: maps (N, 1, H, W) of each of `images` to any number of maps (N, K, h, w). Views of
+            one shape come in one batch.
         tta: number of views, a key of `VIEWS`.
         images: (B, 1, H, W) each, of one size.
 
@@ -41,7 +43,9 @@ def mean_over_views(predict: Callable[..., Sequence[Tensor]], tta: int, *images:
             continue
         seen = [torch.cat([view(image, *v) for v in views]) for image in images]
         found = [
-            torch.stack([unview(part, *v) for part, v in zip(maps.split(count), views, strict=True)]).sum(0)
+            torch.stack(
+                [unview(part, *v) for part, v in zip(maps.split(count), views, strict=True)]
+            ).sum(0)
             for maps in predict(*seen)
         ]
         sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]

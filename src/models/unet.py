@@ -53,13 +53,15 @@ class CellUNet(nn.Module):
         self.fine = nn.Sequential(conv(inputs * stride**2, fine), Block(fine))
         self.middle = nn.Sequential(conv(fine, middle, stride=2), Block(middle, middle_dilation))
         self.coarse = nn.Sequential(
-            conv(middle, coarse, stride=2), *(Block(coarse, dilation) for dilation in coarse_dilations)
+            conv(middle, coarse, stride=2),
+            *(Block(coarse, dilation) for dilation in coarse_dilations),
         )
         self.up_middle = nn.Sequential(conv(coarse + middle, middle), Block(middle))
         self.up_fine = nn.Sequential(conv(middle + fine, fine), Block(fine))
 
     def features(self, image: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, widths[0], H / stride, W / stride); sides are multiples of 4 · stride."""
+        """(B, inputs, H, W) to (B, widths[0], H / stride, W / stride); sides are multiples of 4 ·
+        stride."""
         fine = self.fine(F.pixel_unshuffle(image, self.stride))
         middle = self.middle(fine)
         x = self.coarse(middle)

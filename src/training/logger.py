@@ -13,10 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from src.models.base import Batch
-from src.runtime.distributed import average
-from src.runtime.errors import InputError
-from src.runtime.files import append_text, read_text, write_text
-from src.runtime.images import write_png
+from src.utils.distributed import average
+from src.utils.errors import InputError
+from src.utils.files import append_text, read_text, write_text
+from src.utils.images import write_png
 
 LOG_EVERY = 20  # steps between lines of metrics.jsonl
 
@@ -44,7 +44,9 @@ class RunLogger:
         self.folder, self.fabric = folder, fabric
         self.path = folder / "metrics.jsonl"
         if fabric.is_global_zero:
-            lines = read_text(self.path, f"delete {folder}").splitlines() if self.path.exists() else []
+            lines = (
+                read_text(self.path, f"delete {folder}").splitlines() if self.path.exists() else []
+            )
             write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
             self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         self._sums: dict[str, Tensor] = {}
@@ -52,7 +54,8 @@ class RunLogger:
         self._waited = 0.0
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; how long training waits for them becomes `data_wait`, a share of its time."""
+        """The same batches; how long training waits for them becomes `data_wait`, a share of its
+        time."""
         while True:
             start = time.monotonic()
             batch = next(batches)
@@ -65,7 +68,8 @@ class RunLogger:
             self._sums[key] = self._sums.get(key, 0) + value.detach()
 
     def flush(self, step: int, lr: float, batch_size: int) -> str:
-        """Write mean losses since the last call, with lr and images a second; returns them as a short text.
+        """Write mean losses since the last call, with lr and images a second; returns them as a
+        short text.
 
         Raises `InputError` when a loss is not finite.
         """
@@ -76,7 +80,9 @@ class RunLogger:
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
             found = f"{', '.join(bad)} is not finite at step {step}"
-            raise InputError(f"{self.path}: {found}; delete {self.folder} and start again", "learning rate")
+            raise InputError(
+                f"{self.path}: {found}; delete {self.folder} and start again", "learning rate"
+            )
         speed, wait = steps * batch_size / (now - self._since), self._waited / (now - self._since)
         self._sums, self._flushed, self._since, self._waited = {}, step, now, 0.0
         if steps:
@@ -95,8 +101,11 @@ class RunLogger:
     def validation(
         self, step: int, minutes: float, scores: dict[str, float], pictures: Sequence[np.ndarray]
     ) -> None:
-        """Write the scores of a validation, and its pictures as one PNG of the step, and to TensorBoard."""
-        self.write(step, {f"val/{key}": value for key, value in scores.items()} | {"minutes": minutes})
+        """Write the scores of a validation, and its pictures as one PNG of the step, and to
+        TensorBoard."""
+        self.write(
+            step, {f"val/{key}": value for key, value in scores.items()} | {"minutes": minutes}
+        )
         if self.fabric.is_global_zero:
             picture = np.vstack(pictures)
             write_png(self.folder / "validation" / f"step{step:07d}.png", picture)
@@ -108,7 +117,8 @@ class RunLogger:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of `metrics.jsonl`; infinite for a line that a full disk or a kill cut off."""
+    """The step of a line of `metrics.jsonl`; infinite for a line that a full disk or a kill cut
+    off."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

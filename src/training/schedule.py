@@ -42,7 +42,8 @@ class Budget:
     def validation_due(self, step: int, spent: float) -> bool:
         """Whether to validate after `step` steps and `spent` seconds.
 
-        With `validate_at`: whether one of these minutes lies between the last call's `spent` and this one's.
+        With `validate_at`: whether one of these minutes lies between the last call's `spent` and
+        this one's.
         """
         if not self._by_time:
             return step % self._validate_steps == 0
@@ -51,7 +52,8 @@ class Budget:
         return passed
 
     def done(self, step: int, spent: float) -> float:
-        """Share of the run that is done after `step` steps and `spent` seconds, 0 to 1; it ends at 1."""
+        """Share of the run that is done after `step` steps and `spent` seconds, 0 to 1; it ends at
+        1."""
         shares = [0.0]
         if self.steps is not None:
             shares.append(step / self.steps)
@@ -61,5 +63,6 @@ class Budget:
 
 
 def learning_rate(peak: float, done: float) -> float:
-    """Linear warm-up, then a cosine to zero, over the share `done` of the run (Loshchilov, Hutter 2017)."""
+    """Linear warm-up, then a cosine to zero, over the share `done` of the run (Loshchilov, Hutter
+    2017)."""
     return peak * min(1.0, done / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from src.models.options import OPTIONS, ModelOptions, require_positive
-from src.runtime.errors import SettingError
-from src.runtime.processes import cores
-from src.runtime.settings import Compute, Folders, MayChange, as_json
+from src.utils.errors import SettingError
+from src.utils.processes import cores
+from src.utils.settings import Compute, Folders, MayChange, as_json
 
 DEFAULT_EPOCHS = 20
 
@@ -20,19 +20,22 @@ class TrainSettings(Generic[Options]):
 
     model: Options
     fold: int | Literal["all"] = 0
-    """The fold to validate on, counted from 0; the others are trained on. "all" trains one after another."""
+    """The fold to validate on, counted from 0; the others are trained on. "all" trains one after
+    another."""
     max_minutes: MayChange[float | None] = None
     """Wall-clock budget of a fold in minutes, validation included; the schedule is fitted to it."""
     epochs: MayChange[int | None] = None
     """Passes over the training images; 20 when max-minutes is left out as well."""
     init: Path | None = None
-    """Start from trained weights of the same model: a checkpoint, or a folder of folds such as weights."""
+    """Start from trained weights of the same model: a checkpoint, or a folder of folds such as
+    weights."""
     folds: int = 5
     """Number of folds that the scenes are split into."""
     seed: int = 0
     """Seed of all randomness."""
     val_images: MayChange[int] = 100
-    """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all."""
+    """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all.
+    """
     validate_every: MayChange[int] = 1
     """Epochs between validations; the end of the run is always validated."""
     validate_at: MayChange[tuple[float, ...]] = ()
@@ -40,11 +43,14 @@ class TrainSettings(Generic[Options]):
     save_minutes: MayChange[float] = 5.0
     """Minutes between checkpoints, beside those at each validation."""
     workers: MayChange[int] = field(default_factory=lambda: min(8, cores() - 1))
-    """Processes, for each device, that prepare training images; 0 prepares them between the steps."""
+    """Processes, for each device, that prepare training images; 0 prepares them between the steps.
+    """
     precision: MayChange[Literal["auto", "fp32", "bf16"]] = "auto"
-    """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32 elsewhere."""
+    """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, and fp32
+    elsewhere."""
     compile: MayChange[bool] = False
-    """Compile the networks with torch.compile: a minute or two at the start; gained nothing on an H200."""
+    """Compile the networks with torch.compile: a minute or two at the start; gained nothing on an
+    H200."""
     dry_run: MayChange[bool] = False
     """Print the resolved settings and stop."""
     folders: Folders = field(default_factory=Folders)
@@ -56,7 +62,9 @@ class TrainSettings(Generic[Options]):
         for name in ("seed", "workers", "val_images", "save_minutes"):
             require_positive(name, getattr(self, name), zero=True)
         if self.fold != "all" and not 0 <= self.fold < self.folds:
-            raise SettingError("fold", self.fold, f"out of range; choose 0 to {self.folds - 1}, or all")
+            raise SettingError(
+                "fold", self.fold, f"out of range; choose 0 to {self.folds - 1}, or all"
+            )
 
     @property
     def model_name(self) -> str:

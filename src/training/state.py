@@ -11,14 +11,15 @@ from torch import Tensor
 
 from src.models.base import Batch, TrainableModel
 from src.models.checkpoints import LAST, load_state, save_model, save_state
-from src.runtime.distributed import average
-from src.runtime.errors import InputError
-from src.runtime.files import read_json, write_json
-from src.runtime.recipe import require_same
+from src.utils.distributed import average
+from src.utils.errors import InputError
+from src.utils.files import read_json, write_json
+from src.utils.recipe import require_same
 
 
 def begin_run(folder: Path, config: dict, free: set[str]) -> None:
-    """Write `config.json` into the folder of a run, or check that it resumes the run that lies there.
+    """Write `config.json` into the folder of a run, or check that it resumes the run that lies
+    there.
 
     Raises `InputError` when the folder holds a run with other settings than those in `free`.
     """
@@ -36,7 +37,9 @@ class TrainingState:
     """A model in training with its averaged weights, optimizers and place in the run."""
 
     def __init__(self, model: TrainableModel):
-        self.model = model.to(memory_format=torch.channels_last)  # convolutions take half the time on a CPU
+        self.model = model.to(
+            memory_format=torch.channels_last
+        )  # convolutions take half the time on a CPU
         self.ema = ModelEmaV3(model, decay=model.options.ema_decay, use_warmup=True)
         self.optimizers = model.optimizers()
         self.step = 0  # optimizer steps done
@@ -49,12 +52,15 @@ class TrainingState:
         numbers = {key: getattr(self, key) for key in ("step", "validated", "best", "spent")}
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         weights = {"model": self.model.state_dict(), "ema": self.ema.module.state_dict()}
-        save_state(path, numbers | weights | {"optimizers": optimizers, "rng": torch.get_rng_state()})
+        save_state(
+            path, numbers | weights | {"optimizers": optimizers, "rng": torch.get_rng_state()}
+        )
 
     def keep_if_best(
         self, folder: Path, name: str, facts: dict, scores: dict[str, float], writes: bool
     ) -> None:
-        """Write the averaged weights to `folder` if no validation had a better score; one process writes.
+        """Write the averaged weights to `folder` if no validation had a better score; one process
+        writes.
 
         `facts` and `scores` stand in the checkpoint, with the name of the model.
         """
@@ -65,7 +71,8 @@ class TrainingState:
                 save_model(folder, self.ema.module, name, facts)
 
     def load(self, path: Path) -> None:
-        """Take up what `save` wrote; raises `InputError` when the file is broken or of another model."""
+        """Take up what `save` wrote; raises `InputError` when the file is broken or of another
+        model."""
         state = load_state(path)
         try:
             self._check_optimizers(state["optimizers"])
@@ -83,7 +90,8 @@ class TrainingState:
             ) from None
 
     def _check_optimizers(self, states: dict) -> None:
-        """Raise `ValueError` for moments of other shapes than the weights', which torch does not notice."""
+        """Raise `ValueError` for moments of other shapes than the weights', which torch does not
+        notice."""
         for name, optimizer in self.optimizers.items():
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for index, moments in states[name]["state"].items():
@@ -105,13 +113,18 @@ def forward_passes(
         yield found
 
 
-def training_step(state: TrainingState, batch: Batch, lr: float, fabric: Fabric) -> dict[str, Tensor]:
+def training_step(
+    state: TrainingState, batch: Batch, lr: float, fabric: Fabric
+) -> dict[str, Tensor]:
     """One optimizer step of each network at a learning rate; returns the unweighted loss terms.
 
-    `batch` holds uint8 tensors, of each process its own share. Gradients are averaged over the processes,
-    and what batch normalization remembers as well, so that all keep the same weights.
+    `batch` holds uint8 tensors, of each process its own share. Gradients are averaged over the
+    processes, and what batch normalization remembers as well, so that all keep the same weights.
     """
-    batch = {key: value.to(fabric.device, non_blocking=True).float() / 255 for key, value in batch.items()}
+    batch = {
+        key: value.to(fabric.device, non_blocking=True).float() / 255
+        for key, value in batch.items()
+    }
     options, found = state.model.options, {}
     for name, terms in forward_passes(state.model, batch, fabric):
         optimizer = state.optimizers[name]

@@ -19,11 +19,11 @@ from src.metrics import score_image
 from src.models.base import TrainableModel
 from src.models.detector import DamageDetector
 from src.pipeline import Pipeline
-from src.runtime.distributed import agree, gather, share
-from src.runtime.errors import InputError
-from src.runtime.images import gray_to_rgb
-from src.runtime.signals import StopSignals
 from src.training.schedule import Budget
+from src.utils.distributed import agree, gather, share
+from src.utils.errors import InputError
+from src.utils.images import gray_to_rgb
+from src.utils.signals import StopSignals
 
 PICTURES = 4  # validation images that are shown
 
@@ -36,9 +36,10 @@ def validate(
 ) -> tuple[dict[str, float], list[np.ndarray]] | None:
     """Scores over (input, truth) files, `score` among them, and pictures of the first four.
 
-    Models that restore get the competition's score, the detector its precision and recall. The damage does
-    not depend on the run, and there is one view. A picture is (512, 1536, 3)
-    uint8: input, result and truth side by side. The processes share the files; each returns the whole.
+    Models that restore get the competition's score, the detector its precision and recall. The
+    damage does not depend on the run, and there is one view. A picture is (512, 1536, 3)
+    uint8: input, result and truth side by side. The processes share the files; each returns the
+    whole.
 
     Returns: None when a signal came meanwhile.
     """
@@ -106,7 +107,9 @@ def detection_scores(rows: pd.DataFrame) -> dict[str, float]:
     return {"precision": precision, "recall": recall, "score": score}
 
 
-def reserve_time(budget: Budget, model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric) -> None:
+def reserve_time(
+    budget: Budget, model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric
+) -> None:
     """Keep the time that the last validation will take, judged by two images a process.
 
     Raises `InputError` when nothing would be left for training.

@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import sys
 
+from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, pack
 from src.datasets.folds import load_folds
-from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, pack
-from src.runtime.images import read_image
+from src.utils.images import read_image
 from tests.test_determinism import visible
 
 
@@ -22,7 +22,17 @@ def run(name: str, *arguments: object, cores: int = 1) -> None:
 def test_data_folder(photos, small_folder, monkeypatch, tmp_path):
     """Built, packed and split with one core in three processes, and with two in this one."""
     one = ("--data-dir", tmp_path / "one")
-    run("prepare_data", "build", "--photos", photos, "--crops-per-photo", 3, "--test-photos", 0.3, *one)
+    run(
+        "prepare_data",
+        "build",
+        "--photos",
+        photos,
+        "--crops-per-photo",
+        3,
+        "--test-photos",
+        0.3,
+        *one,
+    )
     run("prepare_data", "pack", *one)
     run("prepare_data", "check", "--folds", 2, *one)
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
@@ -40,7 +50,8 @@ def test_data_folder(photos, small_folder, monkeypatch, tmp_path):
 def test_submission(small_folder, random_run, script, monkeypatch, tmp_path):
     """In this process, in processes of their own, and by two threads.
 
-    Another number of threads sums in another order: a few pixels get the next chroma or hue, and no more.
+    Another number of threads sums in another order: a few pixels get the next chroma or hue, and no
+    more.
     """
     runs = {}
     for name, cores in (("here", 1), ("processes", 1), ("threads", 2)):
@@ -57,6 +68,7 @@ def test_submission(small_folder, random_run, script, monkeypatch, tmp_path):
     assert runs["here"] == runs["processes"] and len(runs["here"]) == 6
     for path in (tmp_path / "here" / "random" / "test").glob("*.png"):
         one, two = (
-            read_image(tmp_path / n / "random" / "test" / path.name, "RGB") for n in ("here", "threads")
+            read_image(tmp_path / n / "random" / "test" / path.name, "RGB")
+            for n in ("here", "threads")
         )
         assert (one != two).any(axis=2).mean() < 1e-3

@@ -1,4 +1,5 @@
-"""python -m benchmarks on small folders: things are really measured or trained, and the tables come out."""
+"""python -m benchmarks on small folders: things are really measured or trained, and the tables come
+out."""
 
 import json
 import os
@@ -16,9 +17,9 @@ from benchmarks.check import ROOT, time_tree
 from benchmarks.timings import MEASUREMENTS
 from benchmarks.training import read_batches, step_seconds
 from src.damage.aging import KINDS
+from src.datasets.bank import pack
 from src.datasets.build import sample_photos
 from src.datasets.folds import fingerprint, fold_files
-from src.datasets.pack import pack
 from src.models.checkpoints import save_model
 from src.models.registry import create_model
 
@@ -40,7 +41,9 @@ def packed(sample_folder, tmp_path_factory) -> Path:
 
 
 def test_score(sample_folder, script):
-    status, out, err = script("benchmarks", "score", "--data-dir", sample_folder, "--count", 2, "--files", 2)
+    status, out, err = script(
+        "benchmarks", "score", "--data-dir", sample_folder, "--count", 2, "--files", 2
+    )
     assert status == 0, err
     assert float(re.search(r"ratio +([\d.]+)", out)[1]) > 0 and "2 files, all cores" in out
     gaps = re.findall(r"[SMC] (\d\.\de[+-]\d+)", out)
@@ -60,7 +63,9 @@ def test_detector(sample_folder, script):
     status, out, err = script("benchmarks", "detector", "--data-dir", sample_folder, "--count", 3)
     assert status == 0, err
     for name in ("all", *KINDS):
-        assert re.search(rf"^{name} +probability above 0.5( +[01]\.\d{{3}}){{5}}$", out, re.MULTILINE), out
+        assert re.search(
+            rf"^{name} +probability above 0.5( +[01]\.\d{{3}}){{5}}$", out, re.MULTILINE
+        ), out
     assert out.count("after the post-processing") == 1 + len(KINDS)
     for name in ("as it is", "all looks"):
         assert re.search(rf"^{name}( +\d+\.\d{{3}}%){{4}}$", out, re.MULTILINE), out
@@ -86,7 +91,9 @@ def test_parts(sample_folder, script, tmp_path):
         save_model(paths[-1], model, "restorer", facts)
     arguments = ["benchmarks", "parts", "--data-dir", sample_folder, "--checkpoints"]
     picture, scores = tmp_path / "parts.png", tmp_path / "scores.json"
-    status, out, err = script(*arguments, *paths, "--images", "test", "--count", 2, "--picture", picture)
+    status, out, err = script(
+        *arguments, *paths, "--images", "test", "--count", 2, "--picture", picture
+    )
     assert status == 0, err
     assert Image.open(picture).size == (5 * 512, 2 * 512)
     assert "average of the models' RGB" in out and "oracle: true histogram" in out
@@ -110,10 +117,20 @@ def test_fills(sample_folder, script, tmp_path):
     model = create_model("restorer", color_size=64, encoder_weights="none")
     save_model(tmp_path / "run" / "fold0", model, "restorer", {"fold": 0})
     arguments = ["--data-dir", sample_folder, "--count", 2, "--table", tmp_path / "m.csv"]
-    status, out, err = script("benchmarks", "fills", *arguments, "--checkpoints", tmp_path / "run" / "fold0")
+    status, out, err = script(
+        "benchmarks", "fills", *arguments, "--checkpoints", tmp_path / "run" / "fold0"
+    )
     assert status == 0 and "2 images" in out, err
     table = pd.read_csv(tmp_path / "m.csv")
-    names = {"telea", "smooth", "frequency", "exemplar", "inpainter fold0", "inpainters, two views", "copies"}
+    names = {
+        "telea",
+        "smooth",
+        "frequency",
+        "exemplar",
+        "inpainter fold0",
+        "inpainters, two views",
+        "copies",
+    }
     assert len(table) == 2 and names < set(table) and table.abs().max(axis=None) <= 1
     for name in names:
         assert re.search(rf"^{name} +-?\d\.\d{{4}}", out, re.MULTILINE), out
@@ -126,12 +143,29 @@ def test_colors(sample_folder, script, tmp_path):
     for number in range(2):
         save_model(tmp_path / f"fold{number}", model, "restorer", {"fold": number})
         (tmp_path / f"fold{number}" / "inpainter.safetensors").unlink()
-    arguments = ["--data-dir", sample_folder, "--count", 4, "--tta", 2, "--table", tmp_path / "c.csv"]
-    arguments += ["--sheet", tmp_path / "sheet.png", "--checkpoints", tmp_path / "fold0", tmp_path / "fold1"]
+    arguments = [
+        "--data-dir",
+        sample_folder,
+        "--count",
+        4,
+        "--tta",
+        2,
+        "--table",
+        tmp_path / "c.csv",
+    ]
+    arguments += [
+        "--sheet",
+        tmp_path / "sheet.png",
+        "--checkpoints",
+        tmp_path / "fold0",
+        tmp_path / "fold1",
+    ]
     status, out, err = script("benchmarks", "colors", *arguments)
     assert status == 0, err
     table = pd.read_csv(tmp_path / "c.csv", index_col="image")
-    assert len(table) == 4 and table["C"].between(-1, 1).all() and (table["colourfulness"] > 0).all()
+    assert (
+        len(table) == 4 and table["C"].between(-1, 1).all() and (table["colourfulness"] > 0).all()
+    )
     assert (table["delta E"] > 0).all() and set(table["source"]) <= {
         Path(p.name).stem for p in sample_photos()
     }
@@ -142,7 +176,11 @@ def test_colors(sample_folder, script, tmp_path):
 def test_data(packed, script):
     status, out, err = script("benchmarks", "data", "--data-dir", packed, "--count", 3)
     assert status == 0, err
-    rows = {line[:30].strip(): float(line[30:].split()[0]) for line in out.splitlines() if " ms " in line}
+    rows = {
+        line[:30].strip(): float(line[30:].split()[0])
+        for line in out.splitlines()
+        if " ms " in line
+    }
     assert "16 workers, 256 px, pack, projected" in out
     assert len(rows) == 7 and all(value > 0 for value in rows.values())
 
@@ -170,9 +208,12 @@ class Clock:
 
 
 def test_steps_and_waiting_are_told_apart(monkeypatch):
-    """A loader that takes three seconds by the clock: four of the five of a step are spent on waiting."""
+    """A loader that takes three seconds by the clock: four of the five of a step are spent on
+    waiting."""
     channels = {"damaged": 1, "mask": 1, "gray": 1, "rgb": 3}
-    batch = {key: torch.zeros(2, count, 64, 64, dtype=torch.uint8) for key, count in channels.items()}
+    batch = {
+        key: torch.zeros(2, count, 64, 64, dtype=torch.uint8) for key, count in channels.items()
+    }
     clock = Clock()
     monkeypatch.setattr("benchmarks.training.time", clock)
 
@@ -189,7 +230,9 @@ def test_training(packed, script, monkeypatch):
     sizes = dict.fromkeys(("restorer", "full_pipeline", "gan"), 2)
     for name, value in (("BATCH_SIZES", sizes), ("RUNS", 1)):  # as they are it takes many minutes
         monkeypatch.setattr(f"benchmarks.training.{name}", value)
-    status, out, err = script("benchmarks", "training", "--data-dir", packed, "--steps", 1, "--batches", 1)
+    status, out, err = script(
+        "benchmarks", "training", "--data-dir", packed, "--steps", 1, "--batches", 1
+    )
     assert status == 0, err
     for name in ("restorer, 512 px, 1 workers", "gan, 512 px, 0 workers", "256 px, 1 workers, PNG"):
         assert re.search(rf"^{name} +\d", out, re.MULTILINE), out
@@ -229,8 +272,24 @@ def test_preparation(script, tmp_path):
 
 def test_time_to_score(data_dir, script, tmp_path):
     """Both are really trained, for seconds; a second call prints the same without training again."""
-    arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 0.5, "--validate-at", 0.1]
-    arguments += ["--val-images", 2, "--full-pipeline", "encoder=lite0", "image-size=64", "batch-size=2"]
+    arguments = [
+        "--data-dir",
+        data_dir,
+        "--output-dir",
+        tmp_path,
+        "--minutes",
+        0.5,
+        "--validate-at",
+        0.1,
+    ]
+    arguments += [
+        "--val-images",
+        2,
+        "--full-pipeline",
+        "encoder=lite0",
+        "image-size=64",
+        "batch-size=2",
+    ]
     arguments += ["--restorer", "image-size=64", "color-size=64", "batch-size=2"]
     tables = []
     for _ in range(2):
@@ -258,7 +317,14 @@ def test_check(script, tmp_path, monkeypatch):
     text = "import json, pathlib, sys\nassert pathlib.Path(sys.argv[1], 'pack.npy').is_file()\n"
     timings.write_text(text + "print(json.dumps({'step': 1.0}))\n")
     repository = timings.parents[1]
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@localhost",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "timings"]):
         subprocess.run(["git", "-C", repository, *command], check=True)
     monkeypatch.setattr("benchmarks.check.ROOT", repository)
@@ -268,5 +334,7 @@ def test_check(script, tmp_path, monkeypatch):
     status, out, _ = script("benchmarks", "check", "--rounds", 1)
     assert status == 1 and re.search(r"^step +1000.00 +1300.00 +1.30  SLOWER$", out, re.MULTILINE)
     assert script("benchmarks", "check", "--rounds", 1, "--tolerance", 0.5)[0] == 0
-    listed = subprocess.run(["git", "-C", repository, "worktree", "list"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True
+    )
     assert len(listed.stdout.splitlines()) == 1

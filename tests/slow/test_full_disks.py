@@ -1,10 +1,11 @@
-"""Full disks: one line that names the file, nothing half-written, and it goes on once there is room."""
+"""Full disks: one line that names the file, nothing half-written, and it goes on once there is
+room."""
 
 import os
 import shutil
 import signal
 
-from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
+from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
 from tests.disks import fill, refused
 from tests.trees import begin, finished, hashes, wait_for
 

@@ -19,6 +19,8 @@ def seeds(tmp_path_factory):
 def test_real_readers_have_no_fault(seeds, tmp_path, seed):
     (tmp_path / "seeds").symlink_to(seeds)
     results = fuzz(KINDS, MUTATIONS, seed, tmp_path)
-    faults = [f"{number} {result}" for number, result in enumerate(results) if result.outcome == "fault"]
+    faults = [
+        f"{number} {result}" for number, result in enumerate(results) if result.outcome == "fault"
+    ]
     assert len(results) == MUTATIONS and not faults, "\n".join([*faults, summary(results)])
     assert max(result.peak for result in results) < 4 << 30

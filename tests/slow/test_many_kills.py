@@ -13,12 +13,19 @@ import pytest
 
 from src.models.checkpoints import LAST, load_state, load_weights
 from src.models.registry import create_model
-from src.runtime.files import PARTIAL
+from src.utils.files import PARTIAL
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for
 
 KILLS = 10  # of each of two runs
-EPOCHS = ("--epochs", 20, "--validate-every", 5, "--save-minutes", 0)  # a checkpoint after each step
+EPOCHS = (
+    "--epochs",
+    20,
+    "--validate-every",
+    5,
+    "--save-minutes",
+    0,
+)  # a checkpoint after each step
 
 
 def command(data_dir: Path, outputs: Path, *more: object) -> list[str]:
@@ -83,7 +90,9 @@ def test_sigterm_saves_and_leaves(sample_folder, reference, tmp_path, moment):
     assert f"SIGTERM at step {step}" in text and f"saved in {folder / LAST}" in text
     assert "run the same command again" in text and "Traceback" not in text
     assert 0 < step < load_state(reference / LAST)["step"]
-    if moment == "training":  # the other run validates at other steps, which is another best checkpoint
+    if (
+        moment == "training"
+    ):  # the other run validates at other steps, which is another best checkpoint
         train(*arguments[1:])
         assert_same_training(folder, reference)
 
@@ -92,13 +101,17 @@ def test_second_training_of_a_fold_is_refused(sample_folder, tmp_path):
     arguments, log = command(sample_folder, tmp_path, "--epochs", 200), tmp_path / "log"
     process = begin(arguments, log)
     wait_for((tmp_path / "run" / "fold0" / LAST).exists, process)
-    second = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
+    second = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300
+    )
     process.kill()
     process.wait()
     assert second.returncode == 2 and "another process is working there" in second.stderr
 
 
-def test_full_disk_keeps_the_last_checkpoint(sample_folder, reference, small_disk, script, tmp_path):
+def test_full_disk_keeps_the_last_checkpoint(
+    sample_folder, reference, small_disk, script, tmp_path
+):
     """Room for nothing at all, and room for the log but not for a checkpoint."""
     disk, log = small_disk(600_000_000), tmp_path / "log"
     arguments, folder = command(sample_folder, disk), disk / "run" / "fold0"

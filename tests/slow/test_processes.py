@@ -19,8 +19,27 @@ from src.damage.hole import punch_hole
 from src.models.checkpoints import load_state
 from tests.training import assert_batches_of_one
 
-TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6, "--workers", 0)
-RUN = (*TINY, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)  # writes the losses of each step
+TINY = (
+    "--color-size",
+    64,
+    "--image-size",
+    64,
+    "--batch-size",
+    16,
+    "--val-images",
+    6,
+    "--workers",
+    0,
+)
+RUN = (
+    *TINY,
+    "--epochs",
+    8,
+    "--validate-every",
+    8,
+    "--save-minutes",
+    0,
+)  # writes the losses of each step
 
 
 def start(script: str, *arguments: object, launcher: tuple = ()) -> subprocess.Popen:
@@ -34,7 +53,9 @@ def finish(*processes: subprocess.Popen) -> str:
     return "".join(outputs)
 
 
-def train(data_dir: Path, outputs: Path, name: str, *more: object, launcher: tuple = ()) -> subprocess.Popen:
+def train(
+    data_dir: Path, outputs: Path, name: str, *more: object, launcher: tuple = ()
+) -> subprocess.Popen:
     folders = ("--data-dir", data_dir, "--output-dir", outputs, "--name", name)
     return start("train", *folders, *RUN, *more, launcher=launcher)
 
@@ -47,7 +68,8 @@ def curve(folder: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_course(folder: Path, reference: Path) -> None:
-    """As near as batch normalization and the hole's share of a batch allow, which see a process' part.
+    """As near as batch normalization and the hole's share of a batch allow, which see a process'
+    part.
 
     Tolerances: the mean of the hue loss 4 %, of the other terms 25 %; the validation score 0.02.
     """
@@ -95,7 +117,9 @@ def test_torchrun_over_two_machines(sample_folder, alone):
         ("-m", "torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 1, "--node-rank", rank,
          "--master-addr", "127.0.0.1", "--master-port", port) for rank in (0, 1)
     ]  # fmt: skip
-    output = finish(*(train(sample_folder, alone, "two", launcher=launcher) for launcher in launchers))
+    output = finish(
+        *(train(sample_folder, alone, "two", launcher=launcher) for launcher in launchers)
+    )
     assert output.count("2 x cpu") == output.count("best validation score") == 1
     assert_same_course(alone / "two" / "fold0", alone / "one" / "fold0")
 
@@ -111,7 +135,9 @@ def test_goes_on_with_another_number_of_processes(sample_folder, alone):
     os.kill(int(second[0]), signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode != 0 and "Traceback" not in output, output
-    assert 0 < load_state(folder / "last.pt")["step"] < len(curve(alone / "one" / "fold0")["loss/hue"])
+    assert (
+        0 < load_state(folder / "last.pt")["step"] < len(curve(alone / "one" / "fold0")["loss/hue"])
+    )
     assert "1 x cpu" in finish(train(sample_folder, alone, "more", "--devices", 1))
     assert_same_course(folder, alone / "one" / "fold0")
 
@@ -135,11 +161,17 @@ def test_processes_share_the_files(sample_folder, alone):
         )
     )
     assert output.count("3 images in") == 2
-    results = [{path.name: path.read_bytes() for path in folder.glob("*.png")} for folder in outputs]
+    results = [
+        {path.name: path.read_bytes() for path in folder.glob("*.png")} for folder in outputs
+    ]
     assert results[0] == results[1] and len(results[0]) == 3
     scores = []
     for devices in (1, 2):
-        finish(start("evaluate", *folders, "--fold", 0, "--devices", devices, "--json", alone / "s.json"))
+        finish(
+            start(
+                "evaluate", *folders, "--fold", 0, "--devices", devices, "--json", alone / "s.json"
+            )
+        )
         scores.append(json.loads((alone / "s.json").read_text()))
         shutil.rmtree(alone / "one" / "fold0" / "oof")
     assert scores[0] == scores[1]
@@ -159,7 +191,9 @@ def test_ray_restores_every_file_once(alone, tmp_path):
         Image.fromarray(gray).save(photos / f"{number:02d}.png")
     (photos / "broken.png").write_text("no picture")
     flags = ("--output-dir", alone, "--name", "one", "--input", photos)
-    process = start("infer", *flags, "--output", tmp_path / "ray", "--engine", "ray", "--devices", 2)
+    process = start(
+        "infer", *flags, "--output", tmp_path / "ray", "--engine", "ray", "--devices", 2
+    )
     end = time.monotonic() + 300
     while len(list((tmp_path / "ray").glob("*.png"))) < 4 and time.monotonic() < end:
         time.sleep(0.01)

@@ -1,4 +1,5 @@
-"""Building, packing and restoring in real processes that are killed, and taken up by the same command."""
+"""Building, packing and restoring in real processes that are killed, and taken up by the same
+command."""
 
 import os
 import shutil
@@ -15,8 +16,8 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import punch_hole
+from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
 from src.datasets.build import RECORD
-from src.datasets.pack import HOLES, HOLES_INDEX, INDEX, PACK, PART, pack
 from tests.trees import begin, finished, hashes, interrupt, wait_for
 
 KILL, CTRL_C, TERMINATE = signal.SIGKILL, signal.SIGINT, signal.SIGTERM
@@ -41,12 +42,15 @@ def advanced(progress, begun, more):
 
 
 def interrupted_until_done(command, folder, progress, signals, script, tmp_path):
-    """Run a command, interrupted by each of the signals after a random amount of work, then to its end.
+    """Run a command, interrupted by each of the signals after a random amount of work, then to its
+    end.
 
     After each interruption every finished file is whole, and none of them is written again later.
     """
     rng, log, before = np.random.default_rng(len(command)), tmp_path / "log", {}
-    cores = "2" if command[0] == "prepare_data.py" else "1"  # two threads of a network round differently
+    cores = (
+        "2" if command[0] == "prepare_data.py" else "1"
+    )  # two threads of a network round differently
     for number in signals:
         begun, more = progress(), rng.integers(1, 4)
         process = begin(command, log, LOKY_MAX_CPU_COUNT=cores)
@@ -59,12 +63,16 @@ def interrupted_until_done(command, folder, progress, signals, script, tmp_path)
         status = interrupt(process, number)
         assert status == (130 if number == CTRL_C else -number)
         if number == CTRL_C:  # the others give no time to say anything
-            assert "interrupted" in log.read_text() and "Traceback" not in log.read_text(), log.read_text()
+            assert "interrupted" in log.read_text() and "Traceback" not in log.read_text(), (
+                log.read_text()
+            )
         after = finished(folder.parent)
         assert progress() >= begun + more
         assert {path: after.get(path) for path in before} == before
         before = after
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     after = finished(folder.parent)
     assert {path: after.get(path) for path in before} == before
@@ -82,7 +90,9 @@ def test_build(photos, small_folder, script, tmp_path):
         lines = record.read_text().count("\n") if record.exists() else 0
         return lines + len(list(folder.rglob("[A-Z]*.png")))
 
-    out = interrupted_until_done(command, folder, progress, (KILL, CTRL_C, TERMINATE), script, tmp_path)
+    out = interrupted_until_done(
+        command, folder, progress, (KILL, CTRL_C, TERMINATE), script, tmp_path
+    )
     assert hashes(folder) == hashes(small_folder)
     before = finished(folder)
     status, again, _ = script("prepare_data", *command[1:])
@@ -116,14 +126,18 @@ def test_pack(small_folder, script, tmp_path):
         done = 0
         for rows, index in tables:
             part = folder / (index + PART)
-            if (folder / rows).exists() or ((folder / index).exists() and (folder / (rows + PART)).exists()):
+            if (folder / rows).exists() or (
+                (folder / index).exists() and (folder / (rows + PART)).exists()
+            ):
                 done += 24  # whole, or just being renamed
                 continue
             with suppress(FileNotFoundError):
                 done += part.read_text().count("\n")
         return done
 
-    interrupted_until_done(command, folder, progress, (KILL, CTRL_C, KILL, CTRL_C), script, tmp_path)
+    interrupted_until_done(
+        command, folder, progress, (KILL, CTRL_C, KILL, CTRL_C), script, tmp_path
+    )
     assert hashes(folder) == hashes(reference)
     for rows, _ in tables:  # a kill between the two last renames
         before = (folder / rows).stat().st_mtime_ns
@@ -143,7 +157,9 @@ def test_restoring(damaged, random_run, script, tmp_path, baseline, signals):
     photos.mkdir()
     for path in sorted(damaged.iterdir())[:count]:
         shutil.copy2(path, photos)
-    which = ["--baseline", "telea"] if baseline else ["--output-dir", random_run, "--name", "random"]
+    which = (
+        ["--baseline", "telea"] if baseline else ["--output-dir", random_run, "--name", "random"]
+    )
     command = ["infer.py", *which, "--device", "cpu", "--input", photos, "--output"]
     status, _, err = script("infer", *command[1:], alone)
     assert status == 0, err
@@ -154,6 +170,7 @@ def test_restoring(damaged, random_run, script, tmp_path, baseline, signals):
     out = interrupted_until_done([*command, folder], folder, progress, signals, script, tmp_path)
     assert f"of {count} images are already restored" in out
     restored, whole = (
-        {path.name: path.read_bytes() for path in place.glob("[0-9]*.png")} for place in (folder, alone)
+        {path.name: path.read_bytes() for path in place.glob("[0-9]*.png")}
+        for place in (folder, alone)
     )
     assert restored == whole and len(whole) == count

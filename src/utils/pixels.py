@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.ExifTags import Base as ExifTag
 
-from src.runtime.errors import InputError
+from src.utils.errors import InputError
 
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,10 +29,11 @@ SAVE_AS = "save it with 8 or 16 bits, 0 to white"
 
 
 def to_srgb(image: Image.Image, path: Path) -> Image.Image:
-    """A decoded image as an L or RGB image, upright, with 8 bits, of sRGB, on white where it is transparent.
+    """A decoded image as an L or RGB image, upright, with 8 bits, of sRGB, on white where it is
+    transparent.
 
-    Tags tell which number is white, as far as they do; else it is the least of those of 8, 12 and 16 bits
-    that nothing exceeds. A colour profile that cannot be used counts as none.
+    Tags tell which number is white, as far as they do; else it is the least of those of 8, 12 and
+    16 bits that nothing exceeds. A colour profile that cannot be used counts as none.
 
     Args:
         path: names the file in errors.
@@ -70,7 +71,9 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns the image upright; EXIF that cannot be read counts as none."""
     try:
         orientation = image.getexif().get(ExifTag.Orientation)
-    except Exception:  # PIL raises what its parsing of the tags meets, and viewers show such photos too
+    except (
+        Exception
+    ):  # PIL raises what its parsing of the tags meets, and viewers show such photos too
         return None
     # an orientation may be of any type that EXIF knows, lists and fractions among them
     return TURNS[orientation] if orientation in list(TURNS) else None
@@ -122,7 +125,8 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _without_profile(image: Image.Image) -> Image.Image:
-    """An image of mode L, RGB, CMYK or LAB as L or RGB of sRGB; its profile, if any, is carried out."""
+    """An image of mode L, RGB, CMYK or LAB as L or RGB of sRGB; its profile, if any, is carried
+    out."""
     srgb, gray = ImageCms.createProfile("sRGB"), image.mode == "L"
     if "icc_profile" in image.info:
         try:
@@ -133,10 +137,14 @@ def _without_profile(image: Image.Image) -> Image.Image:
             source = image.convert("RGB") if gray and space == "RGB" else image
             if space == SPACES[source.mode] and not (space == "RGB" and "sRGB" in named):
                 intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # white stays white
-                converted = ImageCms.profileToProfile(source, profile, srgb, intent, outputMode="RGB")
+                converted = ImageCms.profileToProfile(
+                    source, profile, srgb, intent, outputMode="RGB"
+                )
                 return converted.convert("L") if gray else converted
         except (OSError, ImageCms.PyCMSError):
             pass  # a broken profile
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB"
+        )
     return image if gray else image.convert("RGB")

@@ -8,8 +8,8 @@ import numba
 def compiled(**options: object) -> Callable:
     """Decorator: `numba.njit` that lets other threads run; `options` are numba's.
 
-    What was compiled is kept beside the code, or in the user's cache. Where neither can be written, as in a
-    container without a home, it is compiled afresh in each process instead.
+    What was compiled is kept beside the code, or in the user's cache. Where neither can be written,
+    as in a container without a home, it is compiled afresh in each process instead.
     """
 
     def decorate(function: Callable) -> Callable:

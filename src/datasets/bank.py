@@ -1,4 +1,5 @@
-"""A competition folder's truth images, and holes in them with their fills, as memory maps to train from."""
+"""A competition folder's truth images, and holes in them with their fills, as memory maps to train
+from."""
 
 import json
 import shutil
@@ -14,26 +15,32 @@ from src.color.luma import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
 from src.datasets.holes import CHANNELS, CROP, hole_example
-from src.runtime.errors import InputError
-from src.runtime.files import append_text, file_hash, inside, lock_folder, read_text, write_text
-from src.runtime.processes import parallel_map
-from src.runtime.recipe import unchanged
+from src.utils.errors import InputError
+from src.utils.files import append_text, file_hash, inside, lock_folder, read_text, write_text
+from src.utils.processes import parallel_map
+from src.utils.recipe import unchanged
 
-PACK, INDEX = "pack.npy", "pack.jsonl"  # in the competition folder; with `PART` until they are whole
+PACK, INDEX = (
+    "pack.npy",
+    "pack.jsonl",
+)  # in the competition folder; with `PART` until they are whole
 HOLES, HOLES_INDEX = "holes.npy", "holes.jsonl"
 PART = ".part"
 HOLES_VERSION = 1  # to be raised when a fill or the damage changes
 HOLES_SEED = 0
 
 ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
-Line = tuple[str | int, ...]  # of the index: path as in train.csv, bytes, time (ns), SHA-256; a version
+Line = tuple[
+    str | int, ...
+]  # of the index: path as in train.csv, bytes, time (ns), SHA-256; a version
 
 
 @dataclass(frozen=True)
 class Table:
     """A memory map (N, *shape) of uint8 in a competition folder, with a line of JSON for each row.
 
-    Both files have their names only when they are whole; an interrupted `build` resumes where it stopped.
+    Both files have their names only when they are whole; an interrupted `build` resumes where it
+    stopped.
     """
 
     data: Path
@@ -42,20 +49,27 @@ class Table:
     entries: int  # of a line
 
     @classmethod
-    def of(cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...], entries: int) -> "Table":
+    def of(
+        cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...], entries: int
+    ) -> "Table":
         """The table of two names; raises `InputError` for files that are links out of the folder."""
         return cls(inside(data_dir, data), inside(data_dir, index), shape, entries)
 
     def fits(self, count: int, part: str = "") -> bool:
         """Whether the memory map has `count` rows."""
         try:
-            found = np.lib.format.open_memmap(str(self.data) + part, mode="r")  # np.load would open a zip too
-        except Exception:  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
+            found = np.lib.format.open_memmap(
+                str(self.data) + part, mode="r"
+            )  # np.load would open a zip too
+        except (
+            Exception
+        ):  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
             return False
         return found.shape == (count, *self.shape) and found.dtype == np.uint8
 
     def lines(self, remedy: str, part: str = "") -> list[Line]:
-        """The lines of the index up to the first that an interruption cut off; errors as for `read_text`."""
+        """The lines of the index up to the first that an interruption cut off; errors as for
+        `read_text`."""
         lines = []
         for text in read_text(Path(str(self.index) + part), remedy).splitlines():
             try:
@@ -70,21 +84,28 @@ class Table:
     def build(self, names: list[str], make_row: Callable, label: str) -> None:
         """Compute what is missing, one process a core.
 
-        `make_row` maps (row, name) to a line, whose first entry is the name, and an array of `shape`.
-        Raises what it raises, and `InputError` for too small a disk.
+        `make_row` maps (row, name) to a line, whose first entry is the name, and an array of
+        `shape`. Raises what it raises, and `InputError` for too small a disk.
         """
         data, index = Path(str(self.data) + PART), Path(str(self.index) + PART)
         self.index.unlink(missing_ok=True)
         self.data.unlink(missing_ok=True)
-        done = self.lines("delete it", PART) if index.exists() and self.fits(len(names), PART) else []
+        done = (
+            self.lines("delete it", PART) if index.exists() and self.fits(len(names), PART) else []
+        )
         if [line[:1] for line in done] != [(name,) for name in names[: len(done)]]:
             done = []
         if not done:
             data.unlink(missing_ok=True)
-            free, size = shutil.disk_usage(self.data.parent).free, len(names) * int(np.prod(self.shape))
+            free, size = (
+                shutil.disk_usage(self.data.parent).free,
+                len(names) * int(np.prod(self.shape)),
+            )
             if free < size:
                 found = f"{free / 1e9:.1f} GB free, {label} needs {size / 1e9:.1f}"
-                raise InputError(f"{self.data}: {found}; free some space, or train from the PNG files")
+                raise InputError(
+                    f"{self.data}: {found}; free some space, or train from the PNG files"
+                )
             np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *self.shape))
         write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
         waiting = list(enumerate(names))[len(done) :]
@@ -103,7 +124,8 @@ class Table:
 def _write_row(data: Path, make_row: Callable, job: tuple[int, str]) -> tuple:
     line, values = make_row(job)
     try:
-        # written, not mapped: on a full disk a map ends the process, without an error that could be told
+        # written, not mapped: on a full disk a map ends the process, without an error that could be
+        # told
         with open(data, "r+b") as file:
             file.seek(np.load(data, mmap_mode="r").offset + job[0] * values.nbytes)
             file.write(values.tobytes())
@@ -117,10 +139,11 @@ def pack(data_dir: Path) -> int:
     """Write the truths of `train.csv` in their order, then one filled hole in each.
 
     `pack.npy` is (N, 512, 512, 3) uint8; `holes.npy` is (N, CHANNELS, CROP, CROP) uint8, see
-    `src.datasets.holes.hole_example`. What is up to date is left as it is. Returns the number of images.
+    `src.datasets.holes.hole_example`. What is up to date is left as it is. Returns the number of
+    images.
 
-    Raises `InputError` for an unusable folder or image, too small a disk, or when another process works in
-    the folder.
+    Raises `InputError` for an unusable folder or image, too small a disk, or when another process
+    works in the folder.
     """
     data_dir = Path(data_dir)
     names = list(read_train(data_dir)["gt_image_path"])
@@ -154,10 +177,11 @@ def _line(data_dir: Path, name: str) -> Line:
 
 
 class Packed:
-    """An array for each truth of a packed folder, read by the truth's path; may be sent to other processes.
+    """An array for each truth of a packed folder, read by the truth's path; may be sent to other
+    processes.
 
-    Raises `InputError` when it is broken or stale: `train.csv` or a truth is not what was packed. All sizes
-    and times are compared, and the contents of files whose time differs.
+    Raises `InputError` when it is broken or stale: `train.csv` or a truth is not what was packed.
+    All sizes and times are compared, and the contents of files whose time differs.
     """
 
     files: ClassVar[tuple[str, str]]  # data and index
@@ -172,13 +196,21 @@ class Packed:
         try:
             lines = table.lines(self.remedy)
         except OSError as error:
-            raise InputError(f"{table.index}: unreadable ({error}); {self.remedy}", "pack") from None
+            raise InputError(
+                f"{table.index}: unreadable ({error}); {self.remedy}", "pack"
+            ) from None
         if [line[0] for line in lines] != list(read_train(data_dir)["gt_image_path"]):
-            raise InputError(f"{table.index}: lists other files than train.csv; {self.remedy}", "pack")
+            raise InputError(
+                f"{table.index}: lists other files than train.csv; {self.remedy}", "pack"
+            )
         if any(line[len(line) - len(self.stamp) :] != self.stamp for line in lines):
-            raise InputError(f"{table.index}: made by another version of the fills; {self.remedy}", "pack")
+            raise InputError(
+                f"{table.index}: made by another version of the fills; {self.remedy}", "pack"
+            )
         if not table.fits(len(lines)):
-            raise InputError(f"{self.path}: missing, broken or of another size; {self.remedy}", "pack")
+            raise InputError(
+                f"{self.path}: missing, broken or of another size; {self.remedy}", "pack"
+            )
         for name, size, time, sha256, *_ in lines:
             if not unchanged(data_dir / name, [size, time], sha256):
                 found = "changed" if (data_dir / name).exists() else "removed"

@@ -11,8 +11,8 @@ from typing import TextIO, TypeVar
 
 import tyro
 
-from src.runtime.errors import LARGE_IMAGE, InputError, SettingError
-from src.runtime.signals import Stopped
+from src.utils.errors import LARGE_IMAGE, InputError, SettingError
+from src.utils.signals import Stopped
 
 T = TypeVar("T")
 
@@ -43,7 +43,8 @@ def parse_settings(
     program: str | None = None,
     default: T | None = None,
 ) -> T:
-    """An instance of a settings dataclass (or of one of several, as subcommands) from the command line.
+    """An instance of a settings dataclass (or of one of several, as subcommands) from the command
+    line.
 
     Unknown flags are refused with exit status 2; `--help` explains every field by its docstring.
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-THIN = 6  # px from the nearest known one; what is no deeper, such as scratches, does without costly fills
+# px from the nearest known one; what is no deeper, such as scratches, does without costly fills
+THIN = 6
 APART = 8  # px; what is nearer is one part
 REACH = 3  # of the depth of a part: the surroundings that its fill sees
 LEAST_REACH = 128  # px of surroundings, at least
@@ -43,7 +44,8 @@ def parts(
 
 
 def depths(lost: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """(count,) float32, the pixels from the nearest known one to the innermost lost one of each label.
+    """(count,) float32, the pixels from the nearest known one to the innermost lost one of each
+    label.
 
     Args:
         lost: (H, W) bool.

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 from PIL.ExifTags import Base as ExifTag
 
-from src.runtime.errors import InputError
-from src.runtime.files import inside, require_file, write_bytes
-from src.runtime.pixels import is_turned, to_srgb, transparent
+from src.utils.errors import InputError
+from src.utils.files import inside, require_file, write_bytes
+from src.utils.pixels import is_turned, to_srgb, transparent
 
 try:
     import pi_heif
@@ -28,14 +28,27 @@ PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth large
 T = TypeVar("T")
 
 AVIF = features.check("avif")  # not every build of PIL has it
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+IMAGE_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+}
 HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES |= ({".avif"} if AVIF else set()) | (HEIF_SUFFIXES if HEIF else set())
 # By content; PIL would hand others to Ghostscript.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # from which PIL refuses an image: 179 megapixels
+MAX_PIXELS = 2 * (
+    Image.MAX_IMAGE_PIXELS or 89_478_485
+)  # from which PIL refuses an image: 179 megapixels
 DPI = (2, 100_000)  # below, programs mean that they do not know; of film scanners 10,000 are known
 DATES = {  # tags of EXIF by the block that holds them
     0: (ExifTag.DateTime,),
@@ -47,7 +60,8 @@ DATES = {  # tags of EXIF by the block that holds them
         ExifTag.OffsetTimeDigitized,
     ),
 }
-# PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows this much.
+# PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows
+# this much.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
@@ -59,7 +73,9 @@ def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[N
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the folder or the CSV that names it") from None
+        raise InputError(
+            f"{path}: no such file; check the folder or the CSV that names it"
+        ) from None
     except UnidentifiedImageError:
         if path.suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
             raise InputError(f"{path}: {HEIF_MISSING}") from None
@@ -69,7 +85,9 @@ def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[N
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except Image.DecompressionBombError as error:
         raise _too_large(path, int(re.findall(r"\d+", str(error))[0]), max_pixels) from None
-    except Exception as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
+    except (
+        Exception
+    ) as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: broken image ({reason}); fetch the file again") from None
 
@@ -95,14 +113,15 @@ def open_image(
         formats: PIL's names of the accepted formats; the content decides, not the name.
         content: the file's bytes where they do not lie at `path`, which then only names them.
 
-    Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded for
-    another format, mode or size.
+    Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded
+    for another format, mode or size.
     """
     with ExitStack() as stack:
         with _decoding(path, formats, max_pixels):
             if content is None:
                 require_file(path)
-                # not by its name: PIL would map a TIFF into memory, and scramble its rows when it turns it
+                # not by its name: PIL would map a TIFF into memory, and scramble its rows when it
+                # turns it
                 content = stack.enter_context(open(path, "rb"))
             image = Image.open(content, formats=formats)
         if mode is not None and image.mode != mode:
@@ -130,10 +149,10 @@ def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np
 
 
 def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Any photo as 8-bit sRGB, mode L or RGB; see `src.runtime.pixels.to_srgb`.
+    """Any photo as 8-bit sRGB, mode L or RGB; see `src.utils.pixels.to_srgb`.
 
-    Raises `InputError` for a file that is not an image, has more than `max_pixels`, or holds numbers whose
-    meaning cannot be told.
+    Raises `InputError` for a file that is not an image, has more than `max_pixels`, or holds
+    numbers whose meaning cannot be told.
     """
     return to_srgb(open_image(path, max_pixels=max_pixels), path)
 
@@ -144,7 +163,8 @@ def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
-    """A photo as `read_gray`, and where it is transparent, (H, W) bool, or None where it nowhere is."""
+    """A photo as `read_gray`, and where it is transparent, (H, W) bool, or None where it nowhere
+    is."""
     image = open_image(Path(path), max_pixels=max_pixels)
     return np.asarray(to_srgb(image, path).convert("L")), transparent(image)
 
@@ -157,13 +177,15 @@ def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
 def list_images(folder: Path) -> list[Path]:
     """Every image file below `folder`, sorted by path; hidden files and folders are left out.
 
-    Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of it.
+    Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of
+    it.
     """
     return [path for path in _visible(folder) if _named_as_image(path)]
 
 
 def list_others(folder: Path) -> list[Path]:
-    """Every file below `folder` that `list_images` passes over, hidden ones excepted; raises as it does."""
+    """Every file below `folder` that `list_images` passes over, hidden ones excepted; raises as it
+    does."""
     return [path for path in _visible(folder) if not _named_as_image(path)]
 
 
@@ -198,7 +220,9 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _unreadable(error: OSError) -> None:
-    raise InputError(f"{error.filename}: unreadable folder ({error.strerror}); grant it with chmod") from None
+    raise InputError(
+        f"{error.filename}: unreadable folder ({error.strerror}); grant it with chmod"
+    ) from None
 
 
 class Details(NamedTuple):
@@ -210,7 +234,8 @@ class Details(NamedTuple):
 
 
 def read_details(path: Path) -> Details:
-    """The details of an image file; nothing is said against one that is broken, which its decoding will."""
+    """The details of an image file; nothing is said against one that is broken, which its decoding
+    will."""
     try:
         with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
             return Details(
@@ -233,7 +258,11 @@ def _frames(image: Image.Image) -> int:
 
 def _resolution(image: Image.Image) -> tuple[float, float] | None:
     # of a JPEG with EXIF but without a resolution PIL says 72
-    stated = image.format != "JPEG" or image.info.get("jfif_unit") or ExifTag.XResolution in image.getexif()
+    stated = (
+        image.format != "JPEG"
+        or image.info.get("jfif_unit")
+        or ExifTag.XResolution in image.getexif()
+    )
     if not stated or "dpi" not in image.info:
         return None
     across, down = (float(value) for value in image.info["dpi"])
@@ -262,6 +291,8 @@ def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> 
     if details:
         chunks = PngImagePlugin.PngInfo()
         chunks.add(b"sRGB", b"\0")  # perceptual intent
-        kept = {"pnginfo": chunks, "exif": details.exif} | ({"dpi": details.dpi} if details.dpi else {})
+        kept = {"pnginfo": chunks, "exif": details.exif} | (
+            {"dpi": details.dpi} if details.dpi else {}
+        )
     Image.fromarray(array).save(buffer, format="PNG", compress_level=PNG_LEVEL, **kept)
     write_bytes(Path(path), buffer.getvalue())

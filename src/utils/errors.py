@@ -1,16 +1,18 @@
 """Errors that the user can mend, and a warning that nobody needs."""
 
-# PIL warns of an image with half as many pixels as it refuses; `src.runtime.images` has a limit of its own.
+# PIL warns of an image with half as many pixels as it refuses; `src.utils.images` has a limit of
+# its own.
 LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
 class InputError(Exception):
-    """Something the user can mend: the message names the file, what was found and what was expected.
+    """Something the user can mend: the message names the file, what was found and what was
+    expected.
 
     Args:
         message: one line without any command.
         hint: the kind of problem, where a command is the remedy; scripts add it, see
-            `src.runtime.command_line.HINTS`.
+            `src.utils.cli.HINTS`.
     """
 
     def __init__(self, message: str, hint: str | None = None):

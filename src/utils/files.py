@@ -12,19 +12,21 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from src.runtime.errors import InputError
+from src.utils.errors import InputError
 
 FOLLOW_LINKS = "FOLLOW_LINKS"
 PARTIAL = ".partial"  # ends the names of files that are being written
 LOCK = ".lock"  # in a folder that a process works in
-MAX_TEXT = 256 << 20  # bytes of a CSV, JSON or JSONL file; the manifest of restored photos takes 300 a photo
+MAX_TEXT = (
+    256 << 20
+)  # bytes of a CSV, JSON or JSONL file; the manifest of restored photos takes 300 a photo
 
 
 def inside(folder: Path, relative: str | Path) -> Path:
     """`folder / relative`, which may be missing; `folder` itself may be a link.
 
-    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link; links may do so if
-    the environment variable `FOLLOW_LINKS` is 1.
+    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link; links may
+    do so if the environment variable `FOLLOW_LINKS` is 1.
     """
     path = Path(folder) / relative
     root, found = os.path.realpath(folder), os.path.realpath(path)
@@ -36,7 +38,8 @@ def inside(folder: Path, relative: str | Path) -> Path:
 
 
 def require_file(path: Path) -> None:
-    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` where there is nothing."""
+    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` where there is
+    nothing."""
     # Opening a pipe would wait for ever, and a device such as /dev/zero never ends.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise InputError(f"{path}: not a regular file; put a file in its place")
@@ -45,8 +48,8 @@ def require_file(path: Path) -> None:
 def read_text(path: Path, remedy: str) -> str:
     """A UTF-8 text file of at most `MAX_TEXT` bytes, without a byte order mark.
 
-    Raises `InputError`, which ends with `remedy`, for anything else and `FileNotFoundError` where there is
-    no file.
+    Raises `InputError`, which ends with `remedy`, for anything else and `FileNotFoundError` where
+    there is no file.
     """
     require_file(path)
     with open(path, "rb") as file:
@@ -60,7 +63,8 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_json(path: Path, remedy: str) -> dict:
-    """The object that a JSON file holds; errors as for `read_text`, and `InputError` for other content."""
+    """The object that a JSON file holds; errors as for `read_text`, and `InputError` for other
+    content."""
     try:
         found = json.loads(read_text(path, remedy))
     except (ValueError, RecursionError) as error:
@@ -74,8 +78,8 @@ def read_json(path: Path, remedy: str) -> dict:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a folder, created if missing, and remove files that a killed process left half-written.
 
-    The lock is a hidden file in the folder, which stays, but it is held only as long as the process lives,
-    however that ends.
+    The lock is a hidden file in the folder, which stays, but it is held only as long as the process
+    lives, however that ends.
 
     Raises `InputError` when another process works in the folder.
     """
@@ -98,13 +102,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file written beside `path`, renamed over it at the end; on any error nothing is left.
+    """A binary file written beside `path`, renamed over it at the end; on any error nothing is
+    left.
 
     `durable` waits until the disk has it, so that not even a loss of power leaves an empty file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # only the beginning of its name, since with all of it that could be longer than a file system allows
+    # only the beginning of its name, since with all of it that could be longer than a file system
+    # allows
     beside = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with open(beside, "xb") as file:  # its permissions follow the umask

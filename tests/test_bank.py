@@ -1,4 +1,5 @@
-"""prepare_data.py pack on a real folder, truths and holes: what training reads, interruption, staleness."""
+"""prepare_data.py pack on a real folder, truths and holes: what training reads, interruption,
+staleness."""
 
 import json
 import os
@@ -17,10 +18,7 @@ from PIL import Image
 
 from src.color.luma import luma
 from src.damage.hole import punch_hole
-from src.datasets.competition import read_train, read_truth
-from src.datasets.holes import CHANNELS, CROP, SEEN, crop_around, hole_example
-from src.datasets.loader import TrainingImages, training_batches
-from src.datasets.pack import (
+from src.datasets.bank import (
     HOLES,
     HOLES_INDEX,
     HOLES_SEED,
@@ -33,8 +31,11 @@ from src.datasets.pack import (
     pack,
     truth_reader,
 )
-from src.runtime.errors import InputError
-from src.runtime.files import LOCK
+from src.datasets.competition import read_train, read_truth
+from src.datasets.holes import CHANNELS, CROP, SEEN, crop_around, hole_example
+from src.datasets.loader import TrainingImages, training_batches
+from src.utils.errors import InputError
+from src.utils.files import LOCK
 from tests.training import TINY, metrics, train
 
 FILES = (PACK, INDEX, HOLES, HOLES_INDEX)
@@ -89,7 +90,16 @@ def test_refuses_what_is_stale(data_dir, script, tmp_path):
     first.write_bytes(other[:-1] + b"\0")  # the same size
     with pytest.raises(InputError, match=f"{first.name}: changed since"):
         truth_reader(data_dir)
-    run = ("--data-dir", data_dir, "--output-dir", tmp_path / "outputs", "--workers", 0, "--folds", 2)
+    run = (
+        "--data-dir",
+        data_dir,
+        "--output-dir",
+        tmp_path / "outputs",
+        "--workers",
+        0,
+        "--folds",
+        2,
+    )
     status, _, err = script("train", *run)
     assert status == 2 and "python prepare_data.py pack" in err
     assert [path.name for path in (tmp_path / "outputs").rglob("*") if path.is_file()] == [LOCK]
@@ -123,7 +133,8 @@ def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):
 
 
 def killed_after_three_lines(folder: Path, index: str) -> int:
-    """Kill `prepare_data.py pack`; the number of lines of an index that are whole, before one that is not."""
+    """Kill `prepare_data.py pack`; the number of lines of an index that are whole, before one that
+    is not."""
     path = folder / (index + PART)
     command = [sys.executable, "prepare_data.py", "pack", "--data-dir", str(folder)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -138,7 +149,8 @@ def killed_after_three_lines(folder: Path, index: str) -> int:
 
 
 def test_goes_on_after_a_kill(data_dir):
-    """Images packed before SIGKILL are not decoded again: they are broken meanwhile, and nobody minds."""
+    """Images packed before SIGKILL are not decoded again: they are broken meanwhile, and nobody
+    minds."""
     count = killed_after_three_lines(data_dir, INDEX)
     assert not (data_dir / PACK).exists() and truth_reader(data_dir) is read_truth
     wanted = [read_truth(path) for path in truths(data_dir)]
@@ -162,7 +174,9 @@ def test_holds_a_hole_of_every_truth(packed):
         assert example.shape == (CHANNELS, CROP, CROP) and example.dtype == np.uint8
         _, lost = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
         box = crop_around(lost)
-        assert np.array_equal(example[0], luma(rgb)[box]) and np.array_equal(example[1], lost[box] * 255)
+        assert np.array_equal(example[0], luma(rgb)[box]) and np.array_equal(
+            example[1], lost[box] * 255
+        )
         hole = lost[box]
         for fill, doubt in (example[2:4], example[4:6]):
             assert np.array_equal(fill[~hole], example[0][~hole]) and not doubt[~hole].any()
@@ -179,7 +193,8 @@ def test_packed_again_stays_as_it_is(packed):
 
 
 def test_goes_on_after_a_kill_among_the_holes(packed, tmp_path):
-    """Holes that were filled before SIGKILL are not filled again: they are marked meanwhile, and stay so."""
+    """Holes that were filled before SIGKILL are not filled again: they are marked meanwhile, and
+    stay so."""
     folder = shutil.copytree(packed, tmp_path / "data")
     for name in (HOLES, HOLES_INDEX):
         (folder / name).unlink()
@@ -193,7 +208,9 @@ def test_goes_on_after_a_kill_among_the_holes(packed, tmp_path):
     assert (folder / HOLES_INDEX).read_bytes() == (packed / HOLES_INDEX).read_bytes()
     found, wanted = Holes(folder), Holes(packed)
     for row, path in enumerate(truths(folder)):
-        assert (found(path) == (7 if row < count else wanted(packed / path.relative_to(folder)))).all()
+        assert (
+            found(path) == (7 if row < count else wanted(packed / path.relative_to(folder)))
+        ).all()
 
 
 def test_after_a_kill_between_the_last_renames(packed, tmp_path):
@@ -209,7 +226,9 @@ def test_after_a_kill_between_the_last_renames(packed, tmp_path):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Few photos are packed before a process has started."""
-    monkeypatch.setattr("src.datasets.pack.parallel_map", lambda function, items, _: map(function, items))
+    monkeypatch.setattr(
+        "src.datasets.bank.parallel_map", lambda function, items, _: map(function, items)
+    )
 
 
 @pytest.fixture
@@ -225,10 +244,25 @@ def stale(packed, tmp_path):
 def test_holes_of_another_version_are_refused(packed, stale, script, tmp_path):
     """In one line that says what to do; that renews them and leaves the truths."""
     kept = (stale / PACK).stat().st_mtime_ns
-    run = ("--data-dir", stale, "--output-dir", tmp_path / "outputs", *TINY, "--epochs", 1, "--folds", 2)
+    run = (
+        "--data-dir",
+        stale,
+        "--output-dir",
+        tmp_path / "outputs",
+        *TINY,
+        "--epochs",
+        1,
+        "--folds",
+        2,
+    )
     status, _, err = script("train", *run)
     message = f"{HOLES_INDEX}: made by another version of the fills"
-    assert status == 2 and message in err and "python prepare_data.py pack" in err and "Traceback" not in err
+    assert (
+        status == 2
+        and message in err
+        and "python prepare_data.py pack" in err
+        and "Traceback" not in err
+    )
     assert script("prepare_data", "pack", "--data-dir", stale)[0] == 0
     assert (stale / PACK).stat().st_mtime_ns == kept
     for name in (HOLES, HOLES_INDEX):
@@ -239,13 +273,24 @@ def test_holes_of_another_version_are_refused(packed, stale, script, tmp_path):
 
 def test_a_training_that_is_refused_leaves_nothing(stale, script, tmp_path):
     """Else `infer.py` would not take the shipped weights any more: a run was begun."""
-    run = ("--data-dir", stale, "--output-dir", tmp_path / "outputs", *TINY, "--epochs", 1, "--folds", 2)
+    run = (
+        "--data-dir",
+        stale,
+        "--output-dir",
+        tmp_path / "outputs",
+        *TINY,
+        "--epochs",
+        1,
+        "--folds",
+        2,
+    )
     assert script("train", *run)[0] == 2
     assert [path.name for path in (tmp_path / "outputs").rglob("*") if path.is_file()] == [LOCK]
 
 
 def test_holes_of_other_truths_are_refused(packed, in_this_process, tmp_path):
-    """A truth is changed and packed anew, and the holes are those of before; they are renewed by `pack`."""
+    """A truth is changed and packed anew, and the holes are those of before; they are renewed by
+    `pack`."""
     folder = shutil.copytree(packed, tmp_path / "data")
     changed = truths(folder)[1]
     Image.fromarray(255 - read_truth(changed)).save(changed)
@@ -276,7 +321,9 @@ def test_broken_holes_are_refused(packed, in_this_process, tmp_path, damage):
         np.save(path, np.load(path)[:-1])
     else:
         path.write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
-    with pytest.raises(InputError, match="or delete it to fill the holes during training") as refused:
+    with pytest.raises(
+        InputError, match="or delete it to fill the holes during training"
+    ) as refused:
         hole_reader(folder)
     assert refused.value.hint == "pack" and str(folder) in str(refused.value)
     pack(folder)
@@ -288,7 +335,8 @@ KEYS = ("hole", "gray", "rgb")  # what the restorer asks for
 
 
 def test_items_have_the_same_shapes_with_and_without_holes(packed):
-    """With a bank, which saves the fills, and without, where each hole is filled when it is asked for."""
+    """With a bank, which saves the fills, and without, where each hole is filled when it is asked
+    for."""
     paths, read = truths(packed), truth_reader(packed)
     with_bank = TrainingImages(paths, 512, 1, read, keys=KEYS, holes=Holes(packed))
     without = TrainingImages(paths, 512, 1, read, keys=KEYS)
@@ -296,12 +344,19 @@ def test_items_have_the_same_shapes_with_and_without_holes(packed):
         one, two = (images[(0, 2, with_hole)] for images in (with_bank, without))
         assert set(one) == set(two) == (set(KEYS) if with_hole else {"gray", "rgb"})
         for key, value in one.items():
-            assert value.shape == two[key].shape and value.dtype == two[key].dtype == torch.uint8, key
+            assert value.shape == two[key].shape and value.dtype == two[key].dtype == torch.uint8, (
+                key
+            )
     images = TrainingImages(paths, 512, 1, read, keys=["hole"])
     hole, whole = images[(0, 2, True)]["hole"], without[(0, 2, True)]["hole"]
     assert hole.shape == (CHANNELS, SEEN, SEEN) and torch.equal(hole, whole)
     assert set(hole[1].unique().tolist()) == {0, 255}
-    assert set(TrainingImages(paths, 64, 1, read)[(0, 0, True)]) == {"damaged", "mask", "gray", "rgb"}
+    assert set(TrainingImages(paths, 64, 1, read)[(0, 0, True)]) == {
+        "damaged",
+        "mask",
+        "gray",
+        "rgb",
+    }
 
 
 def part_of(part: np.ndarray, whole: np.ndarray) -> bool:
@@ -309,7 +364,9 @@ def part_of(part: np.ndarray, whole: np.ndarray) -> bool:
     shape = part.shape[1:]
     places = np.lib.stride_tricks.sliding_window_view(whole[0], shape)
     rows, columns = np.nonzero((places[:, :, ::37, ::41] == part[0, ::37, ::41]).all(axis=(2, 3)))
-    found = (whole[:, y : y + shape[0], x : x + shape[1]] for y, x in zip(rows, columns, strict=True))
+    found = (
+        whole[:, y : y + shape[0], x : x + shape[1]] for y, x in zip(rows, columns, strict=True)
+    )
     return any(np.array_equal(part, candidate) for candidate in found)
 
 
@@ -349,8 +406,12 @@ def test_holes_depend_on_seed_epoch_and_index_alone(packed, bank):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_every_so_many_images_have_a_hole(packed, workers):
     read, settings = truth_reader(packed), {"keys": KEYS, "holes": Holes(packed), "hole_every": 2}
-    batches = training_batches(truths(packed), 64, 4, workers, seed=0, start=0, read=read, **settings)
-    later = training_batches(truths(packed), 64, 4, workers=0, seed=0, start=8, read=read, **settings)
+    batches = training_batches(
+        truths(packed), 64, 4, workers, seed=0, start=0, read=read, **settings
+    )
+    later = training_batches(
+        truths(packed), 64, 4, workers=0, seed=0, start=8, read=read, **settings
+    )
     for number, batch in zip(range(3), batches, strict=False):
         assert set(batch) == set(KEYS) and batch["rgb"].shape == (4, 3, 64, 64)
         assert batch["hole"].shape == (2, CHANNELS, SEEN, SEEN)

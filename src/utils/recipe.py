@@ -1,16 +1,17 @@
-"""Is this the same recipe? What a result depends on, kept beside it and compared before work goes on.
+"""Is this the same recipe? What a result depends on, kept beside it and compared before work goes
+on.
 
-A recipe is a dict that JSON can hold: settings, and the identity of each file. A resumed run and a data
-folder being built must have the same one; a restored photo of another one is made again; a pack refuses files
-whose identity and content have changed.
+A recipe is a dict that JSON can hold: settings, and the identity of each file. A resumed run and a
+data folder being built must have the same one; a restored photo of another one is made again; a
+pack refuses files whose identity and content have changed.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from src.runtime.errors import InputError
-from src.runtime.files import file_hash
+from src.utils.errors import InputError
+from src.utils.files import file_hash
 
 SHOWN = 3  # differences that an error names
 
@@ -33,7 +34,8 @@ def unchanged(path: Path, earlier: list[int], sha256: str) -> bool:
 
 
 def differences(earlier: Mapping, now: Mapping, free: Iterable[str] = ()) -> list[str]:
-    """What of a recipe is not as it was, in words; keys in `free` may differ, None is the same as no key."""
+    """What of a recipe is not as it was, in words; keys in `free` may differ, None is the same as
+    no key."""
     found = []
     for key in sorted((earlier.keys() | now.keys()) - set(free)):
         was, is_now = earlier.get(key), now.get(key)
@@ -56,7 +58,8 @@ def require_same(
     free: Iterable[str] = (),
     hint: str | None = None,
 ) -> None:
-    """Raise `InputError` that names `where` and the first differences, unless both recipes are the same.
+    """Raise `InputError` that names `where` and the first differences, unless both recipes are the
+    same.
 
     `remedy` ends the message; `free` as for `differences`, `hint` as for `InputError`.
     """

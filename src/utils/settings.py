@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_type_hints
 
-from src.runtime.errors import SettingError
+from src.utils.errors import SettingError
 
 T = TypeVar("T")
 
@@ -32,7 +32,9 @@ class RunFolder:
     def run_dir(self) -> Path:
         """The folder of the run; raises `SettingError` for a name that leaves `output_dir`."""
         if not self.name or Path(self.name).name != self.name or self.name == "..":
-            raise SettingError("name", self.name, "must be one plain folder name, such as first_try")
+            raise SettingError(
+                "name", self.name, "must be one plain folder name, such as first_try"
+            )
         return self.output_dir / self.name
 
 
@@ -51,11 +53,13 @@ class Compute:
     device: MayChange[str] = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     devices: MayChange[int] = 1
-    """Processes that share the work on this machine, one device each. Under torchrun, torchrun decides."""
+    """Processes that share the work on this machine, one device each. Under torchrun, torchrun
+    decides."""
 
 
 def as_json(settings: object) -> dict:
-    """A settings dataclass as one flat dict that JSON can hold; fields of its groups stand beside its own."""
+    """A settings dataclass as one flat dict that JSON can hold; fields of its groups stand beside
+    its own."""
     values = {}
     for owner, name, _ in _fields(settings):
         values[name] = getattr(owner, name)
@@ -64,7 +68,11 @@ def as_json(settings: object) -> dict:
 
 def may_change(settings: object) -> set[str]:
     """Names of the settings, groups included, whose type is `MayChange`."""
-    return {name for _, name, hint in _fields(settings) if _MAY_CHANGE in getattr(hint, "__metadata__", ())}
+    return {
+        name
+        for _, name, hint in _fields(settings)
+        if _MAY_CHANGE in getattr(hint, "__metadata__", ())
+    }
 
 
 def _fields(settings: object) -> Iterator[tuple[object, str, object]]:

@@ -18,10 +18,12 @@ import joblib
 import numpy as np
 from tqdm import tqdm
 
-from src.runtime.errors import LARGE_IMAGE, InputError
-from src.runtime.signals import StopSignals, block_signals
+from src.utils.errors import LARGE_IMAGE, InputError
+from src.utils.signals import StopSignals, block_signals
 
-MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
+MAX_CHUNK = (
+    4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
+)
 
 
 def cores() -> int:
@@ -37,7 +39,8 @@ def one_thread(*_: int) -> None:
 def on_threads(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> np.ndarray:
     """`function` of consecutive parts of `items`, each on a thread of its own; the results, joined.
 
-    For functions that release the interpreter's lock. Uses as many threads as OpenCV does, see `one_thread`.
+    For functions that release the interpreter's lock. Uses as many threads as OpenCV does, see
+    `one_thread`.
     """
     threads = min(cv2.getNumThreads(), len(items))
     if threads <= 1:
@@ -53,9 +56,9 @@ def _threads(count: int) -> ThreadPoolExecutor:
 def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """Results of `function` over `items` in their order, computed by one process a core.
 
-    The processes end with this one, even if it is killed; joblib's would outlive it (tried with 1.6.0), which
-    is why this is not `joblib.Parallel`. `function` comes from a module, not from the script that runs, see
-    `main_unseen`. `label` names the progress bar on stderr.
+    The processes end with this one, even if it is killed; joblib's would outlive it (tried with
+    1.6.0), which is why this is not `joblib.Parallel`. `function` comes from a module, not from the
+    script that runs, see `main_unseen`. `label` names the progress bar on stderr.
 
     Raises what `function` raises, and `InputError` when a process was ended from outside.
     """
@@ -69,7 +72,9 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
             main_unseen(),
         ):  # Ctrl-C reaches all processes, and this one alone answers
             results = pool.map(function, items, chunksize=chunk)
-        yield from tqdm(results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items))
+        yield from tqdm(
+            results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
+        )
     except BrokenProcessPool:
         found = "a worker process was killed, perhaps because memory ran out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None
@@ -82,8 +87,8 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
 def main_unseen() -> Iterator[None]:
     """Processes that are spawned in this block do not import the script that runs.
 
-    They would run a script without a main guard again, and would not find one that came through a pipe.
-    What they are sent comes from modules, not from the script.
+    They would run a script without a main guard again, and would not find one that came through a
+    pipe. What they are sent comes from modules, not from the script.
     """
     main = sys.modules["__main__"]
     seen = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
@@ -110,13 +115,15 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    # A worker of a killed process would wait for work for ever, and meanwhile write what it had begun.
+    # A worker of a killed process would wait for work for ever, and meanwhile write what it had
+    # begun.
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def prefetch(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Future]:
-    """Futures of `function` over `items` in order; at most `ahead` of them run beyond the one yielded."""
+    """Futures of `function` over `items` in order; at most `ahead` of them run beyond the one
+    yielded."""
     started: deque[Future] = deque()
     for item in items:
         started.append(pool.submit(function, item))

@@ -1,7 +1,8 @@
 """One process or many, on one machine or several: launched and connected by Lightning Fabric.
 
-Every process does the same steps with the same random numbers on its share of each batch; what differs is
-averaged. So one process and several follow the same course, and a run may go on with another number.
+Every process does the same steps with the same random numbers on its share of each batch; what
+differs is averaged. So one process and several follow the same course, and a run may go on with
+another number.
 """
 
 import atexit
@@ -16,8 +17,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from src.runtime.errors import SettingError
-from src.runtime.processes import cores
+from src.utils.errors import SettingError
+from src.utils.processes import cores
 
 T = TypeVar("T")
 
@@ -30,7 +31,13 @@ def pick_device(name: str) -> torch.device:
     Raises `SettingError` for an unknown or absent device.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -43,11 +50,13 @@ def pick_device(name: str) -> torch.device:
 def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> Fabric:
     """Start the other processes, which run this script from its beginning, and connect to them.
 
-    Under torchrun the processes are there already: their number is torchrun's, whatever `devices` says.
+    Under torchrun the processes are there already: their number is torchrun's, whatever `devices`
+    says.
 
     Args:
         device: a name for `pick_device`.
-        devices: processes on this machine, each with a device of its own or its share of the CPU's cores.
+        devices: processes on this machine, each with a device of its own or its share of the CPU's
+            cores.
         precision: "fp32", "bf16", or "auto": bf16 on a GPU that has it.
 
     Raises `SettingError` for an absent device or fewer than `devices` of them.
@@ -64,7 +73,9 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
             if chosen.index is None
             else f"{chosen} is one"
         )
-        raise SettingError("devices", devices, f"{found}; choose fewer, and a device without a number")
+        raise SettingError(
+            "devices", devices, f"{found}; choose fewer, and a device without a number"
+        )
     if precision == "auto":
         half = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if half else "fp32"
@@ -76,7 +87,9 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
         plugins=[] if elastic else [LightningEnvironment()],
     )
     fabric.launch()
-    if torch.distributed.is_initialized():  # gloo's threads abort a process that exits while they run
+    if (
+        torch.distributed.is_initialized()
+    ):  # gloo's threads abort a process that exits while they run
         atexit.register(torch.distributed.destroy_process_group)
     torch.set_num_threads(max(1, cores() // devices))
     return fabric
@@ -85,7 +98,9 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
 def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
     """Replace float tensors by their mean over the processes, in one message."""
     if fabric.world_size > 1:
-        flat = fabric.all_reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
+        flat = fabric.all_reduce(
+            torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean"
+        )
         parts = flat.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))

@@ -3,18 +3,19 @@
 import torch
 from torch import Tensor
 
-# Lines that are continued, as steps (down, right). The score's M compares neighbours along rows, so the fill
-# along rows is the best one on average.
+# Lines that are continued, as steps (down, right). The score's M compares neighbours along rows, so
+# the fill along rows is the best one on average.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FAR = 1e6  # steps; more than any photo has
 REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
 
 
 def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first known pixel; 0 if known itself, at least `FAR` if there is none.
+    """Steps in a direction to the first known pixel; 0 if known itself, at least `FAR` if there is
+    none.
 
-    `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round to
-    round, as in parallel prefix sums.
+    `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round
+    to round, as in parallel prefix sums.
     """
     height, width = known.shape[-2:]
     steps = (1 - known) * FAR
@@ -31,7 +32,8 @@ def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
 
 
 def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """The first known pixel that each pixel meets in a direction, itself included, and its nearness.
+    """The first known pixel that each pixel meets in a direction, itself included, and its
+    nearness.
 
     Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first.
     """
@@ -48,7 +50,9 @@ def bounds(lost: Tensor) -> list[list[int]]:
 
     One transfer from the device for all lines.
     """
-    ends = torch.stack([lost.int().argmax(dim=1), lost.shape[1] - 1 - lost.flip(1).int().argmax(dim=1)])
+    ends = torch.stack(
+        [lost.int().argmax(dim=1), lost.shape[1] - 1 - lost.flip(1).int().argmax(dim=1)]
+    )
     return ends.t().tolist()
 
 

@@ -49,7 +49,8 @@ def block_signals(*numbers: int) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # begun with the first process otherwise, it lets the signals through
+    # begun with the first process otherwise, it lets the signals through
+    resource_tracker.ensure_running()
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -1,1 +1,0 @@
-"""Training losses: pure functions of tensors that return named terms, whose weighted sum is minimized."""
