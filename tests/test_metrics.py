@@ -8,7 +8,7 @@ import torch
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from src.losses import similarity
+from src import losses
 from src.metrics import (
     Score,
     hue_correlation,
@@ -163,12 +163,12 @@ def test_ssim_of_the_losses_is_the_scores(seed):
     """S with windows of 7×7 pixels, and that of a sequence with windows of 1×7."""
     true, pred, _ = images_of_full_range(seed)
     x, y = tensor(true), tensor(pred)
-    assert similarity.ssim(x, y, (7, 7)).item() == pytest.approx(ssim(true, pred), abs=1e-5)
-    assert similarity.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(
+    assert losses.ssim(x, y, (7, 7)).item() == pytest.approx(ssim(true, pred), abs=1e-5)
+    assert losses.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(
         ssim(true, pred), abs=1e-5
     )
     lines = true.reshape(-1, 3), pred.reshape(-1, 3)
-    found = similarity.ssim(*map(tensor, lines), (1, 7)).item()
+    found = losses.ssim(*map(tensor, lines), (1, 7)).item()
     assert found == pytest.approx(ssim(*lines, 255), abs=1e-5)
 
 
@@ -178,7 +178,7 @@ def test_masked_ssim_of_the_losses_is_the_scores(seed):
     true, pred, mask = images_of_full_range(seed)
     masks = [mask, ~mask]
     batch = (torch.stack([tensor(image)] * 2) for image in (true, pred))
-    found = similarity.masked_ssim(*batch, torch.from_numpy(np.stack(masks))[:, None].double())
+    found = losses.masked_ssim(*batch, torch.from_numpy(np.stack(masks))[:, None].double())
     wanted = [masked_ssim(true, pred, m) if m.sum() >= 7 else 1.0 for m in masks]
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
 
@@ -192,4 +192,4 @@ def test_correlation_of_the_losses_is_the_scores(seed):
         for which in (0, 1)
     )
     wanted = [hue_correlation(*pair) for pair in images]
-    assert similarity.correlation(*histograms).tolist() == pytest.approx(wanted, abs=1e-5)
+    assert losses.correlation(*histograms).tolist() == pytest.approx(wanted, abs=1e-5)
