@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.utils.cli import parse_settings, run_script
+from src.utils.cli import RunFolder, parse_settings, run_script
 from src.utils.errors import InputError
-from src.utils.settings import RunFolder
 
 UPLOAD_PIXELS = 12_000_000  # of an upload
 UPLOAD_SIZE = "50mb"  # of an upload

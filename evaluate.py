@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from src.utils.cli import parse_settings, run_script
+from src.utils.cli import Compute, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
-from src.utils.settings import Compute, Folders, Style, Tta
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from src.utils.cli import parse_settings, run_script
+from src.utils.cli import Compute, DamageKind, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
-from src.utils.settings import Compute, DamageKind, Folders, Style, Tta
 
 
 @dataclass(frozen=True)

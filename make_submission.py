@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.utils.cli import parse_settings, run_script
-from src.utils.settings import Folders
+from src.utils.cli import Folders, parse_settings, run_script
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.training.state import TrainingState, begin_run, training_step
     from src.training.validation import reserve_time, validate
     from src.utils.distributed import agree
-    from src.utils.signals import Stopped, StopSignals
+    from src.utils.errors import Stopped
+    from src.utils.signals import StopSignals
 
     # Set up: data, model, and where an interrupted run stopped.
     folder, data_dir, options = (

@@ -18,10 +18,10 @@ from src.fills.regions import parts
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model, network_files
 from src.models.detector import DamageDetector
+from src.utils.cli import DamageKind, Style, Tta
 from src.utils.errors import InputError, SettingError
 from src.utils.files import file_hash
 from src.utils.images import gray_to_rgb
-from src.utils.settings import DamageKind, Style, Tta
 
 
 class Pipeline:

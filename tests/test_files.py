@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.utils.cli import HINTS, parse_settings, run_script
+from src.utils.cli import HINTS, Folders, parse_settings, run_script
 from src.utils.errors import InputError, SettingError
 from src.utils.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
 from src.utils.images import gray_to_rgb, open_image, read_gray, read_image, write_png
-from src.utils.settings import Folders
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

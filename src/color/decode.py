@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.color.lattice import HUES, compose, least_chroma
+from src.utils.cli import Style
 from src.utils.compiled import compiled
-from src.utils.settings import Style
 
 COOLING = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures of the transport, in nats
 ROUNDS = 8  # price updates at each of them

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from src.damage.hole import DrawDamage, punch_hole
 from src.models.options import ModelOptions
 from src.models.tta import mean_over_views
-from src.utils.settings import Style
+from src.utils.cli import Style
 
 Batch = dict[str, Tensor]
 Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble averages each of them

@@ -23,7 +23,7 @@ from src.models.colorizer import CELL, Colorizer
 from src.models.inpainter import Inpainter, inpaint
 from src.models.options import RestorerOptions
 from src.models.tta import mean_over_views
-from src.utils.settings import Style
+from src.utils.cli import Style
 
 SPACING = (
     2  # of so many cells and pixels along each side a training step takes one: neighbours are alike

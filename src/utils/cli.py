@@ -1,20 +1,27 @@
 """From a command line to typed settings, and from an error to one line and an exit status."""
 
 import argparse
+import dataclasses
 import io
+import json
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TextIO, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO, TypeVar
 
 import tyro
 
-from src.utils.errors import LARGE_IMAGE, InputError, SettingError
-from src.utils.signals import Stopped
+from src.utils.errors import LARGE_IMAGE, InputError, SettingError, Stopped
 
 T = TypeVar("T")
+
+Style = Literal["score", "visual"]
+Tta = Literal[1, 2, 8]
+DamageKind = Literal["auto", "hole", "none"]
 
 CLOSED_PIPE = 141  # exit status, as of a program that SIGPIPE ends
 
@@ -34,6 +41,52 @@ HINTS = {
     "output": "choose another output folder",
     "ray": "pip install -r requirements/ray.txt",
 }
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run's results are."""
+
+    name: str = "restorer"
+    """Name of the run and of its folder in output-dir; when training, the model's name."""
+    output_dir: Path = Path("outputs")
+    """The folder that holds all runs."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run."""
+        if not self.name or Path(self.name).name != self.name or self.name == "..":
+            reason = "must be one plain folder name, such as first_try"
+            raise SettingError("name", self.name, reason)
+        return self.output_dir / self.name
+
+
+@dataclass(frozen=True)
+class Folders(RunFolder):
+    """Where the data is, and where results go."""
+
+    data_dir: Path = Path("data")
+    """The competition folder: train.csv, test.csv, train_input/, train_gt/, test_input/."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The hardware to use."""
+
+    device: str = "auto"
+    """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
+    devices: int = 1
+    """Processes that share the work on this machine, one device each. Under torchrun, torchrun
+    decides."""
+
+
+def as_json(settings: object) -> dict:
+    """A settings dataclass as one flat dict that JSON can hold; groups are merged into it."""
+    values = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        values |= as_json(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return json.loads(json.dumps(values, default=str))
 
 
 def parse_settings(

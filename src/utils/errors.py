@@ -35,3 +35,16 @@ class SettingError(InputError):
 
     def __reduce__(self) -> tuple:  # an error of another process arrives pickled
         return type(self), (self.setting, self.value, self.reason)
+
+
+class Stopped(Exception):
+    """A signal ended the work after everything was saved.
+
+    Args:
+        message: what was saved, and where.
+        number: the signal's.
+    """
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -157,3 +157,79 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identity(path: Path) -> list[int] | None:
+    """Size in bytes and modification time in ns of a file, for a recipe; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None  # reading the file will name the reason
+    return [status.st_size, status.st_mtime_ns]
+
+
+def begin(
+    folder: Path,
+    recipe: dict,
+    may_change: Collection[str] = (),
+    name: str = "recipe.json",
+    remedy: str = "delete it to start again, or choose another folder",
+    hint: str | None = None,
+) -> bool:
+    """Begin work in a folder, or resume it: write the recipe, or compare it with the one there.
+
+    A recipe holds whatever the results depend on: settings, and hashes or the `identity` of files,
+    with paths relative to the folder or to the data folder so that both may be moved. What is done
+    is not recorded anywhere: a result is done if its file exists.
+
+    Args:
+        recipe: a dict that JSON can hold, possibly nested.
+        may_change: top-level keys that a resumed run may change; the new values are written.
+        remedy: ends the error; `hint`: see `InputError`.
+
+    Returns: whether earlier work is resumed.
+
+    Raises `InputError`, before anything is written, if the folder holds another recipe.
+    """
+    path = Path(folder) / name
+    recipe = json.loads(json.dumps(recipe))
+    earlier = read_recipe(folder, name, remedy)
+    changes = differences(
+        {key: value for key, value in earlier.items() if key not in may_change},
+        {key: value for key, value in recipe.items() if key not in may_change},
+    )
+    if earlier and changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        found = f"{'; '.join(changes[:3])}{more}"
+        raise InputError(f"{path}: begun with another recipe ({found}); {remedy}", hint)
+    if earlier != recipe:
+        write_json(path, recipe)
+    return bool(earlier)
+
+
+def read_recipe(
+    folder: Path, name: str = "recipe.json", remedy: str = "delete it to start again"
+) -> dict:
+    """The recipe that `begin` wrote into a folder, or {} if there is none."""
+    try:
+        return read_json(Path(folder) / name, remedy)
+    except FileNotFoundError:
+        return {}
+
+
+def differences(earlier: dict, now: dict) -> list[str]:
+    """A phrase for each entry that differs between two recipes; a missing key is the same as None."""
+    changes = []
+    for key in sorted(earlier.keys() | now.keys()):
+        before, after = earlier.get(key), now.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += [f"{key}/{change}" for change in differences(before, after)]
+        elif before is None and after is not None:
+            changes.append(f"{key} was added")
+        elif after is None and before is not None:
+            changes.append(f"{key} was removed")
+        elif isinstance(before, list):
+            changes += [f"{key} was changed"] if before != after else []
+        elif before != after:
+            changes.append(f"{key} was {before!r:.80} and is {after!r:.80}")
+    return changes

@@ -6,20 +6,6 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-
-class Stopped(Exception):
-    """A signal ended the work after everything was saved.
-
-    Args:
-        message: what was saved.
-        number: of the signal.
-    """
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.number = number
-
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
