@@ -5,7 +5,7 @@ DEMO := --data-dir data_sample --name demo
 # Two test processes, each of one thread (tests/conftest.py): more threads on few cores wait for each other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test test-slow lint lock licenses audit clean
+.PHONY: demo test test-slow lint lock licenses clean
 
 # Each target sets itself up on a fresh machine: a virtual environment and exactly the locked packages. With the
 # hashes a file that was exchanged in the package index, or on the way, is refused.
@@ -52,13 +52,10 @@ lock: .venv/development
 	$(COMPILE) requirements.txt --output-file requirements/runtime.lock
 	$(COMPILE) --constraints requirements/runtime.lock requirements/dev.txt --output-file requirements/dev.lock
 
+# The table in docs/packages.md; what it means is in docs/licenses.md.
 licenses: .venv/development
-	$(BIN)/python -m tools.licenses
-
-# Asks a public service about known vulnerabilities, so it needs the network and is no part of `make test`. Without
-# --strict, packages that the service does not answer for are only listed, and the audit passes.
-audit: .venv/development
-	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.lock
+	$(BIN)/pip-licenses --format=markdown --from=mixed --with-system --output-file=docs/packages.md \
+		--packages $$(sed -n 's/==.*//p' requirements/dev.lock)
 
 clean:
 	rm -rf .venv data_sample

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 
-import cpuinfo
 import cv2
 import numpy as np
 import skimage
@@ -22,7 +21,7 @@ def describe_machine() -> str:
     """Two lines: the command; processor, cores and versions."""
     versions = {"torch": torch, "numpy": np, "OpenCV": cv2, "scikit-image": skimage}
     names = ", ".join(f"{name} {module.__version__}" for name, module in versions.items())
-    processor = cpuinfo.get_cpu_info().get("brand_raw", platform.machine())
+    processor = platform.machine()
     where = f"{processor}, {cores()} cores; Python {platform.python_version()}, {names}"
     return f"python -m benchmarks {shlex.join(sys.argv[1:])}\n{where}"
 

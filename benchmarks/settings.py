@@ -211,24 +211,6 @@ class TimeToScore:
     """Settings of the restorer's training."""
 
 
-@dataclass(frozen=True)
-class SlowdownCheck:
-    """Whether the working tree is slower than a commit; exit status 1 when it is.
-
-    Both are timed on this machine, in processes that take turns, each by its own
-    benchmarks/timings.py. What counts is the CPU time of one thread, the least of several
-    repetitions, so other work may go on meanwhile.
-    """
-
-    against: str = "HEAD"
-    """The commit to compare with, as git names it: main, v1.2, HEAD~3."""
-    rounds: int = 3
-    """Processes of each side; what looks slower is timed in two more before it is said."""
-    tolerance: float | None = None
-    """Share by which anything may take longer; each measurement's own (0.1 or 0.15) when left out.
-    """
-
-
 BENCHMARKS: dict[str, type] = {
     "damage": HoleFinding,
     "detector": DetectorQuality,
@@ -243,5 +225,4 @@ BENCHMARKS: dict[str, type] = {
     "size": PhotoSizes,
     "preparation": PreparationTime,
     "time-to-score": TimeToScore,
-    "check": SlowdownCheck,
 }

@@ -15,7 +15,7 @@ from src.evaluation.report import read_curves
 from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
 from src.models.options import RestorerOptions
 from tests.training import TINY, metrics, train
-from tools import model_card, ship_weights, weigh
+from tools import ship_weights, weigh
 
 CPU = torch.device("cpu")
 FACTS = {"fold": 0, "step": 7, "score": {"M": 0.25, "score": 0.5}}
@@ -145,21 +145,6 @@ def test_the_network_that_stays_is_copied_from_a_file_of_any_name(
     assert {path.stem for path in fold.glob("*.safetensors")} == {"inpainter", "colorizer"}
     assert (fold / source.name).read_bytes() == source.read_bytes()
     load_model(fold, CPU)
-
-
-def test_the_card_tells_each_networks_validation(random_run, monkeypatch, tmp_path):
-    model, _ = load_model(random_run / "random" / "fold0", CPU)
-    _, colorizer = save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 7})
-    kept = colorizer.read_bytes()
-    save_model(tmp_path / "fold0", model, "restorer", FACTS | {"step": 9})
-    colorizer.write_bytes(kept)
-    monkeypatch.setattr(model_card, "SHIPPED", tmp_path)
-    rows = model_card.validations().splitlines()
-    assert rows[0] == "| fold | network | step | M | score |"
-    assert rows[2:] == [
-        "| fold0 | colorizer | 7 | 0.2500 | 0.5000 |",
-        "| fold0 | inpainter | 9 | 0.2500 |  |",  # the score is the colorizer's as well
-    ]
 
 
 def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, capsys):

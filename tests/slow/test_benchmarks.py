@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.check import ROOT, time_tree
-from benchmarks.timings import MEASUREMENTS
 from benchmarks.training import read_batches, step_seconds
 from src.damage.aging import KINDS
 from src.datasets.bank import pack
@@ -302,39 +299,3 @@ def test_time_to_score(data_dir, script, tmp_path):
     assert (tmp_path / "curves.png").is_file()
     status, _, err = script("benchmarks", "time-to-score", *arguments[:-1], "batch-size=0")
     assert status == 2 and "restorer: the training failed" in err
-
-
-def test_this_tree_times_itself(packed):
-    """Every measurement of `check` runs; the numbers are CPU seconds."""
-    found = time_tree(ROOT, packed)
-    assert found.keys() == MEASUREMENTS.keys() and all(0 < value < 600 for value in found.values())
-
-
-def test_check(script, tmp_path, monkeypatch):
-    """The whole command, in a repository whose trees say how fast they are instead of being timed."""
-    timings = tmp_path / "repository" / "benchmarks" / "timings.py"
-    timings.parent.mkdir(parents=True)
-    text = "import json, pathlib, sys\nassert pathlib.Path(sys.argv[1], 'pack.npy').is_file()\n"
-    timings.write_text(text + "print(json.dumps({'step': 1.0}))\n")
-    repository = timings.parents[1]
-    identity = [
-        "-c",
-        "user.name=test",
-        "-c",
-        "user.email=test@localhost",
-        "-c",
-        "commit.gpgsign=false",
-    ]
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "timings"]):
-        subprocess.run(["git", "-C", repository, *command], check=True)
-    monkeypatch.setattr("benchmarks.check.ROOT", repository)
-    status, out, err = script("benchmarks", "check", "--rounds", 1)
-    assert status == 0 and "nothing is slower" in out, err
-    timings.write_text(text + "print(json.dumps({'step': 1.3}))\n")
-    status, out, _ = script("benchmarks", "check", "--rounds", 1)
-    assert status == 1 and re.search(r"^step +1000.00 +1300.00 +1.30  SLOWER$", out, re.MULTILINE)
-    assert script("benchmarks", "check", "--rounds", 1, "--tolerance", 0.5)[0] == 0
-    listed = subprocess.run(
-        ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True
-    )
-    assert len(listed.stdout.splitlines()) == 1
