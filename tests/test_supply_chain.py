@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 RUNTIME_LOCK, DEV_LOCK = (ROOT / "requirements" / name for name in ("runtime.lock", "dev.lock"))
-PIN = re.compile(
+HASHES = r"((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
+PIN = re.compile(rf"^(\S+)==(\S+)(?: ; (.+?))? \\${HASHES}", re.MULTILINE)
     r"^(\S+)==(\S+)(?: ; (.+?))? \\$((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)", re.M
 )
 
