@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 RUNTIME_LOCK, DEV_LOCK = (ROOT / "requirements" / name for name in ("runtime.lock", "dev.lock"))
 HASHES = r"((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
-PIN = re.compile(rf"^(\S+)==(\S+)(?: ; (.+?))? \\${HASHES}", re.MULTILINE)
+PIN = re.compile(r"^(\S+)==(\S+)(?: ; (.+?))? \\$" + HASHES, re.MULTILINE)
     r"^(\S+)==(\S+)(?: ; (.+?))? \\$((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)", re.M
 )
 
