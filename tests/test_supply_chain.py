@@ -13,8 +13,6 @@ ROOT = Path(__file__).parents[1]
 RUNTIME_LOCK, DEV_LOCK = (ROOT / "requirements" / name for name in ("runtime.lock", "dev.lock"))
 HASHES = r"((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
 PIN = re.compile(r"^(\S+)==(\S+)(?: ; (.+?))? \\$" + HASHES, re.MULTILINE)
-    r"^(\S+)==(\S+)(?: ; (.+?))? \\$((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)", re.M
-)
 
 
 def read_lock(path: Path) -> dict[str, tuple[str, str | None, str]]:
