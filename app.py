@@ -181,8 +181,8 @@ def main() -> None:
     settings = parse_settings(Settings)
     from PIL import Image
 
-    from src.models.checkpoints import trained_or_shipped
     from src.pipeline import Pipeline
+    from src.runs import trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.images import IMAGE_FORMATS
 

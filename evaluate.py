@@ -108,7 +108,7 @@ def report(parts: dict[str, list], settings: Settings) -> None:
         folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
         write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
     if settings.report:
-        from src.models.checkpoints import trained_or_shipped
+        from src.runs import trained_or_shipped
 
         run_dir = settings.folders.run_dir
         own = settings.pred is None or settings.pred.resolve().is_relative_to(run_dir.resolve())
@@ -143,7 +143,7 @@ def main() -> None:
         return
     if given != (None, None, None):
         raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")
-    from src.models.checkpoints import fold_checkpoints
+    from src.runs import fold_checkpoints
     from src.utils.distributed import launch
 
     folds = None if settings.fold == "all" else [settings.fold]

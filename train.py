@@ -28,8 +28,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.datasets.bank import hole_reader, truth_reader
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import training_batches
-    from src.models.checkpoints import LAST, initial_checkpoint, load_weights, network_file
+    from src.models.checkpoints import LAST, load_weights, network_file
     from src.models.registry import MODELS
+    from src.runs import initial_checkpoint
     from src.training.logger import LOG_EVERY, RunLogger, progress_bar
     from src.training.schedule import Budget, learning_rate
     from src.training.state import TrainingState, begin_run, training_step

@@ -16,8 +16,8 @@ from src.damage.prints import LOOKS
 from src.datasets.competition import read_truth
 from src.datasets.folds import evenly_spaced, fold_files
 from src.evaluation.detection import detection_rates, hit_counts
-from src.models.checkpoints import DETECTOR
 from src.pipeline import load_detector
+from src.runs import DETECTOR
 from src.utils.errors import SettingError
 from src.utils.processes import cores
 

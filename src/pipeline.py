@@ -16,8 +16,9 @@ from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
 from src.fills.regions import parts
 from src.models.base import Estimate, RestorationModel
-from src.models.checkpoints import DETECTOR, fold_checkpoints, load_model, network_files
+from src.models.checkpoints import load_model, network_files
 from src.models.detector import DamageDetector
+from src.runs import DETECTOR, fold_checkpoints
 from src.utils.cli import DamageKind, Style, Tta
 from src.utils.errors import InputError, SettingError
 from src.utils.files import file_hash

@@ -15,9 +15,10 @@ from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.models.checkpoints import SHIPPED, save_model
+from src.models.checkpoints import save_model
 from src.models.registry import create_model
 from src.pipeline import BASELINES, Baseline, Pipeline, filled, load_detector, telea
+from src.runs import SHIPPED
 from src.utils.errors import InputError, SettingError
 from src.utils.images import read_gray, write_png
 

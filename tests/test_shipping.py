@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from src.evaluation.report import read_curves
-from src.models.checkpoints import SHIPPED, fold_checkpoints, load_model, network_files, save_model
+from src.models.checkpoints import load_model, network_files, save_model
 from src.models.options import RestorerOptions
+from src.runs import SHIPPED, fold_checkpoints
 from tests.training import TINY, metrics, train
 from tools import ship_weights, weigh
 

@@ -10,14 +10,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from src.models.checkpoints import (
-    DETECTOR,
-    SHIPPED,
-    fold_checkpoints,
-    network_files,
-    read_network,
-    write_network,
-)
+from src.models.checkpoints import network_files, read_network, write_network
+from src.runs import DETECTOR, SHIPPED, fold_checkpoints
 from src.utils.files import read_json, write_json
 
 MACHINE = (

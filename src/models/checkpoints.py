@@ -8,7 +8,6 @@ is a single network.
 import io
 import json
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,10 +23,6 @@ from src.utils.files import atomic_write, write_bytes
 
 LAST, SUFFIX = "last.pt", ".safetensors"
 NETWORKS = sorted({network for options in OPTIONS.values() for network in options.networks})
-PACKAGE = Path(__file__).parents[1]
-# Laid out like a run's folder: inside the installed package, or beside it in a checkout.
-SHIPPED = PACKAGE / "weights" if (PACKAGE / "weights").is_dir() else PACKAGE.parent / "weights"
-DETECTOR = SHIPPED / "detector.safetensors"
 FOREIGN = "name a checkpoint of this program"
 
 
@@ -231,47 +226,3 @@ def load_state(path: Path) -> dict:
             f"{path}: broken training state ({reason}); delete it to start again"
         ) from None
     return state
-
-
-def initial_checkpoint(init: Path, fold: int) -> Path:
-    """The checkpoint that a fold's training starts from: `init` itself, or the same fold's in that
-    folder.
-
-    Raises `InputError` where the folder has none of that fold.
-    """
-    alone = not init.is_dir() or any(network_file(init, network).exists() for network in NETWORKS)
-    return init if alone else fold_checkpoints(init, [fold])[0]
-
-
-def trained_or_shipped(run_dir: Path) -> Path:
-    """`run_dir`, or the folder of the shipped weights where no fold of it has a checkpoint yet."""
-    return Path(run_dir) if _trained(Path(run_dir)) else SHIPPED
-
-
-def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
-    """The folders of some folds, or of every trained fold of a run when `folds` is None.
-
-    Raises `InputError` when one is missing; it names the folds and runs that exist.
-    """
-    trained = {}
-    for path in _trained(Path(run_dir)):
-        number = path.name.removeprefix("fold")
-        if number.isdecimal():
-            trained[int(number)] = path
-    wanted = sorted(trained) if folds is None else folds
-    missing = [f"fold {fold}" for fold in wanted if fold not in trained]
-    if missing or not wanted:
-        runs = sorted({path.parent.name for path in _trained(Path(run_dir).parent, "*/")})
-        known, others = (", ".join(map(str, names)) or "none" for names in (sorted(trained), runs))
-        found = f"no checkpoint of {(missing or ['any fold'])[0]} (trained folds: {known}; runs: {others})"
-        raise InputError(f"{run_dir}: {found}", "checkpoint")
-    return [trained[fold] for fold in wanted]
-
-
-def _trained(folder: Path, runs: str = "") -> set[Path]:
-    """Folders of folds that hold the file of some network."""
-    return {
-        file.parent
-        for network in NETWORKS
-        for file in folder.glob(f"{runs}fold*/{network}{SUFFIX}")
-    }

@@ -12,7 +12,7 @@ from skimage import data
 
 from src.color.lattice import luma
 from src.damage.hole import find_hole, punch_hole
-from src.models.checkpoints import SHIPPED
+from src.runs import SHIPPED
 from tests.training import metrics, train
 
 ROOT = Path(__file__).parents[2]
