@@ -1,5 +1,1 @@
-"""Measurements: how good and how fast each part is, and whether a change made anything slower.
-
-`python -m benchmarks NAME` calls `run` of the module of that name; its settings are in
-`benchmarks.settings`. The tables of docs/experiments.md come from here.
-"""
+"""How good and how fast it is: the tables of docs/experiments.md, one module per kind."""

@@ -1,4 +1,8 @@
-"""How much sooner the restorer reaches the best score that full_pipeline ever has."""
+"""How soon the restorer is as good as full_pipeline ever is in the same time.
+
+Trains both for the same wall-clock time with train.py, each validated after each of its epochs; run
+the same command again to resume.
+"""
 
 import json
 import subprocess
@@ -6,80 +10,64 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
+import tyro
 
-from benchmarks.machine import describe_machine
-from benchmarks.settings import TimeToScore
-from src.utils.errors import InputError, SettingError
-from src.utils.files import atomic_write
+from benchmarks.speed import describe_machine
+from src.utils.cli import run_script
+from src.utils.errors import InputError
 
 PEER, OURS = "full_pipeline", "restorer"
-TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+def time_to_score(
+    data_dir: Path = Path("data"),
+    output_dir: Path = Path("outputs/time-to-score"),
+    minutes: float = 30.0,
+    full_pipeline: tuple[str, ...] = ("encoder=lite0", "image-size=128"),
+    restorer: tuple[str, ...] = (),
+) -> None:
+    """Train both models, print their curves and how much sooner ours is above the peer's best.
+
+    Args:
+        data_dir: the competition folder.
+        output_dir: where both runs go.
+        minutes: wall-clock budget of each, validations included.
+        full_pipeline: options of its training; these gave it its best half hour.
+        restorer: options of the restorer's training.
+    """
+    describe_machine()
+    curves = {}
+    for model, options in ((PEER, full_pipeline), (OURS, restorer)):
+        train = Path(__file__).parents[1] / "train.py"
+        command = [sys.executable, train, model, "--data-dir", data_dir, "--workers", 0]
+        command += ["--output-dir", output_dir, "--max-minutes", minutes, "--val-images", 50]
+        command += [part for option in options for part in f"--{option}".split("=", 1)]
+        if subprocess.run(list(map(str, command))).returncode:
+            raise InputError(f"{model}: the training failed, see above")
+        curves[model] = score_curve(output_dir / model / "fold0" / "metrics.jsonl")
+    table = pd.concat(curves, names=["model", "validation"])
+    print(table[["minutes", "S", "M", "C", "score"]].to_string(float_format="{:.4f}".format))
+    best = curves[PEER].loc[curves[PEER]["score"].idxmax()]
+    above = curves[OURS].loc[curves[OURS]["score"] > best["score"], "minutes"]
+    print(f"best score of {PEER}: {best['score']:.4f} after {best['minutes']:.2f} minutes")
+    if above.empty:
+        print(f"{OURS} was never above it")
+    else:
+        ratio = best["minutes"] / above.min()
+        print(f"{OURS} above it after {above.min():.2f} minutes: {ratio:.1f} times sooner")
 
 
 def score_curve(metrics: Path) -> pd.DataFrame:
-    """Validations of a `metrics.jsonl`: columns minutes (of the run, when it began), S, M, C and
-    score."""
+    """The validations of a `metrics.jsonl`: minutes of the run, S, M, C and score."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     rows = [line for line in lines if "val/score" in line]
     return pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("val/"))
 
 
-def sooner(peer: pd.DataFrame, ours: pd.DataFrame) -> tuple[float, float, float]:
-    """The peer's best score, the minutes at which it had it, and those at which ours was above it.
-
-    The last is infinite when ours never was. Arguments as `score_curve` returns them.
-    """
-    best = peer.loc[peer["score"].idxmax()]
-    above = ours.loc[ours["score"] > best["score"], "minutes"]
-    return (
-        float(best["score"]),
-        float(best["minutes"]),
-        float(above.min()) if len(above) else float("inf"),
-    )
+def main() -> None:
+    """Measure as the command line says."""
+    tyro.cli(time_to_score, prog="python -m benchmarks.time_to_score", description=__doc__)
 
 
-def plot(curves: dict[str, pd.DataFrame], path: Path) -> None:
-    """Score against minutes of training, on a logarithmic scale, as a PNG."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.plot(curve["minutes"], curve["score"], marker="o", label=name)
-    axes.axhline(curves[PEER]["score"].max(), color="grey", linestyle=":")
-    axes.set(xscale="log", xlabel="minutes of wall-clock", ylabel="score of held-out images")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
-
-
-def train_command(settings: TimeToScore, model: str) -> list[str]:
-    """The command line that trains a model as the benchmark's settings say."""
-    command = [sys.executable, TRAIN, model, "--data-dir", settings.data_dir]
-    command += ["--output-dir", settings.output_dir, "--fold", settings.fold, "--workers", 0]
-    command += ["--max-minutes", settings.minutes, "--val-images", settings.val_images]
-    command += ["--validate-at", *settings.validate_at]
-    extra = settings.full_pipeline if model == PEER else settings.restorer
-    command += [part for setting in extra for part in f"--{setting}".split("=", 1)]
-    return list(map(str, command))
-
-
-def run(settings: TimeToScore) -> None:
-    """Train both, print the table and the ratio, write `curves.csv` and `curves.png`."""
-    print(describe_machine())
-    curves = {}
-    for model in (PEER, OURS):
-        if subprocess.run(train_command(settings, model)).returncode:
-            raise InputError(f"{model}: the training failed, see above; mend it and run this again")
-        curves[model] = score_curve(
-            settings.output_dir / model / f"fold{settings.fold}" / "metrics.jsonl"
-        )
-        if curves[model].empty:
-            raise SettingError("minutes", settings.minutes, f"too few: {model} was never validated")
-    table = pd.concat(curves, names=["model", "validation"])[["minutes", "S", "M", "C", "score"]]
-    print(table.to_string(float_format=lambda value: f"{value:.4f}"))
-    table.to_csv(settings.output_dir / "curves.csv")
-    plot(curves, settings.output_dir / "curves.png")
-    best, minutes, passed = sooner(curves[PEER], curves[OURS])
-    print(f"best score of {PEER}: {best:.4f} after {minutes:.2f} minutes")
-    print(f"{OURS} above it after {passed:.2f} minutes: {minutes / passed:.1f} times sooner")
+if __name__ == "__main__":
+    run_script(main)

@@ -102,12 +102,12 @@ def script(monkeypatch, capsys):
     """Run a script in this process: `script("train", "--fold", 0)` gives (exit status, stdout,
     stderr).
 
-    `script("benchmarks", "score", …)` is `python -m benchmarks score …`.
+    `script("benchmarks.speed", "score", …)` is `python -m benchmarks.speed score …`.
     """
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        module = importlib.import_module("benchmarks.__main__" if name == "benchmarks" else name)
+        module = importlib.import_module(name)
         capsys.readouterr()  # what the test itself printed before
         with pytest.raises(SystemExit) as stop:
             run_script(module.main)

@@ -1,10 +1,8 @@
-"""Weigh the images of a folder that was built from our photographs: python -m tools.weigh
---data-dir DIR
+"""Weigh the images of a folder built from our photographs: python -m tools.weigh --data-dir DIR
 
-Writes the column `weight` of its folds.csv. A source of look-alikes counts less, streets in Korea
-count more,
-and so do photographs with much vivid green or red, which are rare in our sources: without that, the
-colorizer makes foliage brown.
+Writes the column `weight` of its folds.csv. Sources of look-alikes count less, streets in Korea
+more, and so do photos with much vivid green or red: they are rare in our sources, and without the
+weights the colorizer makes foliage brown.
 """
 
 import argparse
@@ -12,16 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
-from benchmarks.colors import sources
 from src.datasets.competition import read_truth
 from src.datasets.folds import load_folds
 from src.utils.files import write_text
 
-STEP = 16  # of so many pixels along each side one is looked at
-VIVID = 40  # least chroma of a vivid pixel
 GREEN, RED = range(30, 90), [*range(8), *range(170, 180)]  # OpenCV's hues
-GREEN_GAIN, RED_GAIN = 10, 5  # what a picture that is all green, or all red, counts more
 SOURCES = {
     "korea_streets": 3.0,
     "global_streetscapes": 2.0,
@@ -41,11 +36,20 @@ SOURCES = {
 }
 
 
+def photo_sources(data_dir: Path) -> pd.Series:
+    """Source of each image by its name: the photo's path up to the last hyphen in `crops.csv`."""
+    path = data_dir / "crops.csv"
+    if not path.exists():
+        return pd.Series(dtype=str)
+    crops = pd.read_csv(path, dtype=str).set_index("name")
+    return crops["photo"].str.replace(r"(-[^-/]*)?\.[^./]*$", "", regex=True)
+
+
 def vivid_shares(truth: Path) -> tuple[float, float]:
     """The shares of an image's pixels that are vividly green and vividly red."""
-    rgb = np.ascontiguousarray(read_truth(truth)[STEP // 2 :: STEP, STEP // 2 :: STEP])
-    hue, chroma = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 0], np.ptp(rgb, axis=-1)
-    vivid = chroma >= VIVID
+    rgb = np.ascontiguousarray(read_truth(truth)[8::16, 8::16])
+    hue = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 0]
+    vivid = np.ptp(rgb, axis=-1) >= 40
     return float((np.isin(hue, GREEN) & vivid).mean()), float((np.isin(hue, RED) & vivid).mean())
 
 
@@ -57,9 +61,9 @@ def main() -> None:
     table = load_folds(folder)
     shares = np.array([vivid_shares(folder / path) for path in table["gt_image_path"]])
     names = table["input_image_path"].map(lambda path: Path(path).stem)
-    source = sources(folder).reindex(names, fill_value="").str.rpartition("/")[2].to_numpy()
+    source = photo_sources(folder).reindex(names, fill_value="").str.rpartition("/")[2].to_numpy()
     factor = np.array([SOURCES.get(name, 1.0) for name in source])
-    table["weight"] = (factor * (1 + shares @ [GREEN_GAIN, RED_GAIN])).round(2)
+    table["weight"] = (factor * (1 + shares @ [10, 5])).round(2)
     write_text(folder / "folds.csv", table.to_csv(index=False))
     print(table.groupby(source)["weight"].agg(["size", "mean", "max"]).round(2).to_string())
 

@@ -1,0 +1,394 @@
+"""What each part is worth: python -m benchmarks.quality parts --checkpoints weights/fold0"""
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from skimage.color import deltaE_ciede2000, rgb2lab
+from tqdm import tqdm
+from tyro.extras import subcommand_cli_from_dict
+
+from src.color.decode import LEAST, decode, expected_color, histogram_fit, plausibility, render
+from src.color.luma import luma
+from src.damage.aging import KINDS, age
+from src.damage.finders import clean_mask
+from src.damage.hole import find_hole, lost_pixels, punch_hole
+from src.damage.prints import LOOKS
+from src.datasets.build import SIDE
+from src.datasets.competition import read_input, read_test, read_train, read_truth
+from src.datasets.folds import evenly_spaced, fold_files
+from src.datasets.scenes import find_scenes
+from src.evaluation.detection import detection_rates, hit_counts
+from src.fills.all import all_fills
+from src.fills.copies import copy_texture
+from src.fills.costly import costly_fills
+from src.fills.simple import DIRECTIONS
+from src.metrics import HUE_BINS, hue_correlation, hue_histogram, masked_ssim, score_image
+from src.models.checkpoints import load_model
+from src.models.inpainter import inpaint
+from src.models.restorer import restored_luma
+from src.pipeline import Pipeline, load_detector, telea
+from src.utils.cli import run_script
+from src.utils.images import gray_to_rgb, write_png
+from src.utils.processes import cores, parallel_map
+from tools.weigh import photo_sources
+
+Pair = tuple[Path, Path]  # damaged input and truth
+FOLDS, SEED = 5, 0  # the split of the shipped folds
+
+
+def held_out(data_dir: Path, fold: int, count: int) -> list[Pair]:
+    """Held-out pairs of a fold, spread evenly over it; all of them if `count` is 0."""
+    return evenly_spaced(fold_files(data_dir, FOLDS, SEED, fold)[1], count)
+
+
+@cache  # once per worker process
+def restorers(checkpoints: tuple[Path, ...]) -> tuple:
+    """The models of some folds' folders, on the CPU."""
+    return tuple(load_model(path, torch.device("cpu"))[0] for path in checkpoints)
+
+
+def show(table: pd.DataFrame, digits: int = 4) -> None:
+    """Print a table."""
+    print(table.to_string(float_format=lambda value: f"{value:.{digits}f}"))
+
+
+def show_means(rows: pd.DataFrame, reference: str) -> None:
+    """Print the mean of each column, and its difference from a reference, with standard errors."""
+    gain = rows.sub(rows[reference], axis=0)
+    means = {"mean": rows.mean(), "std error": rows.sem()}
+    show(pd.DataFrame(means | {f"over {reference}": gain.mean(), "its std error": gain.sem()}))
+
+
+def parts(
+    checkpoints: tuple[Path, ...],
+    data_dir: Path = Path("data"),
+    images: Literal["held-out", "test"] = "held-out",
+    count: int = 100,
+    picture: Path | None = None,
+) -> None:
+    """S, M, C and score of the restorer with a part left out or replaced.
+
+    Args:
+        checkpoints: folders of folds, such as weights/fold0, measured together.
+        data_dir: the competition folder that they were trained on.
+        images: the first fold's held-out images, or the test images of a built folder.
+        count: images to measure, spread evenly; 0 takes all.
+        picture: also write four images here: input, both decodes, most likely hues, truth.
+    """
+    torch.set_num_threads(cores())
+    pipeline = Pipeline(restorers(checkpoints))
+    fold = int(checkpoints[0].name.removeprefix("fold"))
+    training, pairs = fold_files(data_dir, FOLDS, SEED, fold)
+    if images == "test":
+        names = [Path(path).name for path in read_test(data_dir)["input_image_path"]]
+        pairs = [(data_dir / "test_input" / name, data_dir / "test_gt" / name) for name in names]
+    pairs = evenly_spaced(pairs, count)
+    truths = [truth for _, truth in training]
+    constant = best_constant(list(parallel_map(true_histogram, truths, "histograms")))
+    rows, strips = {}, []
+    for source, target in tqdm(pairs, "measuring", dynamic_ncols=True):
+        gray, true = read_input(source), read_truth(target)
+        made = variants(pipeline, gray, true, constant)
+        lost = lost_pixels(gray, true)
+        scores = {name: score_image(true, rgb, lost).as_dict() for name, rgb in made.items()}
+        rows[source.name] = pd.DataFrame(scores).T
+        if len(strips) < 4:
+            chosen = ("restored", "decode visual", "most likely hue (argmax)")
+            strips.append(np.hstack([gray_to_rgb(gray), *(made[name] for name in chosen), true]))
+    table = pd.concat(rows)
+    means = table.groupby(level=1, sort=False).mean()
+    scores = table["score"].unstack()
+    gain = scores.sub(scores["restored"], axis=0)
+    show(means.assign(**{"difference": gain.mean(), "std error": gain.sem()}))
+    if picture:
+        write_png(picture, np.vstack(strips))
+
+
+def true_histogram(path: Path) -> np.ndarray:
+    """(180,) hue histogram of a truth file, sums to 1."""
+    counts = hue_histogram(read_truth(path)).ravel()
+    return counts / counts.sum()
+
+
+def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
+    """The (180,) histogram with the highest mean correlation with all of (180,) `histograms`.
+
+    That is the mean of their centred unit vectors, shifted to be positive; see docs/restorer.md.
+    """
+    centred = np.array(histograms) - 1 / HUE_BINS
+    mean = (centred / np.linalg.norm(centred, axis=1, keepdims=True)).mean(axis=0)
+    return (mean - mean.min()) / (mean - mean.min()).sum()
+
+
+@torch.inference_mode()
+def variants(
+    pipeline: Pipeline, gray: np.ndarray, true: np.ndarray, constant: np.ndarray
+) -> dict[str, np.ndarray]:
+    """One image restored in many ways, (H, W, 3) uint8 by name; the decodes share one estimate.
+
+    Args:
+        gray: (H, W) uint8, damaged.
+        true: (H, W, 3) uint8, for the oracles.
+        constant: (180,), see `best_constant`.
+    """
+    mask = find_hole(gray)
+    estimate = pipeline.estimate(gray, mask)
+    p, chroma_mass = estimate["p"][0], estimate["chroma_mass"][0]
+    inpainted, filled = restored_luma(estimate, gray, mask), telea(gray, mask)
+    log_p, color = p.clamp(min=LEAST).log(), expected_color(p, chroma_mass)
+    gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
+    oracle = hue_histogram(true).ravel()
+
+    def with_histogram(wanted: np.ndarray) -> np.ndarray:
+        target = torch.from_numpy(wanted).float()
+        return render(inpainted, color, histogram_fit(plausibility(p, color), target, *gray.shape))
+
+    made = {
+        "restored": pipeline.decode(estimate, gray, mask),
+        "left grey": gray_to_rgb(inpainted),
+        "Telea, left grey": gray_to_rgb(filled),
+        "Telea": decode(filled, p, chroma_mass, "score"),
+        "decode visual": decode(inpainted, p, chroma_mass, "visual"),
+        "most likely hue (argmax)": render(inpainted, color, log_p),
+        "hue sampled cell by cell": render(inpainted, color, log_p + gumbel),
+        "histogram: best constant": with_histogram(constant),
+        "oracle: true histogram": with_histogram(oracle / oracle.sum()),
+        "oracle: true luma": decode(luma(true), p, chroma_mass, "score"),
+    }
+    members = pipeline.ensemble.members
+    if len(members) > 1:
+        singles = [Pipeline([member])(gray, mask) for member in members]
+        made["first model alone"] = singles[0]
+        made["average of the models' RGB"] = np.mean(singles, axis=0).round().astype(np.uint8)
+    return made
+
+
+def fills(
+    checkpoints: tuple[Path, ...] = (),
+    data_dir: Path = Path("data"),
+    fold: int = 0,
+    count: int = 300,
+) -> None:
+    """M of the grey images: every fill, their mean, inpainters, and what people are shown.
+
+    Args:
+        checkpoints: folders of folds; their inpainters are measured alone (one view) and together
+            (two views).
+        data_dir: the competition folder.
+        fold: its held-out images are measured.
+        count: images to measure, spread evenly; 0 takes all.
+    """
+    measure = partial(fill_scores, checkpoints)
+    rows = list(parallel_map(measure, held_out(data_dir, fold, count), "measuring"))
+    show_means(pd.DataFrame(rows), "Telea")
+
+
+@torch.inference_mode()
+def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
+    """M of each fill of an image."""
+    torch.set_num_threads(1)
+    gray, rgb = read_input(pair[0]), read_truth(pair[1])
+    lost, true = lost_pixels(gray, rgb), luma(rgb)
+
+    def m(pred: np.ndarray) -> float:
+        if pred.dtype != np.uint8:
+            pred = (pred.clip(0, 1) * 255).round().astype(np.uint8)
+        return masked_ssim(gray_to_rgb(true), gray_to_rgb(np.where(lost, pred, true)), lost)
+
+    unit = gray.astype(np.float32) / 255
+    image, mask, costly = (
+        torch.from_numpy(a.astype(np.float32))[None]
+        for a in (unit[None], lost[None], costly_fills(unit, ~lost))
+    )
+    names = [f"line {down},{right}" for down, right in DIRECTIONS]
+    names += ["smooth", "frequency", "exemplar"]
+    made = dict(zip(names, all_fills(image, mask, costly)[0].numpy(), strict=False))
+    row = {"Telea": m(telea(gray, lost))} | {name: m(fill) for name, fill in made.items()}
+    row["best of all fills"] = max(row.values())
+    row["mean of frequency, exemplar"] = m((made["frequency"] + made["exemplar"]) / 2)
+    inpainters = [model.inpainter for model in restorers(checkpoints)]
+    for path, inpainter in zip(checkpoints, inpainters, strict=True):
+        row[f"inpainter {path.name}"] = m(inpaint([inpainter], image, mask, 1)[0, 0].numpy())
+    if inpainters:
+        mixed = inpaint(inpainters, image, mask, 2)[0, 0].numpy()
+        row["inpainters, two views"] = m(mixed)
+        row["copies"] = m(copy_texture(np.where(lost, mixed, unit), ~lost, lost))
+    return row
+
+
+def colors(
+    checkpoints: tuple[Path, ...],
+    data_dir: Path = Path("data"),
+    fold: int = 0,
+    count: int = 300,
+    sheet: Path | None = None,
+) -> None:
+    """Colours of undamaged photos by source: C, and what people see, colourfulness and CIEDE2000.
+
+    Args:
+        checkpoints: folders of folds, measured together.
+        data_dir: a competition folder; if it was built, a photo's source is its name up to a "-".
+        fold: its held-out images are measured.
+        count: images to measure, spread evenly; 0 takes all.
+        sheet: also write the photos here: grey, `--decode visual`, truth.
+    """
+    pairs = held_out(data_dir, fold, count)
+    rows, strips = zip(
+        *parallel_map(partial(color_figures, checkpoints), pairs, "measuring"), strict=True
+    )
+    names = [source.stem for source, _ in pairs]
+    table = pd.DataFrame(rows, index=names)
+    source = photo_sources(data_dir).reindex(names, fill_value="").to_numpy()
+    show(table.groupby(source).mean().assign(images=table.groupby(source).size()))
+    show(pd.DataFrame({"mean": table.mean(), "std error": table.sem(), "median": table.median()}))
+    if sheet:
+        columns = 4
+        lines = [np.hstack(strips[n : n + columns]) for n in range(0, len(strips), columns)]
+        write_png(sheet, np.vstack([line for line in lines if line.shape == lines[0].shape]))
+
+
+@torch.inference_mode()
+def color_figures(checkpoints: tuple[Path, ...], pair: Pair) -> tuple[dict[str, float], np.ndarray]:
+    """The figures of one photo, and it in grey, restored for people, and true, side by side."""
+    torch.set_num_threads(1)
+    pipeline, truth = Pipeline(restorers(checkpoints)), read_truth(pair[1])
+    gray, nothing = luma(truth), np.zeros(truth.shape[:2], bool)
+    estimate = pipeline.estimate(gray, nothing)
+    score, visual = (
+        pipeline.decode(estimate, gray, nothing, style) for style in ("score", "visual")
+    )
+    compared = (truth, gray_to_rgb(gray), visual)
+    true_lab, *labs = (rgb2lab(rgb[::2, ::2]) for rgb in compared)  # CIELAB is slow
+    grey_error, error = (float(deltaE_ciede2000(true_lab, lab).mean()) for lab in labs)
+    row = {
+        "C": hue_correlation(truth, score),
+        "C visual": hue_correlation(truth, visual),
+        "colourfulness": colorfulness(visual) / max(colorfulness(truth), 1.0),
+        "delta E": error,
+        "delta E of grey": grey_error,
+    }
+    pictures = (gray_to_rgb(gray), visual, truth)
+    small = [cv2.resize(rgb, (240, 240), interpolation=cv2.INTER_AREA) for rgb in pictures]
+    return row, np.hstack(small)
+
+
+def colorfulness(rgb: np.ndarray) -> float:
+    """M3 of Hasler and Süsstrunk, "Measuring Colourfulness in Natural Images", 2003."""
+    red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue]).reshape(2, -1)
+    spread, offset = opponents.std(axis=1), opponents.mean(axis=1)
+    return float(np.linalg.norm(spread) + 0.3 * np.linalg.norm(offset))
+
+
+def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> None:
+    """Precision and recall of the shipped detector on aged photos, and what it finds in others.
+
+    Args:
+        data_dir: the competition folder that it was trained on.
+        fold: its held-out photos are aged.
+        count: photos to measure, spread evenly; 0 takes all.
+    """
+    torch.set_num_threads(cores())
+    finder = load_detector()
+    drawn = {"all": KINDS} | {kind: {kind: mean} for kind, mean in KINDS.items()}
+    rows, undamaged = [], []
+    for number, (_, path) in enumerate(tqdm(held_out(data_dir, fold, count), "detecting")):
+        rgb, seed = read_truth(path), [SEED, zlib.crc32(path.name.encode())]
+        for name, kinds in drawn.items():
+            gray, true = age(rgb, np.random.default_rng(seed), kinds=kinds)
+            found = clean_mask(finder.probability(gray))
+            rows.append({"kinds": name, **hit_counts(found, true)})
+        look = list(LOOKS)[number % len(LOOKS)]
+        printed = LOOKS[look](luma(rgb), np.random.default_rng(seed))
+        for name, gray in (("as it is", luma(rgb)), (look, printed)):
+            undamaged.append({"photo": name, "found": finder.examine(gray).share})
+    show(pd.DataFrame(rows).groupby("kinds", sort=False).apply(detection_rates), 3)
+    found = pd.DataFrame(undamaged).groupby("photo", sort=False)["found"]
+    harmless = found.agg(lambda shares: (shares <= 0.005).mean())
+    nothing = found.agg(lambda shares: (shares == 0).mean())
+    print("share found in undamaged photos:")
+    show(pd.DataFrame({"mean": found.mean(), "at most 0.5 %": harmless, "nothing": nothing}))
+
+
+def hole(data_dir: Path = Path("data"), count: int = 0) -> None:
+    """How well holes are found: holes drawn in the training truths, and the truths undamaged.
+
+    Args:
+        data_dir: the competition folder.
+        count: images to measure, spread evenly; 0 takes all.
+    """
+    truths = evenly_spaced([data_dir / p for p in read_train(data_dir)["gt_image_path"]], count)
+    table = pd.DataFrame(list(parallel_map(hole_figures, truths, "damaging")))
+    print(f"{len(table)} images, one thread")
+    show(pd.DataFrame({"mean": table.mean(), "median": table.median()}), 5)
+
+
+def hole_figures(path: Path) -> dict[str, float]:
+    """What `find_hole` makes of one photo, damaged and undamaged.
+
+    A wrong pixel is indistinguishable if pixels of the hole's value connect it to a right one.
+    """
+    rgb = read_truth(path)
+    gray, mask = punch_hole(rgb, np.random.default_rng([SEED, zlib.crc32(path.name.encode())]))
+    start = time.perf_counter()
+    found = find_hole(gray)
+    seconds = time.perf_counter() - start
+    wrong, right = found != mask, found & mask
+    _, labels = cv2.connectedComponents((gray == gray[mask][0]).astype(np.uint8))
+    return {
+        "IoU": right.sum() / (found | mask).sum(),
+        "exact": float(not wrong.any()),
+        "exact up to indistinguishable": float(np.isin(labels[wrong], labels[right]).all()),
+        "false hole": float(find_hole(luma(rgb)).any()),
+        "ms": 1000 * seconds,
+    }
+
+
+def scenes(data_dir: Path = Path("data")) -> None:
+    """How well scenes are found in a folder made by prepare_data.py build, whose truth is known.
+
+    Args:
+        data_dir: the folder; its crops.csv says which photo each image was cut from.
+    """
+    paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
+    crops = pd.read_csv(data_dir / "crops.csv").set_index("name").loc[[p.stem for p in paths]]
+    crops["scene"] = find_scenes(paths)
+    pairs = crops.merge(crops, on="photo")
+    order = "left_x < left_y or (left_x == left_y and top_x < top_y)"
+    pairs = pairs.query(order)
+    shared = 1.0
+    for axis in ("left", "top"):
+        shared *= (SIDE - (pairs[f"{axis}_x"] - pairs[f"{axis}_y"]).abs()).clip(lower=0) / SIDE
+    near = pairs[shared >= 0.25]
+    mixed = crops.groupby("scene")["photo"].transform("nunique") > 1
+    merged, total = crops[mixed]["photo"].nunique(), crops["photo"].nunique()
+    joined = (near["scene_x"] == near["scene_y"]).mean()
+    print(f"pairs sharing a quarter or more: {len(near)}, in one scene: {joined:.4f}")
+    print(f"photos sharing a scene with another photo: {merged} of {total}")
+
+
+COMMANDS: dict[str, Callable] = {
+    "parts": parts,
+    "fills": fills,
+    "colors": colors,
+    "detector": detector,
+    "hole": hole,
+    "scenes": scenes,
+}
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    subcommand_cli_from_dict(COMMANDS, prog="python -m benchmarks.quality", description=__doc__)
+
+
+if __name__ == "__main__":
+    run_script(main)
