@@ -27,7 +27,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
 
     from src.datasets.bank import hole_reader, truth_reader
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
-    from src.datasets.loader import training_batches
+    from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
     from src.models.checkpoints import LAST, load_weights, network_file
     from src.models.registry import MODELS
     from src.runs import initial_checkpoint
@@ -50,7 +50,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     # both refuse what is stale before anything is written
     read, holes = (
         truth_reader(data_dir),
-        hole_reader(data_dir) if "hole" in model.batch_keys else None,
+        hole_reader(data_dir) if "hole" in model.batch_spec.keys else None,
     )
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         split = data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
@@ -86,22 +86,19 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         for network in state.model.children():
             network.compile()
     logger = RunLogger(folder, state.step, fabric)
-    batches = training_batches(
-        truths,
-        options.image_size,
+    spec, seed = model.batch_spec, settings.seed
+    images = TrainingImages(truths, options.image_size, seed, spec, read, holes)
+    sampler = EndlessSampler(
+        weights,
         options.batch_size,
-        settings.workers,
-        settings.seed,
-        start=state.step * options.batch_size,
-        read=read,
+        seed,
+        first_batch=state.step,
         process=fabric.global_rank,
         processes=fabric.world_size,
-        draw_damage=model.draw_damage,
-        keys=model.batch_keys,
-        holes=holes,
-        hole_every=model.hole_every,
-        weights=weights,
+        hole_every=spec.hole_every,
     )
+    pin_memory = fabric.device.type == "cuda"
+    batches = training_batches(images, sampler, settings.workers, pin_memory)
     batches, writes, lr = logger.timed(batches), fabric.is_global_zero, 0.0
     if writes:
         where = f"{fabric.world_size} x {fabric.device.type}"

@@ -23,14 +23,14 @@ from tyro.extras import subcommand_cli_from_dict
 from src.damage.hole import find_hole, lost_pixels, punch_hole
 from src.datasets.bank import Pack, hole_reader
 from src.datasets.competition import read_input, read_test, read_train, read_truth
-from src.datasets.loader import TrainingImages, training_batches
+from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
 from src.evaluation.scoring import score_table
 from src.metrics import published_score, score_image
 from src.models.base import RestorationModel
 from src.models.checkpoints import save_model
 from src.models.inpainter import inpaint
 from src.models.options import OPTIONS
-from src.models.registry import MODELS, create_model
+from src.models.registry import create_model
 from src.pipeline import Pipeline, telea
 from src.restoring import Job, restore_jobs
 from src.training.state import TrainingState, training_step
@@ -130,9 +130,9 @@ def data(data_dir: Path = Path("data"), count: int = 100) -> None:
     pack, work = Pack(data_dir), {}
     for size in (512, 256):
         for name, read in (("PNG", read_truth), ("pack", pack)):
-            images = TrainingImages(paths, size, 0, read)
+            images = TrainingImages(paths, size, 0, BatchSpec(), read)
             work[f"training image of {size} px, {name}"] = lambda images=images: [
-                images[0, index, False] for index in range(len(paths))
+                images[Sample(index, 0, index, False)] for index in range(len(paths))
             ]
     for name, seconds in median_seconds(work).items():
         print(f"{name:32} {1000 * seconds / len(paths):8.3f} ms")
@@ -160,10 +160,10 @@ def training(data_dir: Path = Path("data"), steps: int = 10, batch_size: int | N
 def read_batches(data_dir: Path, model: str, image_size: int, batch_size: int) -> Iterator[dict]:
     """Endless training batches for a model, prepared between the steps."""
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
-    needs = {"keys": MODELS[model].batch_keys, "hole_every": MODELS[model].hole_every}
-    return training_batches(
-        paths, image_size, batch_size, 0, seed=0, start=0, holes=hole_reader(data_dir), **needs
-    )
+    spec = create_model(model).batch_spec
+    images = TrainingImages(paths, image_size, 0, spec, holes=hole_reader(data_dir))
+    sampler = EndlessSampler(np.ones(len(paths)), batch_size, 0, hole_every=spec.hole_every)
+    return training_batches(images, sampler, 0)
 
 
 def step_seconds(name: str, batches: Iterator[dict], steps: int) -> tuple[float, float]:

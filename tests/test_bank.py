@@ -33,7 +33,7 @@ from src.datasets.bank import (
 )
 from src.datasets.competition import read_train, read_truth
 from src.datasets.holes import CHANNELS, CROP, SEEN, crop_around, hole_example
-from src.datasets.loader import TrainingImages, training_batches
+from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
 from src.utils.errors import InputError
 from src.utils.files import LOCK
 from tests.training import TINY, metrics, train
@@ -70,8 +70,11 @@ def test_holds_every_truth(packed):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_trains_on_the_same_images(packed, workers):
     paths = truths(packed)[:4]
-    files = next(training_batches(paths, 128, 4, 0, 0, 0, read_truth))
-    images = next(training_batches(paths, 128, 4, workers, 0, 0, truth_reader(packed)))
+    sampler = EndlessSampler(np.ones(4), 4, 0)
+    files, images = (
+        next(training_batches(TrainingImages(paths, 128, 0, BatchSpec(), read), sampler, workers))
+        for read, workers in ((read_truth, 0), (truth_reader(packed), workers))
+    )
     assert all(torch.equal(files[key], images[key]) for key in files)
 
 
@@ -338,25 +341,23 @@ def test_items_have_the_same_shapes_with_and_without_holes(packed):
     """With a bank, which saves the fills, and without, where each hole is filled when it is asked
     for."""
     paths, read = truths(packed), truth_reader(packed)
-    with_bank = TrainingImages(paths, 512, 1, read, keys=KEYS, holes=Holes(packed))
-    without = TrainingImages(paths, 512, 1, read, keys=KEYS)
+    spec = BatchSpec(KEYS)
+    with_bank = TrainingImages(paths, 512, 1, spec, read, Holes(packed))
+    without = TrainingImages(paths, 512, 1, spec, read)
     for with_hole in (True, False):
-        one, two = (images[(0, 2, with_hole)] for images in (with_bank, without))
+        one, two = (images[Sample(0, 0, 2, with_hole)] for images in (with_bank, without))
         assert set(one) == set(two) == (set(KEYS) if with_hole else {"gray", "rgb"})
         for key, value in one.items():
             assert value.shape == two[key].shape and value.dtype == two[key].dtype == torch.uint8, (
                 key
             )
-    images = TrainingImages(paths, 512, 1, read, keys=["hole"])
-    hole, whole = images[(0, 2, True)]["hole"], without[(0, 2, True)]["hole"]
+    images, sample = (
+        TrainingImages(paths, 512, 1, BatchSpec(("hole",)), read),
+        Sample(0, 0, 2, True),
+    )
+    hole, whole = images[sample]["hole"], without[sample]["hole"]
     assert hole.shape == (CHANNELS, SEEN, SEEN) and torch.equal(hole, whole)
     assert set(hole[1].unique().tolist()) == {0, 255}
-    assert set(TrainingImages(paths, 64, 1, read)[(0, 0, True)]) == {
-        "damaged",
-        "mask",
-        "gray",
-        "rgb",
-    }
 
 
 def part_of(part: np.ndarray, whole: np.ndarray) -> bool:
@@ -376,10 +377,10 @@ def test_holes_depend_on_seed_epoch_and_index_alone(packed, bank):
     paths, read, holes = truths(packed), truth_reader(packed), Holes(packed) if bank else None
 
     def images(seed: int = 1) -> TrainingImages:
-        return TrainingImages(paths, 128, seed, read, keys=KEYS, holes=holes)
+        return TrainingImages(paths, 128, seed, BatchSpec(KEYS), read, holes)
 
     first, other = images(), images(2)
-    asked = [(0, 2, True), (3, 1, True), (1, 2, False), (1, 2, True)]
+    asked = [Sample(n, 0, i, h) for n, i, h in ((0, 2, 1), (9, 1, 1), (5, 2, 0), (7, 2, 1))]
     items = [first[key] for key in asked]
     again = images()
     for key, item in reversed(list(zip(asked, items, strict=True))):
@@ -389,8 +390,8 @@ def test_holes_depend_on_seed_epoch_and_index_alone(packed, bank):
     assert not torch.equal(items[0]["rgb"], other[asked[0]]["rgb"])
     if bank:
         seen = set()
-        for epoch in range(12):
-            hole, example = first[(epoch, 2, True)]["hole"].numpy(), holes(paths[2])
+        for number in range(12):
+            hole, example = first[Sample(number, 0, 2, True)]["hole"].numpy(), holes(paths[2])
             ways = [
                 mirrored
                 for mirrored in (False, True)
@@ -405,13 +406,10 @@ def test_holes_depend_on_seed_epoch_and_index_alone(packed, bank):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_every_so_many_images_have_a_hole(packed, workers):
-    read, settings = truth_reader(packed), {"keys": KEYS, "holes": Holes(packed), "hole_every": 2}
-    batches = training_batches(
-        truths(packed), 64, 4, workers, seed=0, start=0, read=read, **settings
-    )
-    later = training_batches(
-        truths(packed), 64, 4, workers=0, seed=0, start=8, read=read, **settings
-    )
+    spec, weights = BatchSpec(KEYS, hole_every=2), np.ones(len(truths(packed)))
+    images = TrainingImages(truths(packed), 64, 0, spec, truth_reader(packed), Holes(packed))
+    batches = training_batches(images, EndlessSampler(weights, 4, 0, hole_every=2), workers)
+    later = training_batches(images, EndlessSampler(weights, 4, 0, 2, hole_every=2), 0)
     for number, batch in zip(range(3), batches, strict=False):
         assert set(batch) == set(KEYS) and batch["rgb"].shape == (4, 3, 64, 64)
         assert batch["hole"].shape == (2, CHANNELS, SEEN, SEEN)

@@ -451,7 +451,7 @@ def test_only_what_is_trained_is_written(tmp_path, parts, networks):
     assert {path.stem for path in paths} == (networks or {parts})
     assert set(tmp_path.iterdir()) == set(paths)
     batch = make_batch(64)
-    wanted = {key: batch[key] for key in model.batch_keys}
+    wanted = {key: batch[key] for key in model.batch_spec.keys}
     assert {name for name, _ in model.losses(wanted)} == (networks or {parts})
 
 

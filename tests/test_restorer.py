@@ -30,7 +30,7 @@ from src.metrics import hue_correlation, masked_ssim
 from src.models.inpainter import MAX_CROP, inpaint
 from src.models.options import RestorerOptions
 from src.models.registry import create_model
-from src.models.restorer import LEAST_CROP, Restorer, hue_histograms, random_square
+from src.models.restorer import Restorer, hue_histograms
 from src.pipeline import Pipeline
 
 PHOTO = data.astronaut()
@@ -235,20 +235,6 @@ def test_crops_hold_the_hole(corner):
         assert crop.shape == (CROP, CROP) and crop.sum() == hole.sum()
     small = mask[-100:, -CROP - 50 :] | True
     assert small[crop_around(small)].shape == (100, CROP)
-
-
-def test_random_squares_lie_alike_in_all_images():
-    place = torch.arange(96 * 96.0).view(1, 1, 96, 96)
-    torch.manual_seed(0)
-    sides, corners = set(), set()
-    for _ in range(60):
-        one, three = random_square(place, place.expand(2, 3, -1, -1))
-        side = one.shape[-1]
-        assert one.shape == (1, 1, side, side) and torch.equal(three, one.expand(2, 3, -1, -1))
-        sides.add(side)
-        corners.add(one[0, 0, 0, 0].item())
-    assert min(sides) >= LEAST_CROP * 96 and max(sides) <= 96
-    assert max(sides) - min(sides) > 40 and len(corners) > 50
 
 
 @pytest.mark.parametrize(

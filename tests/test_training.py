@@ -1,13 +1,12 @@
 """train.py, infer.py, evaluate.py and make_submission.py on real photographs, end to end."""
 
 import json
-import random
 import shutil
 import subprocess
 import sys
 import zipfile
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from skimage import data
 
 from src.color.lattice import luma
 from src.datasets.folds import load_folds
-from src.datasets.loader import EndlessSampler, TrainingImages, augmentation, training_batches
+from src.datasets.loader import TrainingImages
 from src.models.checkpoints import load_model, load_state, save_model
 from src.models.registry import create_model
 from src.training.logger import RunLogger
@@ -433,23 +432,6 @@ def test_dry_run_prints_the_settings(script, tmp_path, arguments, expected):
     assert json.loads(stdout).items() >= expected.items() and not list(tmp_path.iterdir())
 
 
-def test_training_images_depend_on_seed_epoch_and_index_alone(sample_folder):
-    paths = sorted((sample_folder / "train_gt").glob("*.png"))[:4]
-    images = TrainingImages(paths, 96, seed=1)
-    first = images[(0, 2, True)]
-    images[(3, 1, True)]
-    again, other = TrainingImages(paths, 96, seed=1)[(0, 2, True)], images[(1, 2, True)]
-    for key, channels in (("damaged", 1), ("mask", 1), ("gray", 1), ("rgb", 3)):
-        assert first[key].shape == (channels, 96, 96) and first[key].dtype == torch.uint8
-        assert torch.equal(first[key], again[key])
-        assert not torch.equal(first[key], other[key])
-    lost = first["mask"][0] > 0
-    assert lost.any() and len(first["damaged"][0][lost].unique()) == 1
-    assert torch.equal(first["damaged"][0][~lost], first["gray"][0][~lost])
-    gray = Image.fromarray(first["rgb"].permute(1, 2, 0).numpy()).convert("L")
-    assert torch.equal(first["gray"][0], torch.from_numpy(np.array(gray)))
-
-
 @pytest.fixture
 def broken_folder(data_dir):
     """The sample folder with every truth cut off; the scene search has seen the whole images."""
@@ -477,66 +459,6 @@ def test_broken_training_image_ends_the_workers(broken_folder, tmp_path):
     assert "broken image" in lines[0] and str(broken_folder / "train_gt") in lines[0]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_of_the_loader_keeps_its_type_and_message(broken_folder, workers):
-    paths = sorted((broken_folder / "train_gt").glob("*.png"))[:2]
-    (broken_folder / "train_gt" / "none.png").unlink(missing_ok=True)
-    for path, message in (
-        (paths[0], "broken image"),
-        (paths[0].with_name("none.png"), "no such file"),
-    ):
-        batches = training_batches([path], 64, 1, workers, seed=0, start=0)
-        with pytest.raises(InputError, match=f"{path}: {message}") as error:
-            next(batches)
-        assert "Traceback" not in str(error.value)
-
-
-def test_workers_end_with_the_process(sample_folder):
-    """Even if the batches are still referred to when it ends, as by the traceback of an error."""
-    lines = [
-        "import sys; from pathlib import Path; from src.datasets.loader import training_batches",
-        "paths = sorted(Path(sys.argv[1]).glob('*.png'))[:4]",
-        "if __name__ == '__main__': batches = training_batches(paths, 64, 2, 1, 0, 0); next(batches)",
-    ]
-    command = [sys.executable, "-c", "\n".join(lines), str(sample_folder / "train_gt")]
-    # that it ends is the test; once in some forty runs torch's worker aborts as it leaves
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert "InputError" not in done.stderr, done.stderr
-
-
-def test_sampler_goes_on_where_it_stopped():
-    def take(start, count):
-        iterator = iter(EndlessSampler(5, seed=3, start=start))
-        return [next(iterator) for _ in range(count)]
-
-    whole = take(0, 15)
-    assert take(7, 8) == whole[7:]
-    for epoch in range(3):
-        assert sorted(whole[5 * epoch : 5 * epoch + 5]) == [
-            (epoch, index, True) for index in range(5)
-        ]
-    assert [index for _, index, _ in whole[:5]] != [index for _, index, _ in whole[5:10]]
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_images_are_drawn_by_their_weights(processes):
-    """An epoch has as many samples as images; in a thousand each is drawn as often as its weight
-    says."""
-    weights = np.array([1, 4, 0.5, 1, 2, 0.1, 1])
-    size, epochs = len(weights), 1000
-    counts, expected = np.zeros((epochs, size), int), size * weights / weights.sum()
-    for process in range(processes):
-        own = EndlessSampler(size, 5, process=process, processes=processes, weights=weights)
-        for epoch, index, _ in islice(own, size * epochs // processes):
-            counts[epoch, index] += 1
-    assert (counts.sum(axis=1) == size).all()
-    assert ((counts >= np.floor(expected)) & (counts <= np.ceil(expected))).all()
-    assert counts.mean(axis=0) == pytest.approx(expected, abs=0.05)
-    resumed = islice(EndlessSampler(size, 5, start=10, weights=weights), 30)
-    whole = islice(EndlessSampler(size, 5, weights=weights), 10, 40)
-    assert [item[:2] for item in resumed] == [item[:2] for item in whole]
-
-
 def test_a_training_sees_images_by_their_weights(run_folder, monkeypatch, tmp_path):
     """Those of folds.csv; nine in ten samples are of one image that weighs as much as that."""
     data_dir = Path(shutil.copytree(run_folder[0], tmp_path / "data"))
@@ -548,7 +470,7 @@ def test_a_training_sees_images_by_their_weights(run_folder, monkeypatch, tmp_pa
 
     class Noted(TrainingImages):
         def __getitem__(self, key):
-            seen.append(self.paths[key[1]])
+            seen.append(self.paths[key.image])
             return super().__getitem__(key)
 
     monkeypatch.setattr("src.datasets.loader.TrainingImages", Noted)
@@ -587,32 +509,6 @@ def test_minutes_at_which_is_validated_pass_once():
     for clock[0] in (100.0, 129.0, 131.0, 132.0, 260.0, 261.0):
         passed.append(budget.validation_due(1, budget.spent()))
     assert passed == [False, False, True, False, True, False]  # two at once count once
-
-
-def test_augmentations_are_independent(sample_folder):
-    """Each of flip, brightness and gamma occurs with and without the others."""
-    images = TrainingImages(sorted((sample_folder / "train_gt").glob("*.png"))[:1], 64, seed=0)
-    applied = []
-    for transform in images.transform.transforms[1:]:
-        decide = transform.should_apply
-        transform.should_apply = lambda *a, decide=decide, **k: (
-            applied.append(decide(*a, **k)) or applied[-1]
-        )
-    seen = set()
-    for epoch in range(80):
-        applied.clear()
-        images[(epoch, 0, True)]
-        seen.add(tuple(applied))
-    assert len(seen) == 8
-
-
-def test_whole_images_are_not_resampled():
-    """Tone and mirror move no pixel off the grid: an image of two levels keeps two."""
-    image = np.random.default_rng(0).choice(np.uint8([60, 200]), (512, 512, 1)).repeat(3, axis=2)
-    transform = augmentation(512)
-    for seed in range(20):
-        transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        assert len(np.unique(transform(image=image)["image"])) == 2
 
 
 def test_log_survives_a_cut_off_line(tmp_path):

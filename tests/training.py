@@ -5,10 +5,11 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from src.datasets.loader import training_batches
+from src.datasets.loader import BatchSpec, EndlessSampler, TrainingImages, training_batches
 from src.models.checkpoints import LAST, load_state, network_files
 
 TINY = (
@@ -58,14 +59,12 @@ def assert_same_training(folder: Path, reference: Path) -> None:
 def assert_batches_of_one(sample_folder: Path, processes: int, workers: int) -> None:
     """Each of several processes gets its part of the batches that one process would get."""
     paths = sorted((sample_folder / "train_gt").glob("*.png"))[:6]
-    settings = {"image_size": 64, "batch_size": 4, "seed": 3, "start": 4}
-    whole = list(islice(training_batches(paths, workers=0, **settings), 3))
+    images, weights = TrainingImages(paths, 64, 3, BatchSpec()), np.ones(len(paths))
+    whole = list(islice(training_batches(images, EndlessSampler(weights, 4, 3, 1), 0), 3))
     parts = []
     for process in range(processes):
-        batches = training_batches(
-            paths, workers=workers, **settings, process=process, processes=processes
-        )
-        parts.append(list(islice(batches, 3)))
+        sampler = EndlessSampler(weights, 4, 3, 1, process, processes)
+        parts.append(list(islice(training_batches(images, sampler, workers), 3)))
     for number, batch in enumerate(whole):
         for key, values in batch.items():
             for process in range(processes):

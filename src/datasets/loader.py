@@ -1,12 +1,13 @@
-"""Training images as tensors; which image gets which damage depends on seeds alone."""
+"""Training images as tensors: the one place where they are drawn, augmented and damaged."""
 
 import atexit
+import itertools
 import random
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import albumentations as A
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,17 +22,49 @@ from src.utils.errors import InputError
 from src.utils.processes import main_unseen, one_thread
 from src.utils.signals import SIGNALS, block_signals
 
-IMAGES = ("damaged", "mask", "gray", "rgb")  # what an item is unless something else is asked for
+ORDER, ITEM, SQUARE = range(3)  # streams of random numbers, see `random_numbers`
 
 
-def augmentation(image_size: int) -> A.Compose:
-    """Geometric and photometric augmentation of (512, 512, 3) uint8 RGB to a square of `image_size`
-    px.
+@dataclass(frozen=True)
+class BatchSpec:
+    """What a model is trained on; all images are uint8 tensors."""
+
+    keys: tuple[str, ...] = ("damaged", "mask", "gray", "rgb")
+    """The tensors of a batch: `damaged`, `mask` (0 or 255) and `gray` (B, 1, S, S), `rgb`
+    (B, 3, S, S), `hole` (b, CHANNELS, TRAIN_CROP, TRAIN_CROP), see `hole_example`. Damage is drawn
+    only if it is asked for."""
+    draw_damage: DrawDamage = punch_hole
+    """Makes `damaged` and `mask` from RGB."""
+    hole_every: int = 1
+    """Every so many images of a process come with a `hole`."""
+    min_crop: float = 1.0
+    """Smallest side of the random square that is cut out of each image, relative to the image."""
+
+
+class Sample(NamedTuple):
+    """An item of a training, as the sampler asks the dataset for it."""
+
+    number: int  # counted from the beginning of the training: seeds the item
+    batch: int  # all samples of a batch have the same size
+    image: int  # index into the paths
+    hole: bool  # comes with a hole
+
+
+def random_numbers(seed: int, stream: int, number: int) -> np.random.Generator:
+    """The generator of one epoch's order, one item or one batch's square."""
+    return np.random.default_rng([seed, stream, number])
+
+
+def augmentation(image_size: int):
+    """`A.Compose` from (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations
+    go here.
 
     Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged,
     since that is smoother than what has to be painted in. Tone changes alike in all channels, so
     that hue, which the score counts, hardly moves.
     """
+    import albumentations as A  # takes a second, and models import this module
+
     native = min(1.0, (image_size / min(SIZE)) ** 2)
     return A.Compose(
         [
@@ -44,18 +77,14 @@ def augmentation(image_size: int) -> A.Compose:
 
 
 class TrainingImages(Dataset):
-    """Truth images, augmented and damaged afresh in each epoch.
+    """Truth images, augmented and damaged differently each time they are drawn.
 
-    An item is asked for by (epoch, index) and depends on these and the seed alone, so that neither
-    the number of workers nor an interruption changes what is trained on. It holds those of these
-    uint8 tensors
-    that are asked for: `damaged`, `mask` (0 or 255) and `gray` (1, S, S), `rgb` (3, S, S), and
-    `hole`, see `hole_example`.
+    An item depends on its `Sample` and the seed alone, so that neither the number of workers and
+    processes nor an interruption changes what is trained on.
 
     Args:
-        keys: the tensors to make.
-        holes: where the holes are read; without, each is that of `mask`, filled when it is asked
-            for.
+        read: reads a truth.
+        holes: reads filled holes; without, each is that of `mask`, filled when it is asked for.
     """
 
     def __init__(
@@ -63,55 +92,114 @@ class TrainingImages(Dataset):
         paths: list[Path],
         image_size: int,
         seed: int,
+        spec: BatchSpec,
         read: ReadTruth = read_truth,
-        draw_damage: DrawDamage = punch_hole,
-        keys: Collection[str] = IMAGES,
         holes: Holes | None = None,
     ):
         self.paths = paths
-        self.keys = frozenset(keys)
-        self.holes = holes
         self.seed = seed
+        self.spec = spec
         self.read = read
-        self.draw_damage = draw_damage
-        self.transform = augmentation(image_size)
+        self.holes = holes
+        self.augment = augmentation(image_size)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int, bool]) -> dict[str, Tensor] | InputError:
-        """The item of an epoch and an index, with a hole or without, or the error why there is
-        none.
+    def __getitem__(self, sample: Sample) -> dict[str, Tensor] | InputError:
+        """The tensors that are asked for, or the error why there are none.
 
         It is returned, since an error that is raised in a worker reaches the training as another
         type.
         """
-        epoch, index, with_hole = key
-        keys = self.keys if with_hole else self.keys - {"hole"}
-        rng = np.random.default_rng([self.seed, epoch, index])
-        # set_random_seed would give every transform the same draws: a flip always with a change of
-        # tone
-        self.transform.set_random_state(rng, random.Random(int(rng.integers(2**31))))
+        rng = random_numbers(self.seed, ITEM, sample.number)
+        path, keys = self.paths[sample.image], set(self.spec.keys)
+        if not sample.hole:
+            keys.discard("hole")
         item: dict[str, np.ndarray] = {}
         if "hole" in keys and self.holes:
-            item["hole"] = random_part(self.holes(self.paths[index]), rng)
-        if keys - item.keys():
+            item["hole"] = random_part(self.holes(path), rng)
+            keys.remove("hole")
+        if keys:
             try:
-                truth = self.read(self.paths[index])
+                item |= self._images(self.read(path), keys, sample.batch, rng)
             except InputError as error:
                 return error
-            rgb = self.transform(image=truth)["image"]
-            damaged, lost = self.draw_damage(rgb, rng)
-            gray = luma(rgb)
-            item |= {
-                "damaged": damaged[None],
-                "mask": lost[None] * np.uint8(255),
-                "gray": gray[None],
-            }
-            item["rgb"] = rgb.transpose(2, 0, 1)
-            if "hole" in keys and not self.holes:
-                item["hole"] = random_part(hole_example(gray, lost), rng)
-        return {key: torch.from_numpy(np.array(item[key])) for key in keys}
+        return {key: torch.from_numpy(np.array(values)) for key, values in item.items()}
+
+    def _images(
+        self, truth: np.ndarray, keys: set[str], batch: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        # set_random_seed would give every transform the same draws: a flip always with a change of
+        # tone
+        self.augment.set_random_state(rng, random.Random(int(rng.integers(2**31))))
+        rgb = self.augment(image=truth)["image"]
+        gray = luma(rgb)
+        images = {"gray": gray[None], "rgb": rgb.transpose(2, 0, 1)}
+        item = {}
+        if keys & {"damaged", "mask", "hole"}:
+            damaged, mask = self.spec.draw_damage(rgb, rng)
+            images |= {"damaged": damaged[None], "mask": mask[None] * np.uint8(255)}
+            if "hole" in keys:
+                item["hole"] = random_part(hole_example(gray, mask), rng)
+        square = self._square(len(gray), batch, rng)
+        return item | {key: images[key][:, *square] for key in keys & images.keys()}
+
+    def _square(self, size: int, batch: int, rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a random square; its side is that of the whole batch."""
+        share = random_numbers(self.seed, SQUARE, batch).uniform(self.spec.min_crop, 1)
+        side = round(size * share)
+        top, left = (int(start) for start in rng.integers(size - side + 1, size=2))
+        return slice(top, top + side), slice(left, left + side)
+
+
+class EndlessSampler(Sampler):
+    """`Sample` after `Sample` without an end, reshuffled each epoch, from any batch on.
+
+    Of several processes each takes every n-th, so that together they see the batches of a single
+    one. An epoch has as many samples as there are images, each of them as often as its share of
+    the weights says, rounded up or down at random (systematic resampling, Kitagawa 1996).
+
+    Args:
+        weights: (N,) positive numbers, one for each image.
+        batch_size: of all processes together.
+    """
+
+    def __init__(
+        self,
+        weights: np.ndarray,
+        batch_size: int,
+        seed: int,
+        first_batch: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        hole_every: int = 1,
+    ):
+        self.size = len(weights)
+        self.expected = np.cumsum(weights) / np.sum(weights) * self.size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.first_batch = first_batch
+        self.process = process
+        self.processes = processes
+        self.hole_every = hole_every
+
+    def __iter__(self) -> Iterator[Sample]:
+        order_of = None
+        start = self.first_batch * self.batch_size + self.process
+        for number in itertools.count(start, self.processes):
+            epoch, position = divmod(number, self.size)
+            if epoch != order_of:
+                order_of, order = epoch, self._order(epoch)
+            hole = number // self.processes % self.hole_every == 0
+            yield Sample(number, number // self.batch_size, int(order[position]), hole)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """(N,) indices of the images of an epoch."""
+        rng = random_numbers(self.seed, ORDER, epoch)
+        wanted = np.arange(self.size) + rng.random()
+        drawn = np.searchsorted(self.expected, wanted, side="right")
+        return rng.permutation(drawn.clip(max=self.size - 1))  # sums are rounded
 
 
 def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | InputError:
@@ -119,100 +207,36 @@ def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | 
     for item in items:
         if isinstance(item, InputError):
             return item
-    keys = set().union(*items)
-    return {
-        key: default_collate([item[key] for item in items if key in item]) for key in sorted(keys)
-    }
-
-
-class EndlessSampler(Sampler):
-    """(epoch, index, hole) without an end, reshuffled each epoch, from sample number `start` on.
-
-    Of several processes each takes every n-th, so that together they see the batches of a single
-    one. Every `hole_every`-th sample of each has a hole. An epoch has as many samples as there are
-    images; with `weights`, (N,) positive numbers, an image is in it as often as its share of them
-    says, rounded up or down at random (systematic resampling, Kitagawa 1996).
-    """
-
-    def __init__(
-        self,
-        size: int,
-        seed: int,
-        start: int = 0,
-        process: int = 0,
-        processes: int = 1,
-        hole_every: int = 1,
-        weights: np.ndarray | None = None,
-    ):
-        self.hole_every = hole_every
-        weights = np.ones(size) if weights is None else weights
-        self.expected = np.cumsum(weights) / np.sum(weights) * size
-        self.size, self.seed, self.start = size, seed, start
-        self.process, self.processes = process, processes
-
-    def __iter__(self) -> Iterator[tuple[int, int, bool]]:
-        own = islice(self._all(), self.process, None, self.processes)
-        for number, (epoch, index) in enumerate(own, self.start // self.processes):
-            yield epoch, index, number % self.hole_every == 0
-
-    def _all(self) -> Iterator[tuple[int, int]]:
-        epoch, skip = divmod(self.start, self.size)
-        while True:
-            rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(self.size)
-            drawn = np.searchsorted(
-                self.expected, np.arange(self.size) + rng.random(), side="right"
-            )
-            drawn = drawn.clip(max=self.size - 1)  # sums are rounded
-            yield from ((epoch, int(index)) for index in drawn[order[skip:]])
-            epoch, skip = epoch + 1, 0
+    keys = sorted(set().union(*items))
+    return {key: default_collate([item[key] for item in items if key in item]) for key in keys}
 
 
 def training_batches(
-    paths: list[Path],
-    image_size: int,
-    batch_size: int,
-    workers: int,
-    seed: int,
-    start: int,
-    read: ReadTruth = read_truth,
-    process: int = 0,
-    processes: int = 1,
-    draw_damage: DrawDamage = punch_hole,
-    keys: Collection[str] = IMAGES,
-    holes: Holes | None = None,
-    hole_every: int = 1,
-    weights: np.ndarray | None = None,
+    images: TrainingImages, sampler: EndlessSampler, workers: int, pin_memory: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless batches of `TrainingImages` from sample number `start` on; values as its docstring
-    says.
-
-    Of `processes` that train together this is number `process`; it gets its part of each batch. The
-    `weights` are those of `EndlessSampler`.
+    """Endless batches, see `BatchSpec`, of which a process gets its part.
 
     Raises `InputError` for an unreadable image.
     """
     loader = DataLoader(
-        TrainingImages(paths, image_size, seed, read, draw_damage, keys, holes),
-        batch_size=batch_size // processes,
-        sampler=EndlessSampler(len(paths), seed, start, process, processes, hole_every, weights),
+        images,
+        batch_size=sampler.batch_size // sampler.processes,
+        sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         # the default one, whose state a resumed run restores, stays untouched
         generator=torch.Generator(),
         worker_init_fn=one_thread if workers else None,
-        # Workers forked after OpenMP or OpenCV started threads here would wait for them for ever.
+        # workers forked after OpenMP or OpenCV started threads here would wait for them forever
         multiprocessing_context="spawn" if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
-    with (
-        block_signals(*SIGNALS),
-        main_unseen(),
-    ):  # training decides when to stop, and needs its workers until then
+    # training decides when to stop, and needs its workers until then
+    with block_signals(*SIGNALS), main_unseen():
         batches = iter(loader)
-    # Also at exit, where multiprocessing would wait for ever for workers that its SIGTERM does not
+    # Also at exit, where multiprocessing would wait forever for workers that its SIGTERM does not
     # reach. torch has nothing public for it: workers end when the iterator is collected, which a
-    # traceback may hold.
+    # traceback may prevent.
     end = batches._shutdown_workers if workers else lambda: None
     atexit.register(end)
     try:

@@ -1,6 +1,6 @@
 """What training and inference ask of every model."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.damage.hole import DrawDamage, punch_hole
+from src.datasets.loader import BatchSpec
 from src.models.options import ModelOptions
 from src.models.tta import mean_over_views
 from src.utils.cli import Style
@@ -21,15 +21,10 @@ Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble aver
 class TrainableModel(nn.Module):
     """Base of all models: what `train.py` needs.
 
-    A training batch holds what `batch_keys` names, float32 in [0, 1]: `damaged` (B, 1, H, W),
-    `mask` (B, 1, H, W; 1 where lost), `gray` (B, 1, H, W), `rgb` (B, 3, H, W); and `hole` (b,
-    CHANNELS, h, w), of every `hole_every`-th image, see `src.datasets.holes`.
+    A training batch is what `batch_spec` asks for, as float32 in [0, 1].
     """
 
-    batch_keys: Collection[str] = ("damaged", "mask", "gray", "rgb")
-    hole_every: int = 1
-
-    draw_damage: ClassVar[DrawDamage] = staticmethod(punch_hole)  # on the training images
+    batch_spec = BatchSpec()
     options: ModelOptions
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

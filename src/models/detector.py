@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.damage.aging import age
+from src.datasets.loader import BatchSpec
 from src.models.base import Batch, TrainableModel, on_padded
 from src.models.encoders import unet
 from src.models.options import DetectorOptions
@@ -23,7 +23,7 @@ class DamageDetector(TrainableModel):
     """
 
     # the training crops are parts of 512 px photos
-    draw_damage: ClassVar = staticmethod(partial(age, scale=1.0))
+    batch_spec = BatchSpec(("damaged", "mask"), draw_damage=partial(age, scale=1.0))
 
     def __init__(self, options: DetectorOptions):
         super().__init__()

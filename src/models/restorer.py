@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from src.color.decode import decode
 from src.color.lattice import HUES, LEVELS, hue_chroma
+from src.datasets.loader import BatchSpec
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
 from src.fills.costly import COSTLY
@@ -31,8 +32,8 @@ SPACING = (
 THIN_SHARE = 1 / 250  # of the shorter side; damage whose half width is less counts as thin
 LEAST_REACH = 48  # px around a part of the damage, at least, that its texture is copied from
 LEFT_OUT = 0.1  # share of the training images that lack a costly fill, as thin damage does
-LEAST_CROP = 0.5  # least side of the colorizer's random crops, relative to the image's
-MEAN_CROP = (1 + LEAST_CROP) / 2
+MIN_CROP = 0.5  # smallest side of the colorizer's random crops, relative to the image
+MEAN_CROP = (1 + MIN_CROP) / 2
 ENCODER_LR = 0.3  # learning rate of the pretrained encoder relative to the rest
 
 
@@ -102,8 +103,6 @@ class Restorer(RestorationModel):
     """
 
     ensemble_class: ClassVar = RestorerEnsemble
-    batch_keys = ("hole", "gray", "rgb")
-    hole_every = 2
 
     def __init__(self, options: RestorerOptions):
         super().__init__()
@@ -111,9 +110,12 @@ class Restorer(RestorationModel):
         self.inpainter = Inpainter()
         self.colorizer = Colorizer(options.encoder, options.encoder_weights)
         if options.parts == "inpainter":
-            self.batch_keys, self.hole_every = ("hole",), 1
+            self.batch_spec = BatchSpec(("hole",))
         elif options.parts == "colorizer":
-            self.batch_keys = ("gray", "rgb")
+            self.batch_spec = BatchSpec(("gray", "rgb"), min_crop=MIN_CROP)
+        else:
+            keys = ("hole", "gray", "rgb")
+            self.batch_spec = BatchSpec(keys, hole_every=2, min_crop=MIN_CROP)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each network; the pretrained encoder learns more slowly."""
@@ -130,10 +132,10 @@ class Restorer(RestorationModel):
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """A step of the inpainter on holes, then one of the colorizer on undamaged luma.
 
-        The inpainter sees every second image, since it needs fewer than the colorizer. The
-        colorizer sees a random part of each, so that it does not learn the training photos by
-        heart; things have the size in it, on average, that they have in a whole photo (Touvron et
-        al., "Fixing the Train-Test Resolution Discrepancy", NeurIPS 2019).
+        The inpainter gets every second image, since it needs fewer than the colorizer. The
+        colorizer gets a random square of each (from the loader, see `batch_spec`), so that it does
+        not overfit; objects have the size in it, on average, that they have in a whole photo
+        (Touvron et al., "Fixing the Train-Test Resolution Discrepancy", NeurIPS 2019).
         """
         if "hole" in batch:
             gray, mask, costly = batch["hole"].split([1, 1, COSTLY], dim=1)
@@ -142,8 +144,7 @@ class Restorer(RestorationModel):
             filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
             yield "inpainter", inpainting_loss(filled, gray, mask)
         if "rgb" in batch:
-            luma, rgb = random_square(batch["gray"], batch["rgb"])
-            small = self.shrink(luma, MEAN_CROP)
+            rgb, small = batch["rgb"], self.shrink(batch["gray"], MEAN_CROP)
             grid = [side // CELL for side in small.shape[-2:]]
             step = max(
                 1, min(SPACING, rgb.shape[-1] // grid[-1])
@@ -177,14 +178,6 @@ class Restorer(RestorationModel):
         p = hue_logits.nan_to_num().softmax(dim=1)
         chroma = chroma.nan_to_num().clamp(max=1)
         return [p, p * chroma * (LEVELS - 1)]
-
-
-def random_square(*images: Tensor) -> list[Tensor]:
-    """The same square of all (…, S, S), anywhere, its side between `LEAST_CROP` · S and S."""
-    size = images[0].shape[-1]
-    side = round(size * float(torch.empty(()).uniform_(LEAST_CROP, 1)))
-    top, left = torch.randint(size - side + 1, (2,)).tolist()
-    return [image[..., top : top + side, left : left + side] for image in images]
 
 
 def hue_histograms(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
