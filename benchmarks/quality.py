@@ -1,13 +1,11 @@
 """What each part is worth: python -m benchmarks.quality parts --checkpoints weights/fold0"""
 
-import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -19,12 +17,10 @@ from src.color.decode import LEAST, decode, expected_color, histogram_fit, plaus
 from src.color.luma import luma
 from src.damage.aging import KINDS, age
 from src.damage.finders import clean_mask
-from src.damage.hole import find_hole, lost_pixels, punch_hole
+from src.damage.hole import find_hole, lost_pixels
 from src.damage.prints import LOOKS
-from src.datasets.build import SIDE
-from src.datasets.competition import read_input, read_test, read_train, read_truth
+from src.datasets.competition import read_input, read_test, read_truth
 from src.datasets.folds import evenly_spaced, fold_files
-from src.datasets.scenes import find_scenes
 from src.evaluation.detection import detection_rates, hit_counts
 from src.fills.all import all_fills
 from src.fills.copies import copy_texture
@@ -36,7 +32,7 @@ from src.models.inpainter import inpaint
 from src.models.restorer import restored_luma
 from src.pipeline import Pipeline, load_detector, telea
 from src.utils.cli import run_script
-from src.utils.images import gray_to_rgb, write_png
+from src.utils.images import gray_to_rgb
 from src.utils.processes import cores, parallel_map
 from tools.weigh import photo_sources
 
@@ -72,7 +68,6 @@ def parts(
     data_dir: Path = Path("data"),
     images: Literal["held-out", "test"] = "held-out",
     count: int = 100,
-    picture: Path | None = None,
 ) -> None:
     """S, M, C and score of the restorer with a part left out or replaced.
 
@@ -81,7 +76,6 @@ def parts(
         data_dir: the competition folder that they were trained on.
         images: the first fold's held-out images, or the test images of a built folder.
         count: images to measure, spread evenly; 0 takes all.
-        picture: also write four images here: input, both decodes, most likely hues, truth.
     """
     torch.set_num_threads(cores())
     pipeline = Pipeline(restorers(checkpoints))
@@ -93,23 +87,18 @@ def parts(
     pairs = evenly_spaced(pairs, count)
     truths = [truth for _, truth in training]
     constant = best_constant(list(parallel_map(true_histogram, truths, "histograms")))
-    rows, strips = {}, []
+    rows = {}
     for source, target in tqdm(pairs, "measuring", dynamic_ncols=True):
         gray, true = read_input(source), read_truth(target)
         made = variants(pipeline, gray, true, constant)
         lost = lost_pixels(gray, true)
         scores = {name: score_image(true, rgb, lost).as_dict() for name, rgb in made.items()}
         rows[source.name] = pd.DataFrame(scores).T
-        if len(strips) < 4:
-            chosen = ("restored", "decode visual", "most likely hue (argmax)")
-            strips.append(np.hstack([gray_to_rgb(gray), *(made[name] for name in chosen), true]))
     table = pd.concat(rows)
     means = table.groupby(level=1, sort=False).mean()
     scores = table["score"].unstack()
     gain = scores.sub(scores["restored"], axis=0)
     show(means.assign(**{"difference": gain.mean(), "std error": gain.sem()}))
-    if picture:
-        write_png(picture, np.vstack(strips))
 
 
 def true_histogram(path: Path) -> np.ndarray:
@@ -229,7 +218,6 @@ def colors(
     data_dir: Path = Path("data"),
     fold: int = 0,
     count: int = 300,
-    sheet: Path | None = None,
 ) -> None:
     """Colours of undamaged photos by source: C, and what people see, colourfulness and CIEDE2000.
 
@@ -238,46 +226,35 @@ def colors(
         data_dir: a competition folder; if it was built, a photo's source is its name up to a "-".
         fold: its held-out images are measured.
         count: images to measure, spread evenly; 0 takes all.
-        sheet: also write the photos here: grey, `--decode visual`, truth.
     """
     pairs = held_out(data_dir, fold, count)
-    rows, strips = zip(
-        *parallel_map(partial(color_figures, checkpoints), pairs, "measuring"), strict=True
-    )
+    rows = list(parallel_map(partial(color_figures, checkpoints), pairs, "measuring"))
     names = [source.stem for source, _ in pairs]
     table = pd.DataFrame(rows, index=names)
     source = photo_sources(data_dir).reindex(names, fill_value="").to_numpy()
     show(table.groupby(source).mean().assign(images=table.groupby(source).size()))
     show(pd.DataFrame({"mean": table.mean(), "std error": table.sem(), "median": table.median()}))
-    if sheet:
-        columns = 4
-        lines = [np.hstack(strips[n : n + columns]) for n in range(0, len(strips), columns)]
-        write_png(sheet, np.vstack([line for line in lines if line.shape == lines[0].shape]))
 
 
 @torch.inference_mode()
-def color_figures(checkpoints: tuple[Path, ...], pair: Pair) -> tuple[dict[str, float], np.ndarray]:
-    """The figures of one photo, and it in grey, restored for people, and true, side by side."""
+def color_figures(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
+    """The figures of one photo."""
     torch.set_num_threads(1)
     pipeline, truth = Pipeline(restorers(checkpoints)), read_truth(pair[1])
     gray, nothing = luma(truth), np.zeros(truth.shape[:2], bool)
     estimate = pipeline.estimate(gray, nothing)
-    score, visual = (
-        pipeline.decode(estimate, gray, nothing, style) for style in ("score", "visual")
-    )
+    score = pipeline.decode(estimate, gray, nothing, "score")
+    visual = pipeline.decode(estimate, gray, nothing, "visual")
     compared = (truth, gray_to_rgb(gray), visual)
     true_lab, *labs = (rgb2lab(rgb[::2, ::2]) for rgb in compared)  # CIELAB is slow
-    grey_error, error = (float(deltaE_ciede2000(true_lab, lab).mean()) for lab in labs)
-    row = {
+    gray_error, error = (float(deltaE_ciede2000(true_lab, lab).mean()) for lab in labs)
+    return {
         "C": hue_correlation(truth, score),
         "C visual": hue_correlation(truth, visual),
         "colourfulness": colorfulness(visual) / max(colorfulness(truth), 1.0),
         "delta E": error,
-        "delta E of grey": grey_error,
+        "delta E of grey": gray_error,
     }
-    pictures = (gray_to_rgb(gray), visual, truth)
-    small = [cv2.resize(rgb, (240, 240), interpolation=cv2.INTER_AREA) for rgb in pictures]
-    return row, np.hstack(small)
 
 
 def colorfulness(rgb: np.ndarray) -> float:
@@ -318,71 +295,7 @@ def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> 
     show(pd.DataFrame({"mean": found.mean(), "at most 0.5 %": harmless, "nothing": nothing}))
 
 
-def hole(data_dir: Path = Path("data"), count: int = 0) -> None:
-    """How well holes are found: holes drawn in the training truths, and the truths undamaged.
-
-    Args:
-        data_dir: the competition folder.
-        count: images to measure, spread evenly; 0 takes all.
-    """
-    truths = evenly_spaced([data_dir / p for p in read_train(data_dir)["gt_image_path"]], count)
-    table = pd.DataFrame(list(parallel_map(hole_figures, truths, "damaging")))
-    print(f"{len(table)} images, one thread")
-    show(pd.DataFrame({"mean": table.mean(), "median": table.median()}), 5)
-
-
-def hole_figures(path: Path) -> dict[str, float]:
-    """What `find_hole` makes of one photo, damaged and undamaged.
-
-    A wrong pixel is indistinguishable if pixels of the hole's value connect it to a right one.
-    """
-    rgb = read_truth(path)
-    gray, mask = punch_hole(rgb, np.random.default_rng([SEED, zlib.crc32(path.name.encode())]))
-    start = time.perf_counter()
-    found = find_hole(gray)
-    seconds = time.perf_counter() - start
-    wrong, right = found != mask, found & mask
-    _, labels = cv2.connectedComponents((gray == gray[mask][0]).astype(np.uint8))
-    return {
-        "IoU": right.sum() / (found | mask).sum(),
-        "exact": float(not wrong.any()),
-        "exact up to indistinguishable": float(np.isin(labels[wrong], labels[right]).all()),
-        "false hole": float(find_hole(luma(rgb)).any()),
-        "ms": 1000 * seconds,
-    }
-
-
-def scenes(data_dir: Path = Path("data")) -> None:
-    """How well scenes are found in a folder made by prepare_data.py build, whose truth is known.
-
-    Args:
-        data_dir: the folder; its crops.csv says which photo each image was cut from.
-    """
-    paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
-    crops = pd.read_csv(data_dir / "crops.csv").set_index("name").loc[[p.stem for p in paths]]
-    crops["scene"] = find_scenes(paths)
-    pairs = crops.merge(crops, on="photo")
-    order = "left_x < left_y or (left_x == left_y and top_x < top_y)"
-    pairs = pairs.query(order)
-    shared = 1.0
-    for axis in ("left", "top"):
-        shared *= (SIDE - (pairs[f"{axis}_x"] - pairs[f"{axis}_y"]).abs()).clip(lower=0) / SIDE
-    near = pairs[shared >= 0.25]
-    mixed = crops.groupby("scene")["photo"].transform("nunique") > 1
-    merged, total = crops[mixed]["photo"].nunique(), crops["photo"].nunique()
-    joined = (near["scene_x"] == near["scene_y"]).mean()
-    print(f"pairs sharing a quarter or more: {len(near)}, in one scene: {joined:.4f}")
-    print(f"photos sharing a scene with another photo: {merged} of {total}")
-
-
-COMMANDS: dict[str, Callable] = {
-    "parts": parts,
-    "fills": fills,
-    "colors": colors,
-    "detector": detector,
-    "hole": hole,
-    "scenes": scenes,
-}
+COMMANDS = {"parts": parts, "fills": fills, "colors": colors, "detector": detector}
 
 
 def main() -> None:

@@ -281,7 +281,7 @@ def damaged_photo(megapixels: float) -> np.ndarray:
     return punch_hole(rgb, np.random.default_rng(0))[0]
 
 
-COMMANDS: dict[str, Callable] = {
+COMMANDS = {
     "score": score,
     "data": data,
     "training": training,

@@ -45,8 +45,6 @@ def checkpoints(tmp_path_factory) -> list[Path]:
         ("fills --count 2 --checkpoints", "inpainter fold1"),
         ("colors --count 4 --checkpoints", "delta E of grey"),
         ("detector --count 2", "at most 0.5 %"),
-        ("hole --count 4", "exact up to indistinguishable"),
-        ("scenes", "in one scene: "),
     ],
 )
 def test_quality(sample_folder, checkpoints, script, command, expected):
