@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export CHECK_PYTHON = import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")
-DEMO := --data-dir data_sample --name demo
+DEMO := --output-dir outputs/demo
 # Two test processes, each of one thread (tests/conftest.py): more threads on few cores wait for each other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
@@ -24,10 +24,10 @@ data_sample/train.csv: | .venv/runtime
 
 demo: .venv/runtime data_sample/train.csv
 	rm -rf outputs/demo
-	$(BIN)/python infer.py $(DEMO) --ensemble --tta 2
-	$(BIN)/python make_submission.py $(DEMO)
-	$(BIN)/python evaluate.py --pred outputs/demo/test --gt data_sample/test_gt --input data_sample/test_input \
-		--name demo --json outputs/demo/scores.json --report
+	$(BIN)/python infer.py --data-dir data_sample $(DEMO) --ensemble --tta 2
+	$(BIN)/python make_submission.py --data-dir data_sample $(DEMO)
+	$(BIN)/python evaluate.py --pred outputs/demo/restorer/test --gt data_sample/test_gt \
+		--input data_sample/test_input $(DEMO) --json outputs/demo/scores.json --report
 
 lint: .venv/development
 	$(BIN)/ruff check .
@@ -38,13 +38,13 @@ lint: .venv/development
 test: .venv/development lint
 	$(PYTEST) tests --ignore tests/slow --dist loadfile
 
-# The rest: many kills, full disks, 10,000 mutated files, several processes, the notebook, the benchmarks.
+# The rest: many kills, full disks, several processes, the notebook, the benchmarks.
 test-slow: .venv/development
 	$(PYTEST) tests/slow --dist load
 
 # After a change of requirements.txt or requirements/*.txt. Locked versions stay unless they must move;
 # `make lock LOCK=--upgrade` moves all. The locks serve every platform and Python from 3.11 on (--universal, one
-# version each). pip is left out: it does the installing, and pip-audit takes any.
+# version each). pip is left out: it does the installing.
 COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--fork-strategy fewest --no-emit-package pip --custom-compile-command "make lock" $(LOCK)
 
