@@ -1,10 +1,12 @@
-"""The shipped weights, and where they are used."""
+"""The shipped weights, the tools that make them, and the notebook that uses them."""
 
 import dataclasses
 import json
 import shutil
 import sys
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,14 +14,14 @@ import torch
 from PIL import Image
 
 from src.evaluation.report import read_curves
-from src.models.checkpoints import load_model, network_files, save_model
+from src.models.checkpoints import load_model
 from src.models.options import RestorerOptions
 from src.runs import SHIPPED, fold_checkpoints
-from tests.training import TINY, metrics, train
+from tests.training import TINY, train
 from tools import ship_weights, weigh
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-FACTS = {"fold": 0, "step": 7, "score": {"M": 0.25, "score": 0.5}}
 
 
 def test_five_folds_in_sixty_megabytes():
@@ -27,138 +29,66 @@ def test_five_folds_in_sixty_megabytes():
     assert sum(path.stat().st_size for path in files) < 60e6
     folds = [load_model(path, CPU) for path in fold_checkpoints(SHIPPED, None)]
     card = (SHIPPED / "README.md").read_text()
-    for network in ("inpainter", "colorizer"):
+    for network, decides in (("inpainter", "M"), ("colorizer", "score")):
         facts = [description["networks"][network] for _, description in folds]
         assert [fact["fold"] for fact in facts] == [0, 1, 2, 3, 4]
         assert len({fact["held_out"] for fact in facts}) == 5
-        for fact in facts:
-            decides = "M" if network == "inpainter" else "score"
-            assert f"{fact['score'][decides]:.4f}" in card  # of the validation
+        assert all(f"{fact['score'][decides]:.4f}" in card for fact in facts)
 
 
-def test_training_goes_on_as_the_shipped_folds_were_trained():
-    """`train.py --init weights` without further options."""
+def test_defaults_are_the_settings_of_the_shipped_folds():
+    """`train.py --init weights` without further options trains on as they were trained."""
     defaults = dataclasses.asdict(RestorerOptions())
     for fold in fold_checkpoints(SHIPPED, None):
         config = json.loads((fold / "colorizer_config.json").read_text())
-        trained = {name: config[name] for name in defaults}
-        assert trained == defaults | {
+        assert {name: config[name] for name in defaults} == defaults | {
             "parts": "colorizer",
             "loss_weights": RestorerOptions().term_weights,
         }
 
 
-def test_shipping_rounds_to_half(random_run, monkeypatch, tmp_path, capsys):
-    model, _ = load_model(random_run / "random" / "fold0", CPU)
-    source = tmp_path / "run" / "fold0"
-    save_model(source, model, "restorer", FACTS)
-    _, description = load_model(source, CPU)
-    (source / "metrics.jsonl").write_text("{}\n")
-    (source / "config.json").write_text('{"lr": 0.001, "data_dir": "/here", "init": "/there"}')
-    command = ["ship_weights", str(source.parent), "--weights", str(tmp_path / "weights")]
+def test_a_network_is_shipped_alone_in_half_precision(
+    sample_folder, random_run, monkeypatch, tmp_path
+):
+    """The other network's file, curves and settings stay as they are, byte by byte."""
+    source = random_run / "random" / "fold0"
+    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
+    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter", "--init", random_run / "random")
+    trained, shipped = tmp_path / "restorer" / "fold0", tmp_path / "weights" / "fold0"
+    shutil.copytree(source, shipped)
+    for name in ("config.json", "metrics.jsonl"):
+        (shipped / name).write_text("{}\n")
+    before = {path.name: path.read_bytes() for path in shipped.iterdir()}
+    command = ["ship_weights", str(trained.parent), "--weights", str(shipped.parent)]
     monkeypatch.setattr(sys, "argv", command)
     ship_weights.main()
-    assert "step 7, score 0.5000" in capsys.readouterr().out
-    half = tmp_path / "weights" / "fold0"
-    assert [file.name for file in network_files(half)] == [
-        file.name for file in network_files(source)
-    ]
-    for file in network_files(half):
-        assert file.stat().st_size < 0.52 * (source / file.name).stat().st_size
-    rounded, described = load_model(half, CPU)
-    assert described == description
-    assert json.loads((half / "config.json").read_text()) == {"lr": 0.001}  # and no folder of here
-    assert (half / "metrics.jsonl").read_text() == "{}\n"
-    for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
-        assert one.dtype == other.dtype and torch.allclose(
-            one.float(), other.float(), rtol=1e-3, atol=1e-6
-        )
-
-
-@pytest.fixture(scope="module")
-def inpainter_run(sample_folder, random_run, tmp_path_factory):
-    """A run that trained the inpainter alone, and took the colorizer of the run `random`."""
-    outputs = tmp_path_factory.mktemp("inpainter")
-    folders = (
-        "--data-dir",
-        sample_folder,
-        "--output-dir",
-        outputs,
-        "--init",
-        random_run / "random",
-    )
-    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter", "--validate-every", 1)
-    return outputs / "restorer"
-
-
-def test_a_network_is_shipped_alone(inpainter_run, random_run, monkeypatch, tmp_path, capsys):
-    """The other one's file, curves and settings stay as they are, byte by byte."""
-    trained, weights = inpainter_run / "fold0", tmp_path / "weights"
-    network, other = "inpainter.safetensors", "colorizer.safetensors"
-    source = random_run / "random" / "fold0"
-    assert (trained / other).read_bytes() == (source / other).read_bytes()
-    assert (trained / network).read_bytes() != (source / network).read_bytes()
-    shutil.copytree(source, weights / "fold0")
-    for name in ("config.json", "metrics.jsonl"):
-        (weights / "fold0" / name).write_text("{}\n")
-    before = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
-    monkeypatch.setattr(
-        sys, "argv", ["ship_weights", str(inpainter_run), "--weights", str(weights)]
-    )
-    ship_weights.main()
-    assert other not in capsys.readouterr().out
-    after = {path.name: path.read_bytes() for path in (weights / "fold0").iterdir()}
+    after = {path.name: path.read_bytes() for path in shipped.iterdir()}
     assert {name for name in after if after[name] != before.get(name)} == {
-        network,
+        "inpainter.safetensors",
         "inpainter_config.json",
         "inpainter_metrics.jsonl",
     }
-    assert after.keys() > before.keys()
+    whole = (trained / "inpainter.safetensors").stat().st_size
+    assert len(after["inpainter.safetensors"]) < 0.52 * whole
     assert after["inpainter_metrics.jsonl"] == (trained / "metrics.jsonl").read_bytes()
     config = json.loads(after["inpainter_config.json"])
     assert config["parts"] == "inpainter" and not config.keys() & set(ship_weights.MACHINE)
-    model, description = load_model(weights / "fold0", CPU)
-    whole, wanted = load_model(trained, CPU)
-    assert description == wanted
-    for key, value in whole.state_dict().items():
-        assert torch.allclose(value.float(), model.state_dict()[key].float(), rtol=1e-3, atol=1e-6)
-    assert [curve.name for curve in read_curves(weights)] == ["fold0 inpainter", "fold0"]
-
-
-@pytest.mark.parametrize("parts", ["inpainter", "colorizer"])
-def test_the_network_that_stays_is_copied_from_a_file_of_any_name(
-    sample_folder, random_run, tmp_path, parts
-):
-    """So that the fold is whole, and nothing else lies in it."""
-    (other,) = {"inpainter", "colorizer"} - {parts}
-    source = random_run / "random" / "fold0" / f"{other}.safetensors"
-    shutil.copy(source, tmp_path / "mine.safetensors")
-    folders = (
-        "--data-dir",
-        sample_folder,
-        "--output-dir",
-        tmp_path,
-        "--init",
-        tmp_path / "mine.safetensors",
-    )
-    train(*folders, *TINY, "--epochs", 1, "--val-images", 1, "--parts", parts)
-    fold = tmp_path / "restorer" / "fold0"
-    assert {path.stem for path in fold.glob("*.safetensors")} == {"inpainter", "colorizer"}
-    assert (fold / source.name).read_bytes() == source.read_bytes()
-    load_model(fold, CPU)
+    (model, described), (rounded, wanted) = load_model(trained, CPU), load_model(shipped, CPU)
+    assert described == wanted
+    for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
+        assert torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
+    assert [curve.name for curve in read_curves(shipped.parent)] == ["fold0 inpainter", "fold0"]
 
 
 def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, capsys):
-    """A quarter of vivid green and a quarter of vivid red count; pale ones, blue and grey do not."""
+    """A quarter of vivid green and a quarter of vivid red count; pale green and blue do not."""
     data = tmp_path / "data"
     shutil.copytree(sample_folder, data)
     rgb = np.full((512, 512, 3), 128, np.uint8)
-    rgb[:256, :256], rgb[:256, 256:], rgb[256:, :128] = (
-        (60, 160, 60),
-        (160, 60, 60),
-        (110, 140, 110),
-    )
-    rgb[256:, 128:256] = (60, 60, 160)
+    rgb[:256, :256] = 60, 160, 60
+    rgb[:256, 256:] = 160, 60, 60
+    rgb[256:, :128] = 110, 140, 110
+    rgb[256:, 128:256] = 60, 60, 160
     Image.fromarray(rgb).save(data / "train_gt" / "TRAIN_00000.png")
     crops = pd.read_csv(data / "crops.csv", dtype=str)
     crops.loc[crops["name"] == "TRAIN_00000", "photo"] = "more/korea_streets-1234.jpg"
@@ -170,41 +100,15 @@ def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, c
     assert (weights >= 1).all() and "korea_streets" in capsys.readouterr().out
 
 
-def test_a_run_of_an_inpainter_alone_restores_nothing(sample_folder, script, tmp_path):
-    """Without --init its fold lacks the colorizer, and whoever needs it is told."""
-    folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
-    train(*folders, *TINY, "--epochs", 1, "--parts", "inpainter")
-    assert [path.name for path in network_files(tmp_path / "restorer" / "fold0")] == [
-        "inpainter.safetensors"
-    ]
-    assert not metrics(tmp_path / "restorer" / "fold0", "loss/hue")
-    for name, extra in (("infer", []), ("evaluate", ["--fold", 0])):
-        status, _, stderr = script(name, *folders, *extra)
-        message = f"{tmp_path / 'restorer' / 'fold0'}: lacks colorizer.safetensors"
-        assert status == 2 and message in stderr and "Traceback" not in stderr, stderr
-
-
-def test_inference_without_training_uses_them(small_folder, script, tmp_path):
+def test_inference_without_training_uses_the_shipped_weights(small_folder, script, tmp_path):
     folders = ("--data-dir", small_folder, "--output-dir", tmp_path)
     status, output, stderr = script("infer", *folders, "--ensemble")
     assert status == 0 and f"5 fold(s) of {SHIPPED}" in output, stderr
     truth = ("--gt", small_folder / "test_gt", "--input", small_folder / "test_input")
     scores = tmp_path / "scores.json"
-    status, *_ = script(
-        "evaluate", "--pred", tmp_path / "restorer" / "test", *truth, "--json", scores
-    )
-    assert status == 0 and json.loads(scores.read_text())["mean"]["score"] > 0.5
-    # a run that was begun hides them only when it has a checkpoint, and until then a line says so
-    status, *_ = script("train", "--data-dir", tmp_path / "none", "--output-dir", tmp_path)
-    assert status == 2 and (tmp_path / "restorer" / "fold0").is_dir()  # nothing was begun
-    status, output, _ = script("infer", *folders, "--ensemble")
-    assert status == 0 and f"5 fold(s) of {SHIPPED}" in output
-    (tmp_path / "restorer" / "fold0" / "config.json").write_text("{}")
-    status, output, _ = script("infer", *folders, "--ensemble")
-    assert (
-        status == 0
-        and f"{SHIPPED} (no fold of {tmp_path / 'restorer'} was validated yet)" in output
-    )
+    pred = tmp_path / "restorer" / "test"
+    assert script("evaluate", "--pred", pred, *truth, "--json", scores)[0] == 0
+    assert json.loads(scores.read_text())["mean"]["score"] > 0.5
 
 
 @pytest.mark.parametrize("init", ["missing.safetensors", "."])
@@ -212,3 +116,10 @@ def test_nothing_to_start_from(sample_folder, script, tmp_path, init):
     folders = ("--data-dir", sample_folder, "--output-dir", tmp_path)
     status, _, stderr = script("train", *folders, "--epochs", 1, "--init", tmp_path / init)
     assert status == 2 and "no" in stderr and str(tmp_path) in stderr
+
+
+def test_the_notebook_holds_no_output():
+    """No output and no path of the machine it was written on."""
+    notebook = nbformat.read(ROOT / "notebooks" / "restore.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A folder that holds the repository's files, so that what the notebook writes lies elsewhere."""
+    """A folder with links to the repository's files, where the notebook may write."""
     for name in ("src", "weights", *(path.name for path in ROOT.glob("*.py"))):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
