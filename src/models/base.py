@@ -19,27 +19,39 @@ Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble aver
 
 
 class TrainableModel(nn.Module):
-    """Base of all models: what `train.py` needs.
+    """Base of all models: everything that `train.py` asks of one.
 
-    A training batch is what `batch_spec` asks for, as float32 in [0, 1].
+    A subclass takes its options, which `src.models.options` lists, and defines `losses`; the rest
+    has defaults. A model that restores photos is a `RestorationModel`.
     """
 
-    batch_spec = BatchSpec()
-    options: ModelOptions
+    batch_spec = BatchSpec()  # what a training batch holds
+
+    def __init__(self, options: ModelOptions):
+        super().__init__()
+        self.options = options
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield (optimizer name, unweighted loss terms) once per optimizer.
+
+        The caller takes that optimizer's step before it asks for the next. The terms are those of
+        the options' `loss_terms`. `batch` holds uint8 on the model's device; see `unit_range`.
+        """
+        raise NotImplementedError
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Optimizers by name; `losses` says which one a loss belongs to."""
+        """Optimizers by name. `lr_scale` in a parameter group scales its learning rate."""
         return {"model": self.adamw(self.parameters())}
 
     def adamw(self, parameters: Iterable, **settings: object) -> torch.optim.Optimizer:
-        """AdamW of some of the model's parameters, with the learning rate and decay of its options."""
+        """AdamW of some parameters, or groups of them, with the options' rate and decay."""
         options = {"lr": self.options.lr, "weight_decay": self.options.weight_decay, "fused": True}
         return torch.optim.AdamW(parameters, **options, **settings)
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Yield (optimizer name, unweighted loss terms); the caller steps before asking for the
-        next."""
-        raise NotImplementedError
+
+def unit_range(image: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]."""
+    return image.float() / 255
 
 
 class Ensemble:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from src.damage.aging import age
 from src.datasets.loader import BatchSpec
-from src.models.base import Batch, TrainableModel, on_padded
+from src.models.base import Batch, TrainableModel, on_padded, unit_range
 from src.models.encoders import unet
 from src.models.options import DetectorOptions
 
@@ -17,21 +17,19 @@ DECODER = (96, 64, 32, 16, 8)  # channels; smp's own take twice the time
 
 
 class DamageDetector(TrainableModel):
-    """Logits of each pixel being lost, trained on `src.damage.aging.age`.
+    """U-Net to logits of each pixel being lost, trained on photos aged by `src.damage.aging`.
 
-    Its encoder has seen a million photos: it knows an eye or a letter from a blot.
+    Its encoder is pretrained on a million photos: it knows an eye or a letter from a blot.
     """
 
     # the training crops are parts of 512 px photos
     batch_spec = BatchSpec(("damaged", "mask"), draw_damage=partial(age, scale=1.0))
 
     def __init__(self, options: DetectorOptions):
-        super().__init__()
-        self.options = options
+        super().__init__(options)
         self.network = unet(options.encoder, options.encoder_weights, 1, 1, DECODER)
-        nn.init.constant_(
-            self.network.segmentation_head[0].bias, -3.0
-        )  # about one pixel of twenty is lost
+        # begins at a probability of 5 %, the share of the pixels that are lost
+        nn.init.constant_(self.network.segmentation_head[0].bias, -3.0)
         self._dice = smp.losses.DiceLoss("binary")
 
     def forward(self, gray: Tensor) -> Tensor:
@@ -50,6 +48,6 @@ class DamageDetector(TrainableModel):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Cross-entropy and Dice loss of `mask` from `damaged`."""
-        logits = self(batch["damaged"]).float()
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, batch["mask"])
-        yield "model", {"cross_entropy": cross_entropy, "dice": self._dice(logits, batch["mask"])}
+        logits, mask = self(unit_range(batch["damaged"])).float(), unit_range(batch["mask"])
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, mask)
+        yield "model", {"cross_entropy": cross_entropy, "dice": self._dice(logits, mask)}

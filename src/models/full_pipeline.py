@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from src.losses import three_stage_loss
-from src.models.base import Batch, RestorationModel
+from src.models.base import Batch, RestorationModel, unit_range
 from src.models.encoders import unet
 from src.models.options import FullPipelineOptions
 
@@ -22,8 +22,7 @@ class FullPipeline(RestorationModel):
     """
 
     def __init__(self, options: FullPipelineOptions):
-        super().__init__()
-        self.options = options
+        super().__init__(options)
         encoder = options.encoder, options.encoder_weights
         self.mask_model = unet(*encoder, in_channels=1, classes=1)
         self.inpaint_model = unet(*encoder, in_channels=2, classes=1)
@@ -38,11 +37,11 @@ class FullPipeline(RestorationModel):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """One step of all three U-Nets."""
-        outputs = self(batch["damaged"] * 2 - 1)
-        yield (
-            "model",
-            three_stage_loss(*outputs, batch["mask"], batch["gray"] * 2 - 1, batch["rgb"] * 2 - 1),
+        damaged, mask, gray, rgb = (
+            unit_range(batch[key]) for key in ("damaged", "mask", "gray", "rgb")
         )
+        outputs = self(damaged * 2 - 1)
+        yield "model", three_stage_loss(*outputs, mask, gray * 2 - 1, rgb * 2 - 1)
 
     def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
         """RGB (B, 3, H, W), about [0, 1]; the model finds the hole itself and ignores `mask`."""

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from src.datasets.loader import BatchSpec
 from src.losses import discriminator_loss, generator_loss
-from src.models.base import Batch, RestorationModel
+from src.models.base import Batch, RestorationModel, unit_range
 from src.models.options import GanOptions
 
 ENCODER_WIDTHS = [64, 128, 256, 512, 512, 512, 512, 512, 512]  # 512 px down to 1 px
@@ -23,9 +24,10 @@ class Gan(RestorationModel):
     the loss.
     """
 
+    batch_spec = BatchSpec(("damaged", "rgb"))
+
     def __init__(self, options: GanOptions):
-        super().__init__()
-        self.options = options
+        super().__init__(options)
         down: list[nn.Module] = []
         channels = 1
         for width in ENCODER_WIDTHS:
@@ -56,7 +58,7 @@ class Gan(RestorationModel):
         self.discriminator = nn.Sequential(*judge, nn.Conv2d(channels, 1, 4, 1, 0))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One AdamW a network, with the report's momentum of 0.5."""
+        """One AdamW per network, with the report's momentum of 0.5."""
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         return {
             name: self.adamw(net.parameters(), betas=(0.5, 0.999)) for name, net in networks.items()
@@ -64,8 +66,8 @@ class Gan(RestorationModel):
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """First the generator's step, then the discriminator's on the same images."""
-        rgb = batch["rgb"] * 2 - 1
-        fake = self.generator(batch["damaged"] * 2 - 1)
+        rgb = unit_range(batch["rgb"]) * 2 - 1
+        fake = self.generator(unit_range(batch["damaged"]) * 2 - 1)
         self.discriminator.requires_grad_(False)
         yield "generator", generator_loss(self.discriminator(fake), fake, rgb)
         self.discriminator.requires_grad_(True)

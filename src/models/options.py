@@ -1,40 +1,30 @@
-"""What each model's training can be told; no torch, so that `--help` need not wait for it."""
+"""The models by name, and the options of each; no torch, so that `--help` is quick."""
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, TypeVar, get_type_hints
+from typing import ClassVar, Literal
 
 from src.utils.errors import InputError, SettingError
 
-T = TypeVar("T")
-
-_SHAPES_THE_MODEL = "needed to build the model again from its checkpoint"
-Architecture = Annotated[T, _SHAPES_THE_MODEL]  # in the type of an option that a checkpoint keeps
-
-EncoderWeights = Literal["auto", "pip", "imagenet", "none"]
-COLOR_SIZES = range(
-    64, 1024 + 1, 32
-)  # memory grows with the square: 1024 takes 0.9 GiB for a 512 px photo
+EncoderWeights = Literal["pretrained", "random"]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Options of every model."""
+    """Options of every model. A model's own class sets the class variables and adds its options."""
 
-    size_multiple: ClassVar[int] = (
-        32  # sides of the network's input are multiples of this many pixels
-    )
-    networks: ClassVar[tuple[str, ...]] = (
-        "best",
-    )  # files of a checkpoint; attributes of the model if several
+    model_class: ClassVar[str] = ""  # "module:Class" of the model, a base.TrainableModel
+    loss_terms: ClassVar[dict[str, float]] = {}  # name and default weight of every loss term
+    architecture: ClassVar[tuple[str, ...]] = ()  # the options that a checkpoint keeps
+    # A checkpoint has one file per network, which is the model's attribute of that name; a model
+    # of one network is itself "best".
+    networks: ClassVar[tuple[str, ...]] = ("best",)
     shaped: ClassVar[str] = "best"  # the network that the architecture's options shape
-    default_loss_weights: ClassVar[dict[str, float]] = {}  # of every loss term that the model has
+    size_multiple: ClassVar[int] = 32  # sides of the input are multiples of this many pixels
 
     image_size: int = 512
     """Side of the training images in pixels."""
     batch_size: int = 8
-    """Images in a step, of all devices together."""
+    """Images per step, over all devices."""
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.01
@@ -49,118 +39,106 @@ class ModelOptions:
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size", "lr", "clip_norm"):
             require_positive(name, getattr(self, name))
-        for name in ("weight_decay", "ema_decay"):
-            require_positive(name, getattr(self, name), zero=True)
+        require_positive("weight_decay", self.weight_decay, zero=True)
+        if not 0 <= self.ema_decay < 1:
+            raise SettingError("ema_decay", self.ema_decay, "must be at least 0 and below 1")
         if self.image_size % self.size_multiple:
             multiple = f"must be a multiple of {self.size_multiple} for this model"
             raise SettingError("image_size", self.image_size, multiple)
         if self.batch_size == 1 and self.image_size == self.size_multiple:
-            # batch normalization at the deepest level, where such an image is a single pixel
+            # batch normalization needs two values per channel, and the deepest map is one pixel
             raise SettingError("batch_size", 1, "this model needs at least 2 at this image size")
-        unknown = self.loss_weights.keys() - self.default_loss_weights.keys()
-        if unknown:
-            known = ", ".join(
-                f"{term} {weight:g}" for term, weight in self.default_loss_weights.items()
-            )
-            raise SettingError("loss_weights", min(unknown), f"unknown; the terms are {known}")
+        for term, weight in self.loss_weights.items():
+            if term not in self.loss_terms:
+                known = ", ".join(f"{name} {value:g}" for name, value in self.loss_terms.items())
+                raise SettingError("loss_weights", term, f"unknown; the terms are {known}")
+            require_positive("loss_weights", weight, zero=True)
 
     @property
     def term_weights(self) -> dict[str, float]:
         """The weight of every loss term."""
-        return self.default_loss_weights | self.loss_weights
+        return self.loss_terms | self.loss_weights
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Which of the networks are trained."""
+        """The networks that are trained."""
         return self.networks
 
-    def architecture(self) -> dict[str, str | int | float]:
-        """The options that a checkpoint keeps, since the model is built by them."""
-        return {name: getattr(self, name) for name in _architecture_names(type(self))}
+    def arguments(self) -> dict[str, str | int | float]:
+        """The options that a checkpoint keeps, to build the model again."""
+        return {name: getattr(self, name) for name in self.architecture}
 
 
 @dataclass(frozen=True)
 class RestorerOptions(ModelOptions):
-    """The restorer (ours): an inpainter and a colorizer.
+    """The restorer (ours): an inpainter and a colorizer."""
 
-    Loss terms and their weights: inpaint_l1 2, inpaint_ssim 1, hue 1, histogram 2, chroma 20.
-    """
-
-    default_loss_weights: ClassVar = {
+    model_class: ClassVar = "src.models.restorer:Restorer"
+    loss_terms: ClassVar = {
         "inpaint_l1": 2.0,
         "inpaint_ssim": 1.0,
         "hue": 1.0,
         "histogram": 2.0,
         "chroma": 20.0,
     }
-
+    architecture: ClassVar = ("color_size", "encoder")
     networks: ClassVar = ("inpainter", "colorizer")
     shaped: ClassVar = "colorizer"
 
     batch_size: int = 32
-    """Images in a step, of all devices together."""
+    """Images per step, over all devices."""
     lr: float = 2e-3
     """Peak learning rate."""
     weight_decay: float = 0.05
     """AdamW's weight decay."""
-    color_size: Architecture[int] = 160
+    color_size: int = 160
     """The colorizer sees the whole photo reduced to about color-size² pixels."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
-    """Which of the two networks to train."""
-    encoder: Architecture[str] = "lite0"
-    """The colorizer's encoder: lite0, lite1, lite2 (weights in a pip package), or any timm model.
-    """
-    encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
-    one."""
+    """Which of the two networks to train; the other one comes from --init."""
+    encoder: str = "lite0"
+    """The colorizer's encoder: lite0, lite1, lite2 or any timm model."""
+    encoder_weights: EncoderWeights = "pretrained"
+    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.color_size not in COLOR_SIZES:
-            least, most, step = COLOR_SIZES[0], COLOR_SIZES[-1], COLOR_SIZES.step
-            multiple = f"must be a multiple of {step} from {least} to {most}"
-            raise SettingError("color_size", self.color_size, multiple)
+        # memory grows with the square: 1024 takes 0.9 GiB for a 512 px photo
+        if self.color_size not in range(64, 1024 + 1, 32):
+            raise SettingError(
+                "color_size", self.color_size, "must be a multiple of 32 from 64 to 1024"
+            )
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Which of the networks are trained: one of them, or both."""
+        """The networks that are trained: one of them, or both."""
         return self.networks if self.parts == "both" else (self.parts,)
 
 
 @dataclass(frozen=True)
 class FullPipelineOptions(ModelOptions):
-    """full_pipeline, the team's second system: three U-Nets in a row.
+    """full_pipeline, the team's second system: three U-Nets in a row."""
 
-    Loss terms and their weights: mask 1, inpaint 1, colorize 1.
-    """
-
-    default_loss_weights: ClassVar = {"mask": 1.0, "inpaint": 1.0, "colorize": 1.0}
+    model_class: ClassVar = "src.models.full_pipeline:FullPipeline"
+    loss_terms: ClassVar = {"mask": 1.0, "inpaint": 1.0, "colorize": 1.0}
+    architecture: ClassVar = ("encoder",)
 
     image_size: int = 256
     """Side of the training images in pixels."""
     lr: float = 3e-4
     """Peak learning rate."""
-    encoder: Architecture[str] = "resnet34"
-    """The U-Nets' encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm
-    model."""
-    encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
-    one."""
+    encoder: str = "resnet34"
+    """The U-Nets' encoder: lite0 to lite2, or any of segmentation-models-pytorch or timm."""
+    encoder_weights: EncoderWeights = "random"
+    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
 
 
 @dataclass(frozen=True)
 class GanOptions(ModelOptions):
-    """gan, the team's first system: a generator against a discriminator.
+    """gan, the team's first system: a generator against a discriminator."""
 
-    Loss terms and their weights: adversarial 1, l1 100, discriminator 1.
-    """
-
+    model_class: ClassVar = "src.models.gan:Gan"
+    loss_terms: ClassVar = {"adversarial": 1.0, "l1": 100.0, "discriminator": 1.0}  # pix2pix's
     size_multiple: ClassVar[int] = 512
-    default_loss_weights: ClassVar = {
-        "adversarial": 1.0,
-        "l1": 100.0,
-        "discriminator": 1.0,
-    }  # pix2pix's
 
     lr: float = 2e-4
     """Peak learning rate."""
@@ -168,26 +146,21 @@ class GanOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class DetectorOptions(ModelOptions):
-    """The detector of scratches, cracks, creases, flakes, stains and tears in old photos.
+    """The detector of scratches, cracks, creases, flakes, stains and tears in old photos."""
 
-    Loss terms and their weights: cross_entropy 1, dice 1.
-    """
-
-    default_loss_weights: ClassVar = {"cross_entropy": 1.0, "dice": 1.0}
+    model_class: ClassVar = "src.models.detector:DamageDetector"
+    loss_terms: ClassVar = {"cross_entropy": 1.0, "dice": 1.0}
+    architecture: ClassVar = ("encoder",)
 
     image_size: int = 256
     """Side of the training images in pixels."""
-    lr: float = 1e-3
-    """Peak learning rate."""
-    encoder: Architecture[str] = "lite0"
-    """The U-Net's encoder: any encoder of segmentation-models-pytorch, lite0 to lite2, or any timm
-    model."""
-    encoder_weights: EncoderWeights = "auto"
-    """pip (from an installed package), imagenet (downloaded), none, or auto: pip where there is
-    one."""
+    encoder: str = "lite0"
+    """The U-Net's encoder: lite0 to lite2, or any of segmentation-models-pytorch or timm."""
+    encoder_weights: EncoderWeights = "pretrained"
+    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
 
 
-OPTIONS: dict[str, type[ModelOptions]] = {
+MODELS: dict[str, type[ModelOptions]] = {
     "restorer": RestorerOptions,
     "full_pipeline": FullPipelineOptions,
     "gan": GanOptions,
@@ -202,43 +175,20 @@ def require_positive(name: str, value: float | None, zero: bool = False) -> None
         raise SettingError(name, value, "must be 0 or more" if zero else "must be above 0")
 
 
-def model_options(name: str, **given: object) -> ModelOptions:
-    """The options of a model; raises `SettingError` for an unknown model or an impossible value."""
-    if name not in OPTIONS:
-        raise SettingError("model", name, f"unknown; choose one of {', '.join(OPTIONS)}")
-    return OPTIONS[name](**given)
+def model_options(name: str, **options: object) -> ModelOptions:
+    """The options of a model by its name in `MODELS`."""
+    if name not in MODELS:
+        raise SettingError("model", name, f"unknown; choose one of {', '.join(MODELS)}")
+    return MODELS[name](**options)
 
 
-def from_checkpoint(name: str, arguments: object) -> ModelOptions:
-    """The options that rebuild a model from what its checkpoint says, which may come from anyone.
-
-    Raises `InputError` unless these are values of the right types for exactly the options of
-    `ModelOptions.architecture`.
-    """
-    expected = model_options(name).architecture()
-    if not isinstance(arguments, dict) or arguments.keys() != expected.keys():
-        raise InputError(
-            f"arguments {arguments!r:.80}, expected one value for each of {list(expected)}"
-        )
-    for key, value in arguments.items():
-        kind = type(expected[key])
-        whole = kind is float and type(value) is int
-        if type(value) is not kind and not whole:
-            raise InputError(f"argument {key} is {value!r:.80}, expected type {kind.__name__}")
-        if (isinstance(value, str) and not value.isprintable()) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
-            raise InputError(f"argument {key} is {value!r:.80}, which no model accepts")
-    # "imagenet" would download, and the weights are in the checkpoint
-    fields = {field.name for field in dataclasses.fields(OPTIONS[name])}
-    offline = {"encoder_weights": "none"} if "encoder_weights" in fields else {}
-    return model_options(name, **arguments, **offline)
-
-
-def _architecture_names(options: type[ModelOptions]) -> list[str]:
-    hints = get_type_hints(options, include_extras=True)
-    return [
-        field.name
-        for field in dataclasses.fields(options)
-        if _SHAPES_THE_MODEL in getattr(hints[field.name], "__metadata__", ())
-    ]
+def options_from_checkpoint(name: str, arguments: object) -> ModelOptions:
+    """The options that rebuild a model from the `arguments` that its checkpoint keeps."""
+    kinds = {key: type(value) for key, value in model_options(name).arguments().items()}
+    found = arguments if isinstance(arguments, dict) else {}
+    if {key: type(value) for key, value in found.items()} != kinds:
+        expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in kinds.items())
+        raise InputError(f"arguments {arguments!r:.80}, expected {expected or 'none'}")
+    # the checkpoint has the encoder's weights
+    random = {"encoder_weights": "random"} if "encoder" in kinds else {}
+    return model_options(name, **found, **random)

@@ -19,7 +19,7 @@ from src.fills.copies import copy_texture
 from src.fills.costly import COSTLY
 from src.fills.regions import THIN, deep, parts
 from src.losses import color_loss, inpainting_loss
-from src.models.base import Batch, Ensemble, Estimate, RestorationModel
+from src.models.base import Batch, Ensemble, Estimate, RestorationModel, unit_range
 from src.models.colorizer import CELL, Colorizer
 from src.models.inpainter import Inpainter, inpaint
 from src.models.options import RestorerOptions
@@ -105,8 +105,7 @@ class Restorer(RestorationModel):
     ensemble_class: ClassVar = RestorerEnsemble
 
     def __init__(self, options: RestorerOptions):
-        super().__init__()
-        self.options = options
+        super().__init__(options)
         self.inpainter = Inpainter()
         self.colorizer = Colorizer(options.encoder, options.encoder_weights)
         if options.parts == "inpainter":
@@ -118,12 +117,13 @@ class Restorer(RestorationModel):
             self.batch_spec = BatchSpec(keys, hole_every=2, min_crop=MIN_CROP)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One AdamW for each network; the pretrained encoder learns more slowly."""
+        """One AdamW per network; a pretrained encoder learns more slowly."""
         encoder = list(self.colorizer.encoder.parameters())
         rest = [
             p for name, p in self.colorizer.named_parameters() if not name.startswith("encoder.")
         ]
-        groups = [{"params": encoder, "lr_scale": ENCODER_LR}, {"params": rest}]
+        scale = ENCODER_LR if self.options.encoder_weights == "pretrained" else 1.0
+        groups = [{"params": encoder, "lr_scale": scale}, {"params": rest}]
         return {
             "inpainter": self.adamw(self.inpainter.parameters()),
             "colorizer": self.adamw(groups),
@@ -138,13 +138,13 @@ class Restorer(RestorationModel):
         (Touvron et al., "Fixing the Train-Test Resolution Discrepancy", NeurIPS 2019).
         """
         if "hole" in batch:
-            gray, mask, costly = batch["hole"].split([1, 1, COSTLY], dim=1)
+            gray, mask, costly = unit_range(batch["hole"]).split([1, 1, COSTLY], dim=1)
             left_out = torch.rand(len(costly), COSTLY // 2, 1, 1, device=costly.device) < LEFT_OUT
             costly[:, 1::2].masked_fill_(left_out, 1)
             filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
             yield "inpainter", inpainting_loss(filled, gray, mask)
         if "rgb" in batch:
-            rgb, small = batch["rgb"], self.shrink(batch["gray"], MEAN_CROP)
+            rgb, small = batch["rgb"], self.shrink(unit_range(batch["gray"]), MEAN_CROP)
             grid = [side // CELL for side in small.shape[-2:]]
             step = max(
                 1, min(SPACING, rgb.shape[-1] // grid[-1])
@@ -184,12 +184,12 @@ def hue_histograms(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Number and summed chroma (in units of 255) of the pixels of each hue in each cell of a grid.
 
     Args:
-        rgb: (B, 3, H, W) in [0, 1].
+        rgb: (B, 3, H, W) uint8.
         grid: rows and columns of cells, (h, w).
 
     Returns: (B, 180, h, w) float32, twice.
     """
-    hue, chroma = hue_chroma((rgb * 255).round())
+    hue, chroma = hue_chroma(rgb.float())
     batch, height, width = hue.shape
     row = torch.arange(height, device=rgb.device) * grid[0] // height
     column = torch.arange(width, device=rgb.device) * grid[1] // width
