@@ -5,16 +5,16 @@ import signal
 import sys
 from contextlib import nullcontext
 
-from src.models.options import DEFAULT_MODEL, OPTIONS, model_options
+from src.models.options import DEFAULT_MODEL, MODELS, model_options
 from src.training.settings import TrainSettings, default_settings
 from src.utils.cli import parse_settings, run_script, split_model
 from src.utils.errors import InputError, SettingError
-from src.utils.files import lock_folder, write_bytes
+from src.utils.files import lock_folder
 from src.utils.settings import may_change
 
 DESCRIPTION = f"""Train one fold of a model, or all folds. Run the same command again to resume.
 
-Models: {", ".join(OPTIONS)}. The name comes first, as in `train.py gan --fold 0`;
+Models: {", ".join(MODELS)}. The name comes first, as in `train.py gan --fold 0`;
 the default is restorer. `train.py gan --help` shows the defaults of gan."""
 
 
@@ -28,8 +28,8 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.datasets.bank import hole_reader, truth_reader
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
-    from src.models.checkpoints import LAST, load_weights, network_file
-    from src.models.registry import MODELS
+    from src.models import build_model
+    from src.models.checkpoints import LAST, load_weights, save_network
     from src.runs import initial_checkpoint
     from src.training.logger import LOG_EVERY, RunLogger, progress_bar
     from src.training.schedule import Budget, learning_rate
@@ -46,7 +46,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         settings.model,
     )
     torch.manual_seed(settings.seed + fold)
-    model = MODELS[settings.model_name](options).to(fabric.device)
+    model = build_model(options).to(fabric.device)
     # both refuse what is stale before anything is written
     read, holes = (
         truth_reader(data_dir),
@@ -61,13 +61,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     resumed = (folder / LAST).exists()
     if settings.init and not resumed:
         loaded = load_weights(model, initial_checkpoint(settings.init, fold))
-        for network in loaded.keys() - set(
-            options.trained
-        ):  # stays as it is, and completes the checkpoint
+        for network in loaded.keys() - set(options.trained):
             if fabric.is_global_zero:
-                write_bytes(
-                    network_file(folder, network), loaded[network].read_bytes(), durable=True
-                )
+                save_network(folder, model, settings.model_name, network, loaded[network])
     state = TrainingState(model)
     if resumed:
         state.load(folder / LAST)
@@ -162,7 +158,7 @@ def main() -> None:
     model, arguments = split_model(sys.argv[1:], DEFAULT_MODEL)
     model_options(model)  # refuses an unknown one
     settings = parse_settings(
-        TrainSettings[OPTIONS[model]],
+        TrainSettings[MODELS[model]],
         DESCRIPTION,
         arguments,
         f"train.py {model}",

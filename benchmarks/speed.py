@@ -29,8 +29,8 @@ from src.metrics import published_score, score_image
 from src.models.base import RestorationModel
 from src.models.checkpoints import save_model
 from src.models.inpainter import inpaint
-from src.models.options import OPTIONS
-from src.models.registry import create_model
+from src.models.options import MODELS
+from src.models import create_model
 from src.pipeline import Pipeline, telea
 from src.restoring import Job, restore_jobs
 from src.training.state import TrainingState, training_step
@@ -150,7 +150,7 @@ def training(data_dir: Path = Path("data"), steps: int = 10, batch_size: int | N
     torch.set_num_threads(cores())
     print(f"{'training step':32}{'images/s':>10}{'waiting':>10}")
     for name in ("restorer", "full_pipeline", "gan"):
-        options = OPTIONS[name]()
+        options = MODELS[name]()
         size = batch_size or options.batch_size
         batches = read_batches(data_dir, name, options.image_size, size)
         seconds, waiting = step_seconds(name, batches, steps)

@@ -35,7 +35,7 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
 def initial_checkpoint(init: Path, fold: int) -> Path:
     """The checkpoint that a fold's training starts from: `init` itself, or the same fold's of a
     run."""
-    is_run = init.is_dir() and not any(init.glob("*.safetensors"))
+    is_run = any(init.glob("fold*/"))
     return fold_checkpoints(init, [fold])[0] if is_run else init
 
 

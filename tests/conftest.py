@@ -21,8 +21,8 @@ from PIL import Image
 from skimage import data
 
 from src.datasets.build import build, sample_photos
+from src.models import create_model
 from src.models.checkpoints import save_model
-from src.models.registry import create_model
 from src.utils.cli import run_script
 
 torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def random_run(tmp_path_factory) -> Path:
     """Output folder with the run `random`: one fold of a restorer of random weights."""
     outputs = tmp_path_factory.mktemp("random")
     torch.manual_seed(0)
-    model = create_model("restorer", color_size=64, encoder_weights="none")
+    model = create_model("restorer", color_size=64, encoder_weights="random")
     save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
     return outputs
 

@@ -7,7 +7,7 @@ import sys
 import torch
 from skimage import data
 
-from src.models.registry import create_model
+from src.models import create_model
 from src.training.state import TrainingState, training_step
 from src.utils.distributed import average, launch
 

@@ -53,8 +53,8 @@ from src.datasets.competition import read_input, read_test, read_train, read_tru
 from src.datasets.folds import load_folds
 from src.evaluation.scoring import score_files
 from src.evaluation.submission import check_submission, unpacked, write_submission
+from src.models import create_model
 from src.models.checkpoints import load_model, save_model
-from src.models.registry import create_model
 from src.restoring import MANIFEST, Job, unrestored
 from src.training.logger import RunLogger
 from src.training.state import TrainingState, begin_run

@@ -190,7 +190,7 @@ def safetensors(rng: Random, data: bytes, _: bytes) -> bytes:
     inner = json.loads(header["__metadata__"]["restoration"])
     if rng.random() < 0.5:
         inner["arguments"] |= pick(
-            rng, ({}, {"encoder_weights": "imagenet"}, {"color_size": pick(rng, VALUES)})
+            rng, ({}, {"encoder_weights": "random"}, {"color_size": pick(rng, VALUES)})
         )
         header["__metadata__"]["restoration"] = json.dumps(changed(rng, inner))
     elif rng.random() < 0.5:

@@ -20,8 +20,8 @@ from skimage import data
 
 from src.color.lattice import luma
 from src.damage.hole import find_hole, punch_hole
+from src.models import create_model
 from src.models.checkpoints import save_model
-from src.models.registry import create_model
 from src.pipeline import load_detector
 from src.session import SHOWN, Session, marked
 from tests.browser import browser_page

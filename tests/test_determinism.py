@@ -13,8 +13,8 @@ from skimage import data
 from src.damage.hole import punch_hole
 from src.datasets.build import build
 from src.datasets.folds import assign_folds
+from src.models import create_model
 from src.models.checkpoints import save_model
-from src.models.registry import create_model
 from tests.trees import hashes
 
 
@@ -75,7 +75,7 @@ def test_submission(small_folder, random_run, script, tmp_path):
         outputs = shutil.copytree(random_run, tmp_path / name)
         if name == "other":
             torch.manual_seed(1)
-            model = create_model("restorer", color_size=64, encoder_weights="none")
+            model = create_model("restorer", color_size=64, encoder_weights="random")
             save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
         arguments = ["--data-dir", small_folder, "--output-dir", outputs, "--name", "random"]
         for script_name, extra in (("infer", ["--device", "cpu"]), ("make_submission", [])):

@@ -1,6 +1,5 @@
 """Files that mean harm: bombs, paths and links out of the folder, code in checkpoints."""
 
-import json
 import os
 import shutil
 import stat
@@ -11,9 +10,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 from skimage import data
@@ -22,8 +19,7 @@ from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, Holes, Pack, pack
 from src.datasets.competition import read_train
 from src.datasets.folds import load_folds
 from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
-from src.models.checkpoints import load_model, load_state, save_model
-from src.models.registry import create_model
+from src.models.checkpoints import load_state
 from src.utils.cli import run_script
 from src.utils.errors import InputError
 from src.utils.files import MAX_TEXT, inside, read_json, read_text, write_json
@@ -418,131 +414,6 @@ def test_a_compressed_state_is_refused(tmp_path):
             new.writestr(name, old.read(name))
     with pytest.raises(InputError, match="compressed"):
         load_state(path)
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """Tensors of a restorer's colorizer, and a function that saves them or others under any
-    description.
-
-    It returns the file, beside which lies the inpainter's.
-    """
-    _, path = save_model(
-        tmp_path / "fold0", create_model("restorer", color_size=64), "restorer", {}
-    )
-    tensors = safetensors.torch.load(path.read_bytes())
-    load_model(path.parent, CPU)
-
-    def described(description: object, tensors: dict = tensors) -> Path:
-        metadata = {"restoration": json.dumps(description)}
-        path.write_bytes(safetensors.torch.save(tensors, metadata))
-        return path
-
-    return tensors, described
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """Any connection fails the test."""
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection"))
-    monkeypatch.setattr(
-        "socket.getaddrinfo", lambda *_, **__: pytest.fail("a look-up of an address")
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            {"encoder": "lite0", "color_size": 64, "encoder_weights": "imagenet"},
-            "one value for each",
-        ),
-        ({"encoder": "lite0", "color_size": 64, "parts": "both"}, "one value for each"),
-        ({"encoder": "lite0", "color_size": 64, "other": 1}, "one value for each"),
-        ({"encoder": "lite0"}, "one value for each"),
-        ([], "one value for each"),
-        (None, "one value for each"),
-        ({"encoder": "vgg", "color_size": 64}, "vgg: unknown; choose"),
-        ({"encoder": "hf-hub:a/b", "color_size": 64}, "hf-hub:a/b: unknown; choose"),
-        ({"encoder": "hf_hub:timm/resnet18.a1_in1k", "color_size": 64}, "unknown; choose"),
-        ({"encoder": "local-dir:/tmp", "color_size": 64}, "unknown; choose"),
-        ({"encoder": "../../etc/passwd", "color_size": 64}, "unknown; choose"),
-        ({"encoder": "", "color_size": 64}, "unknown; choose"),
-        ({"encoder": "lite0\n", "color_size": 64}, "which no model"),
-        (
-            {"encoder": "vit_base_patch16_224", "color_size": 64},
-            "encoder vit_base_patch16_224|do not fit",
-        ),
-        ({"encoder": "resnet18", "color_size": 64}, "do not fit"),
-        ({"encoder": "lite1", "color_size": 64}, "do not fit|expected"),
-        ({"encoder": ["lite0"], "color_size": 64}, "expected type str"),
-        ({"encoder": 1.5, "color_size": 64}, "expected type str"),
-        ({"encoder": None, "color_size": 64}, "expected type str"),
-        ({"encoder": "lite0", "color_size": 1 << 20}, "from 64 to 1024"),
-        ({"encoder": "lite0", "color_size": -64}, "from 64 to 1024"),
-        ({"encoder": "lite0", "color_size": 64.5}, "expected type int"),
-        ({"encoder": "lite0", "color_size": float("nan")}, "expected type int"),
-        ({"encoder": "lite0", "color_size": True}, "expected type int"),
-        ({"encoder": "lite0", "color_size": "64"}, "expected type int"),
-    ],
-)
-def test_hostile_descriptions(weights, no_network, arguments, message):
-    """A checkpoint neither chooses what is downloaded nor how much memory the model takes."""
-    path = weights[1]({**COLORIZER, "arguments": arguments})
-    with pytest.raises(InputError, match=message) as error:
-        load_model(path.parent, CPU)
-    assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["detector", "gan", "full_pipeline", "unet", None, [], {"a": 1}])
-def test_a_checkpoint_under_another_name(weights, no_network, name):
-    path = weights[1](COLORIZER | {"model": name})
-    with pytest.raises(InputError, match=r"expected one of (best|restorer)") as error:
-        load_model(path.parent, CPU)
-    assert str(path) in str(error.value)
-    for description in ([], "restorer", 7, None):
-        with pytest.raises(InputError, match="expected one of restorer"):
-            load_model(weights[1](description).parent, CPU)
-
-
-@pytest.mark.parametrize("network", ["best", "../inpainter", "", None, 7, [], {"a": 1}])
-def test_a_network_under_another_name(weights, network):
-    path = weights[1](COLORIZER | {"network": network})
-    with pytest.raises(
-        InputError, match=f"^{path}: network .*, expected one of inpainter, colorizer"
-    ):
-        load_model(path.parent, CPU)
-    path = weights[1](COLORIZER | {"network": "inpainter"})  # now there are two
-    with pytest.raises(InputError, match=r"lacks colorizer\.safetensors"):
-        load_model(path.parent, CPU)
-
-
-def test_a_giant_that_the_file_does_not_hold(weights):
-    """846 million weights, 3.4 GB, are named in a file of 20 MB; none of them is allocated."""
-    path = weights[1]({**COLORIZER, "arguments": {"encoder": "convnext_xxlarge", "color_size": 64}})
-    message, growth = measured(
-        "import torch\nfrom src.models.checkpoints import load_model",
-        "load_model(path.parent, torch.device('cpu'))",
-        path,
-    )
-    assert str(path) in message and "the weights do not fit" in message and growth < 256, (
-        message,
-        growth,
-    )
-
-
-def test_weights_that_are_none(weights):
-    state, described = weights
-    load_model(described(COLORIZER).parent, CPU)
-    key = "hue.weight"
-    for value, message in (
-        (torch.full_like(state[key], np.nan), "not finite"),
-        (state[key].double(), "torch.float64, expected"),
-        (state[key][:1].contiguous(), r"expected \("),
-    ):
-        path = described(COLORIZER, state | {key: value})
-        with pytest.raises(InputError, match=f"^{path}: {key} .*{message}"):
-            load_model(path.parent, CPU)
 
 
 def test_a_link_among_all_paths_of_the_competition(tmp_path):

@@ -15,8 +15,8 @@ from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
+from src.models import create_model
 from src.models.checkpoints import save_model
-from src.models.registry import create_model
 from src.pipeline import BASELINES, Baseline, Pipeline, filled, load_detector, telea
 from src.runs import SHIPPED
 from src.utils.errors import InputError, SettingError
@@ -28,7 +28,7 @@ def models() -> list:
     """Three small restorers of random weights."""
     torch.manual_seed(0)
     found = [
-        create_model("restorer", color_size=64, encoder_weights="none").eval() for _ in range(3)
+        create_model("restorer", color_size=64, encoder_weights="random").eval() for _ in range(3)
     ]
     # as loaded ones are: another order in memory rounds otherwise
     return [model.to(memory_format=torch.channels_last) for model in found]

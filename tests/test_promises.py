@@ -17,7 +17,7 @@ from src.color.lattice import LEVELS
 from src.color.luma import luma
 from src.damage.hole import punch_hole
 from src.datasets.build import sample_photos
-from src.models.registry import create_model
+from src.models import create_model
 from src.pipeline import Pipeline, load_finder
 from src.utils.images import gray_to_rgb, read_gray
 
@@ -32,7 +32,8 @@ def ensembles():
     for scale in (1, 100, 10_000):
         torch.manual_seed(scale)
         found[scale] = [
-            create_model("restorer", color_size=64, encoder_weights="none").eval() for _ in range(2)
+            create_model("restorer", color_size=64, encoder_weights="random").eval()
+            for _ in range(2)
         ]
         for model in found[scale]:
             for weights in model.parameters():

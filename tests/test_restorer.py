@@ -29,7 +29,7 @@ from src.losses import color_loss, correlation, inpainting_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models.inpainter import MAX_CROP, inpaint
 from src.models.options import RestorerOptions
-from src.models.registry import create_model
+from src.models import create_model
 from src.models.restorer import Restorer, hue_histograms
 from src.pipeline import Pipeline
 
@@ -90,7 +90,7 @@ def test_histogram_correlation_is_opencvs():
 
 
 def test_every_pixel_is_counted_in_its_cell():
-    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
     counts, chromas = hue_histograms(rgb.repeat(2, 1, 1, 1), (16, 8))
     hue = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2HSV)[..., 0]
     chroma = PHOTO.max(axis=2).astype(int) - PHOTO.min(axis=2)
@@ -104,7 +104,7 @@ def test_every_pixel_is_counted_in_its_cell():
 
 def test_color_loss_of_the_truth():
     """Only the entropy of the cells is left when the prediction is the truth."""
-    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
     counts, chromas = hue_histograms(rgb, (64, 64))
     share = counts / counts.sum(dim=1, keepdim=True)
     logits, chroma = share.clamp(min=1e-9).log(), chromas / counts.clamp(min=1)
@@ -186,12 +186,10 @@ def test_colored_cells_are_those_of_the_truth(model):
             assert torch.equal(model.colorizer(luma, spacing)[0], hue[..., ::spacing, ::spacing])
             return model.colorizer(luma, spacing)
 
-    rgb = torch.zeros(2, 3, 512, 512)
-    rgb[0, 0, :, 256:], rgb[1, 2, :, :] = (
-        1,
-        1,
-    )  # hue 0 right of the middle, black is hue 0 too; hue 120
-    rgb[0, 1, 256:, :256] = 1  # hue 60 below on the left
+    rgb = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
+    rgb[0, 0, :, 256:] = 255  # hue 0 right of the middle; black is hue 0 too
+    rgb[1, 2] = 255  # hue 120
+    rgb[0, 1, 256:, :256] = 255  # hue 60 below on the left
     counts, _ = hue_histograms(rgb[..., ::2, ::2], [64, 64])
     picked = counts[..., ::2, ::2]
     assert picked.shape == (2, HUES, 32, 32) and (picked.sum(dim=1) == 16).all()
@@ -199,7 +197,7 @@ def test_colored_cells_are_those_of_the_truth(model):
     assert (picked[1, 120] == 16).all()
     trained = create_model("restorer", parts="colorizer").eval()
     trained.colorizer = Spy()
-    batch = {"gray": torch.rand(2, 1, 512, 512), "rgb": rgb}
+    batch = {"gray": torch.zeros(2, 1, 512, 512, dtype=torch.uint8), "rgb": rgb}
     ((name, terms),) = trained.losses(batch)
     assert name == "colorizer" and seen["spacing"] > 1 and all(v.isfinite() for v in terms.values())
 
@@ -241,11 +239,12 @@ def test_crops_hold_the_hole(corner):
     ("color_size", "of_a_photo", "of_a_crop"), [(160, 160, 128), (256, 256, 192)]
 )
 def test_things_are_as_large_in_crops_as_in_photos(color_size, of_a_photo, of_a_crop):
-    model = create_model("restorer", color_size=color_size, encoder_weights="none")
+    model = create_model("restorer", color_size=color_size, encoder_weights="random")
     sizes = []
     model.colorizer.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
     model.colors(model.shrink(torch.rand(1, 1, 512, 512)))
-    for _ in model.losses({"gray": torch.rand(2, 1, 512, 512), "rgb": torch.rand(2, 3, 512, 512)}):
+    shapes = {"gray": (2, 1, 512, 512), "rgb": (2, 3, 512, 512)}
+    for _ in model.losses({k: torch.zeros(s, dtype=torch.uint8) for k, s in shapes.items()}):
         pass
     assert sizes == [(of_a_photo, of_a_photo), (of_a_crop, of_a_crop)]
 
@@ -315,7 +314,7 @@ def test_large_photos_have_no_seams(with_fit, monkeypatch):
 @pytest.mark.parametrize("style", ["score", "visual"])
 def test_decode_keeps_luma_and_shows_colors(style):
     """From the true distributions: the luma is untouched, the colours are those of the photo."""
-    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None].float() / 255
+    rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
     counts, chromas = (sums[0] / 64 for sums in hue_histograms(rgb, (64, 64)))
     restored = decode(luma(PHOTO), counts, chromas * 255, style)
     assert np.array_equal(luma(restored), luma(PHOTO))
@@ -377,7 +376,7 @@ def test_ensembles_average_distributions():
 
     class Sure(Restorer):
         def __init__(self, hue):
-            super().__init__(RestorerOptions(color_size=64, encoder_weights="none"))
+            super().__init__(RestorerOptions(color_size=64, encoder_weights="random"))
             self.hue = hue
 
         def colors(self, luma):

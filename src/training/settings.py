@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from src.models.options import OPTIONS, ModelOptions, require_positive
+from src.models.options import MODELS, ModelOptions, require_positive
 from src.utils.errors import SettingError
 from src.utils.processes import cores
 from src.utils.settings import Compute, Folders, MayChange, as_json
@@ -68,8 +68,8 @@ class TrainSettings(Generic[Options]):
 
     @property
     def model_name(self) -> str:
-        """The model's name in `OPTIONS`."""
-        return next(name for name, kind in OPTIONS.items() if kind is type(self.model))
+        """The model's name in `MODELS`."""
+        return next(name for name, kind in MODELS.items() if kind is type(self.model))
 
     @property
     def planned_epochs(self) -> int | None:
@@ -84,4 +84,4 @@ class TrainSettings(Generic[Options]):
 
 def default_settings(model: str) -> TrainSettings:
     """The settings of a model's run when nothing is said; the run has the model's name."""
-    return replace(TrainSettings(OPTIONS[model]()), folders=Folders(name=model))
+    return replace(TrainSettings(MODELS[model]()), folders=Folders(name=model))

@@ -121,10 +121,7 @@ def training_step(
     `batch` holds uint8 tensors, of each process its own share. Gradients are averaged over the
     processes, and what batch normalization remembers as well, so that all keep the same weights.
     """
-    batch = {
-        key: value.to(fabric.device, non_blocking=True).float() / 255
-        for key, value in batch.items()
-    }
+    batch = {key: value.to(fabric.device, non_blocking=True) for key, value in batch.items()}
     options, found = state.model.options, {}
     for name, terms in forward_passes(state.model, batch, fabric):
         optimizer = state.optimizers[name]

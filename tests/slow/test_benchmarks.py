@@ -8,7 +8,7 @@ import torch
 
 from src.datasets.bank import pack
 from src.models.checkpoints import save_model
-from src.models.registry import create_model
+from src.models import create_model
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def checkpoints(tmp_path_factory) -> list[Path]:
     folders = [tmp_path_factory.mktemp("run") / f"fold{fold}" for fold in range(2)]
     for fold, folder in enumerate(folders):
         torch.manual_seed(fold)
-        model = create_model("restorer", color_size=64, encoder_weights="none")
+        model = create_model("restorer", color_size=64, encoder_weights="random")
         save_model(folder, model, "restorer", {"fold": fold})
     return folders
 

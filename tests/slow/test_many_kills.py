@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from src.models import create_model
 from src.models.checkpoints import LAST, load_state, load_weights
-from src.models.registry import create_model
 from src.utils.files import PARTIAL
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for
@@ -50,7 +50,7 @@ def changed(path: Path, before: int):
 def test_ten_kills_change_no_bit(sample_folder, reference, tmp_path, seed):
     """At random moments after some steps, every third while a checkpoint is written; then it ends."""
     arguments, rng = command(sample_folder, tmp_path), random.Random(seed)
-    model = create_model("restorer", color_size=64, encoder_weights="none")
+    model = create_model("restorer", color_size=64, encoder_weights="random")
     folder, log, torn = tmp_path / "run" / "fold0", tmp_path / "log", []
     while len(torn) < KILLS:
         before = (folder / LAST).stat().st_mtime_ns if torn else 0
