@@ -44,9 +44,7 @@ def timm_name(encoder: str) -> str:
 def packaged_weights(encoder: str) -> dict[str, Tensor]:
     """The weights in a pip package under timm's keys, in whose order they are stored."""
     if encoder not in PACKAGED:
-        reason = (
-            f"no package has those of {encoder}; choose random, or one of {', '.join(PACKAGED)}"
-        )
+        reason = f"no package has those of {encoder}; choose random, lite0, lite1 or lite2"
         raise SettingError("encoder_weights", "pretrained", reason)
     name, package, file = PACKAGED[encoder]
     path = getattr(import_module(package), file).get_model_file_path()
