@@ -26,11 +26,11 @@ from src.datasets.competition import read_input, read_test, read_train, read_tru
 from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
 from src.evaluation.scoring import score_table
 from src.metrics import published_score, score_image
+from src.models import create_model
 from src.models.base import RestorationModel
 from src.models.checkpoints import save_model
 from src.models.inpainter import inpaint
 from src.models.options import MODELS
-from src.models import create_model
 from src.pipeline import Pipeline, telea
 from src.restoring import Job, restore_jobs
 from src.training.state import TrainingState, training_step

@@ -23,7 +23,11 @@ def time_to_score(
     data_dir: Path = Path("data"),
     output_dir: Path = Path("outputs/time-to-score"),
     minutes: float = 30.0,
-    full_pipeline: tuple[str, ...] = ("encoder=lite0", "encoder-weights=pretrained", "image-size=128"),
+    full_pipeline: tuple[str, ...] = (
+        "encoder=lite0",
+        "encoder-weights=pretrained",
+        "image-size=128",
+    ),
     restorer: tuple[str, ...] = (),
 ) -> None:
     """Train both models, print their curves and how much sooner ours is above the peer's best.
