@@ -1,9 +1,7 @@
-"""Copy a run's best checkpoints to weights/ in float16: python -m tools.ship_weights
-outputs/restorer
+"""Copy a run's checkpoints to weights/ in float16: python -m tools.ship_weights outputs/restorer
 
-The curves and settings of restoring models go with them, without the folders of this machine.
-Networks and folds that the run does not hold stay as they are. Of a detector, fold 0 becomes
-weights/detector.safetensors.
+Curves and settings go with them, less the paths of this machine. Networks and folds that the run
+did not train stay as they are. Fold 0 of a detector becomes weights/detector.safetensors.
 """
 
 import argparse
@@ -14,46 +12,43 @@ from src.models.checkpoints import network_files, read_network, write_network
 from src.runs import DETECTOR, SHIPPED, fold_checkpoints
 from src.utils.files import read_json, write_json
 
-MACHINE = (
-    "data_dir",
-    "output_dir",
-    "init",
-)  # settings that name folders of the machine that trained
+MACHINE = ("data_dir", "output_dir", "init")  # settings that are paths
 
 
 def main() -> None:
-    """Write the folds that the command line names, and print the size of the whole."""
+    """Write the folds of a run, and print the size of the folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run's folder, such as outputs/restorer")
     parser.add_argument("--weights", type=Path, default=SHIPPED, help="the folder to write to")
     arguments = parser.parse_args()
     for folder in fold_checkpoints(arguments.run):
-        config, fold = folder / "config.json", arguments.weights / folder.name
-        trained = read_json(config, "train the fold again").get("parts", "both")
-        prefix = "" if trained == "both" else f"{trained}_"
-        for file in network_files(folder):
-            description, tensors = read_network(file)
-            if trained not in ("both", file.stem):
-                continue  # another run's, which this one began with
-            detector = description["model"] == "detector"
-            if detector and description["fold"] != 0:
-                continue
-            target = arguments.weights / DETECTOR.name if detector else fold / file.name
-            write_network(target, tensors, description, half=True)
-            print(
-                f"{target}: step {description['step']}, score {description['score']['score']:.4f}"
-            )
-            if not detector:
-                shutil.copy(folder / "metrics.jsonl", fold / f"{prefix}metrics.jsonl")
-                write_config(config, fold / f"{prefix}config.json")
+        ship_fold(folder, arguments.weights)
     size = sum(path.stat().st_size for path in arguments.weights.rglob("*") if path.is_file())
     print(f"{arguments.weights}: {size / 1e6:.2f} MB")
 
 
-def write_config(source: Path, target: Path) -> None:
-    """Copy the settings of a run without what only its machine knows."""
-    config = read_json(source, "train the fold again")
-    write_json(target, {key: value for key, value in config.items() if key not in MACHINE})
+def ship_fold(folder: Path, weights: Path) -> None:
+    """Write the networks that a fold trained, and its curves and settings."""
+    config = read_json(folder / "config.json", "train the fold again")
+    trained = config.get("parts", "both")
+    prefix = "" if trained == "both" else f"{trained}_"
+    for file in network_files(folder):
+        if trained not in ("both", file.stem):
+            continue  # came from --init
+        description, tensors = read_network(file)
+        score = f"step {description['step']}, score {description['score']['score']:.4f}"
+        if description["model"] == "detector":
+            if description["fold"] != 0:
+                continue
+            target = weights / DETECTOR.name
+        else:
+            target = weights / folder.name / file.name
+        write_network(target, tensors, description, half=True)
+        print(f"{target}: {score}")
+        if target.parent != weights:
+            shutil.copy(folder / "metrics.jsonl", target.parent / f"{prefix}metrics.jsonl")
+            settings = {key: value for key, value in config.items() if key not in MACHINE}
+            write_json(target.parent / f"{prefix}config.json", settings)
 
 
 if __name__ == "__main__":
