@@ -25,7 +25,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     """
     import torch
 
-    from src.datasets.bank import hole_reader, truth_reader
+    from src.datasets.bank import load_bank
     from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
     from src.models import build_model
@@ -47,11 +47,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     )
     torch.manual_seed(settings.seed + fold)
     model = build_model(options).to(fabric.device)
-    # both refuse what is stale before anything is written
-    read, holes = (
-        truth_reader(data_dir),
-        hole_reader(data_dir) if "hole" in model.batch_spec.keys else None,
-    )
+    bank = load_bank(data_dir)  # refuses a stale one before anything is written
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         split = data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
         (train, held_out), weights = fold_files(*split), fold_weights(*split)
@@ -83,7 +79,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
             network.compile()
     logger = RunLogger(folder, state.step, fabric)
     spec, seed = model.batch_spec, settings.seed
-    images = TrainingImages(truths, options.image_size, seed, spec, read, holes)
+    images = TrainingImages(truths, options.image_size, seed, spec, bank)
     sampler = EndlessSampler(
         weights,
         options.batch_size,

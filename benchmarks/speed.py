@@ -21,7 +21,7 @@ from tqdm import trange
 from tyro.extras import subcommand_cli_from_dict
 
 from src.damage.hole import find_hole, lost_pixels, punch_hole
-from src.datasets.bank import Pack, hole_reader
+from src.datasets.bank import Bank, load_bank
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
 from src.evaluation.scoring import score_table
@@ -127,10 +127,10 @@ def data(data_dir: Path = Path("data"), count: int = 100) -> None:
     describe_machine()
     one_thread()
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]][:count]
-    pack, work = Pack(data_dir), {}
+    bank, work = Bank(data_dir), {}
     for size in (512, 256):
-        for name, read in (("PNG", read_truth), ("pack", pack)):
-            images = TrainingImages(paths, size, 0, BatchSpec(), read)
+        for name, source in (("PNG", None), ("pack", bank)):
+            images = TrainingImages(paths, size, 0, BatchSpec(), source)
             work[f"training image of {size} px, {name}"] = lambda images=images: [
                 images[Sample(index, 0, index, False)] for index in range(len(paths))
             ]
@@ -161,7 +161,7 @@ def read_batches(data_dir: Path, model: str, image_size: int, batch_size: int) -
     """Endless training batches for a model, prepared between the steps."""
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
     spec = create_model(model).batch_spec
-    images = TrainingImages(paths, image_size, 0, spec, holes=hole_reader(data_dir))
+    images = TrainingImages(paths, image_size, 0, spec, load_bank(data_dir))
     sampler = EndlessSampler(np.ones(len(paths)), batch_size, 0, hole_every=spec.hole_every)
     return training_batches(images, sampler, 0)
 

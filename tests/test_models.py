@@ -13,7 +13,7 @@ from skimage import data
 from skimage.transform import resize
 from torch.nn import functional as F
 
-from src.datasets.holes import CHANNELS
+from src.datasets.bank import CHANNELS
 from src.losses import three_stage_loss
 from src.models import create_model, gan
 from src.models.base import Batch, RestorationModel, unit_range

@@ -21,7 +21,7 @@ from src.color.decode import (
 from src.color.lattice import HUES
 from src.color.luma import luma
 from src.damage.hole import find_hole, punch_hole
-from src.datasets.holes import CROP, crop_around
+from src.datasets.bank import CROP, crop_around
 from src.fills.all import DOUBTS, FILLS
 from src.fills.push_pull import push_pull
 from src.fills.simple import DIRECTIONS, line_fills

@@ -1,263 +1,198 @@
-"""A competition folder's truth images, and holes in them with their fills, as memory maps to train
-from."""
+"""The bank: all truths of a competition folder decoded, and a filled hole in each, to train from.
 
-import json
+It takes two memory-mapped arrays, since decoding a truth takes longer than augmenting it, and
+filling a hole a hundred times as long.
+"""
+
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+import zlib
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from src.color.luma import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
-from src.datasets.holes import CHANNELS, CROP, hole_example
+from src.fills.costly import COSTLY, costly_fills
 from src.utils.errors import InputError
-from src.utils.files import append_text, file_hash, inside, lock_folder, read_text, write_text
+from src.utils.files import begin, identity, lock_folder, read_recipe
 from src.utils.processes import parallel_map
-from src.utils.recipe import unchanged
 
-PACK, INDEX = (
-    "pack.npy",
-    "pack.jsonl",
-)  # in the competition folder; with `PART` until they are whole
-HOLES, HOLES_INDEX = "holes.npy", "holes.jsonl"
-PART = ".part"
+FOLDER = "pack"  # in the competition folder
 HOLES_VERSION = 1  # to be raised when a fill or the damage changes
 HOLES_SEED = 0
-
-ReadTruth = Callable[[Path], np.ndarray]  # file to (512, 512, 3) uint8
-Line = tuple[
-    str | int, ...
-]  # of the index: path as in train.csv, bytes, time (ns), SHA-256; a version
-
-
-@dataclass(frozen=True)
-class Table:
-    """A memory map (N, *shape) of uint8 in a competition folder, with a line of JSON for each row.
-
-    Both files have their names only when they are whole; an interrupted `build` resumes where it
-    stopped.
-    """
-
-    data: Path
-    index: Path
-    shape: tuple[int, ...]
-    entries: int  # of a line
-
-    @classmethod
-    def of(
-        cls, data_dir: Path, data: str, index: str, shape: tuple[int, ...], entries: int
-    ) -> "Table":
-        """The table of two names; raises `InputError` for files that are links out of the folder."""
-        return cls(inside(data_dir, data), inside(data_dir, index), shape, entries)
-
-    def fits(self, count: int, part: str = "") -> bool:
-        """Whether the memory map has `count` rows."""
-        try:
-            found = np.lib.format.open_memmap(
-                str(self.data) + part, mode="r"
-            )  # np.load would open a zip too
-        except (
-            Exception
-        ):  # numpy raises what its parsing of the header meets: TokenError, SyntaxError
-            return False
-        return found.shape == (count, *self.shape) and found.dtype == np.uint8
-
-    def lines(self, remedy: str, part: str = "") -> list[Line]:
-        """The lines of the index up to the first that an interruption cut off; errors as for
-        `read_text`."""
-        lines = []
-        for text in read_text(Path(str(self.index) + part), remedy).splitlines():
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(line, list) or len(line) != self.entries:
-                break
-            lines.append(tuple(line))
-        return lines
-
-    def build(self, names: list[str], make_row: Callable, label: str) -> None:
-        """Compute what is missing, one process a core.
-
-        `make_row` maps (row, name) to a line, whose first entry is the name, and an array of
-        `shape`. Raises what it raises, and `InputError` for too small a disk.
-        """
-        data, index = Path(str(self.data) + PART), Path(str(self.index) + PART)
-        self.index.unlink(missing_ok=True)
-        self.data.unlink(missing_ok=True)
-        done = (
-            self.lines("delete it", PART) if index.exists() and self.fits(len(names), PART) else []
-        )
-        if [line[:1] for line in done] != [(name,) for name in names[: len(done)]]:
-            done = []
-        if not done:
-            data.unlink(missing_ok=True)
-            free, size = (
-                shutil.disk_usage(self.data.parent).free,
-                len(names) * int(np.prod(self.shape)),
-            )
-            if free < size:
-                found = f"{free / 1e9:.1f} GB free, {label} needs {size / 1e9:.1f}"
-                raise InputError(
-                    f"{self.data}: {found}; free some space, or train from the PNG files"
-                )
-            np.lib.format.open_memmap(data, "w+", np.uint8, (len(names), *self.shape))
-        write_text(index, "".join(f"{json.dumps(line)}\n" for line in done))
-        waiting = list(enumerate(names))[len(done) :]
-        for line in parallel_map(partial(_write_row, data, make_row), waiting, label):
-            append_text(index, f"{json.dumps(line)}\n")
-        index.rename(self.index)
-        data.rename(self.data)
-
-    def finish_renaming(self) -> None:
-        """After a kill between the two last renames of an earlier `build`."""
-        data = Path(str(self.data) + PART)
-        if self.index.exists() and data.exists():
-            data.rename(self.data)
-
-
-def _write_row(data: Path, make_row: Callable, job: tuple[int, str]) -> tuple:
-    line, values = make_row(job)
-    try:
-        # written, not mapped: on a full disk a map ends the process, without an error that could be
-        # told
-        with open(data, "r+b") as file:
-            file.seek(np.load(data, mmap_mode="r").offset + job[0] * values.nbytes)
-            file.write(values.tobytes())
-    except OSError as error:
-        error.filename = str(data)
-        raise
-    return line
+CROP = 256  # px, side of a hole example
+TRAIN_CROP = 192  # px, side of the random part of it that a training step uses
+CHANNELS = 2 + COSTLY  # of a hole example
+ROWS = {  # file, and shape and type of its rows, one for each line of train.csv
+    "truths.npy": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
+    "holes.npy": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
+    "stamps.npy": ((3,), np.dtype(np.int64)),  # of the truth: `_stamp`, or 0 if it is still to do
+}
 
 
 def pack(data_dir: Path) -> int:
-    """Write the truths of `train.csv` in their order, then one filled hole in each.
+    """Make the bank of a competition folder, or bring it up to date; returns the number of images.
 
-    `pack.npy` is (N, 512, 512, 3) uint8; `holes.npy` is (N, CHANNELS, CROP, CROP) uint8, see
-    `src.datasets.holes.hole_example`. What is up to date is left as it is. Returns the number of
-    images.
-
-    Raises `InputError` for an unusable folder or image, too small a disk, or when another process
-    works in the folder.
+    Only what is missing or has changed is computed, one process per core.
     """
     data_dir = Path(data_dir)
-    names = list(read_train(data_dir)["gt_image_path"])
+    names, folder = list(read_train(data_dir)["gt_image_path"]), data_dir / FOLDER
     with lock_folder(data_dir):
-        for kind, make_row, label in ((Pack, _truth, "packing"), (Holes, _hole, "filling holes")):
-            table = kind.table(data_dir)
-            table.finish_renaming()
-            try:
-                kind(data_dir)
-            except InputError:
-                table.build(names, partial(make_row, data_dir), label)
+        try:
+            _check(folder, names)
+        except InputError:
+            _create(folder, names)
+        stamps = np.load(folder / "stamps.npy")
+        rows = enumerate(names)
+        jobs = [(i, name) for i, name in rows if not _unchanged(data_dir / name, stamps[i])]
+        for _ in parallel_map(partial(_pack_image, data_dir), jobs, "packing"):
+            pass
     return len(names)
 
 
-def _truth(data_dir: Path, job: tuple[int, str]) -> tuple[Line, np.ndarray]:
-    path = data_dir / job[1]
-    pixels = read_truth(path)
-    return _line(data_dir, job[1]), pixels
+def _recipe(names: list[str]) -> dict:
+    return {"truths": names, "holes_seed": HOLES_SEED, "holes_version": HOLES_VERSION}
 
 
-def _hole(data_dir: Path, job: tuple[int, str]) -> tuple[Line, np.ndarray]:
+def _check(folder: Path, names: list[str]) -> None:
+    """Raise `InputError` if the arrays are missing, broken or made from something else."""
+    if read_recipe(folder, remedy=f"delete {folder}") != _recipe(names):
+        found = "made from another train.csv, or by another version of the fills"
+        raise _unusable(folder, folder, found)
+    for name, (shape, dtype) in ROWS.items():
+        try:
+            array = np.load(folder / name, mmap_mode="r")
+            fits = array.shape == (len(names), *shape) and array.dtype == dtype
+        except (OSError, ValueError, EOFError):
+            fits = False
+        if not fits:
+            raise _unusable(folder, folder / name, "missing, broken or of another size")
+
+
+def _unusable(folder: Path, path: Path, found: str) -> InputError:
+    return InputError(f"{path}: {found}; delete {folder} to train from the image files", "pack")
+
+
+def _create(folder: Path, names: list[str]) -> None:
+    """Arrays of the right size in which nothing is done; the recipe is written last."""
+    folder.mkdir(exist_ok=True)
+    for name in ("recipe.json", *ROWS):
+        (folder / name).unlink(missing_ok=True)
+    row_bytes = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in ROWS.values())
+    free, size = shutil.disk_usage(folder).free, len(names) * row_bytes
+    if free < size:
+        found = f"{free / 1e9:.1f} GB free, packing needs {size / 1e9:.1f}"
+        raise InputError(f"{folder}: {found}; free some space, or train from the image files")
+    for name, (shape, dtype) in ROWS.items():
+        np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
+    begin(folder, _recipe(names))
+
+
+def _pack_image(data_dir: Path, job: tuple[int, str]) -> None:
     row, name = job
-    rgb = np.lib.format.open_memmap(data_dir / PACK, mode="r")[row]
-    _, lost = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
-    return (*_line(data_dir, name), *Holes.stamp), hole_example(luma(rgb), lost)
+    stamps = data_dir / FOLDER / "stamps.npy"
+    _write_row(stamps, row, np.zeros(3, np.int64))  # until the row is complete
+    rgb = read_truth(data_dir / name)
+    _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
+    values = rgb, hole_example(luma(rgb), mask), _stamp(data_dir / name)
+    for file, row_values in zip(ROWS, values, strict=True):
+        _write_row(data_dir / FOLDER / file, row, row_values)
 
 
-def _line(data_dir: Path, name: str) -> Line:
-    facts = (data_dir / name).stat()
-    return name, facts.st_size, facts.st_mtime_ns, file_hash(data_dir / name)
+def _write_row(path: Path, row: int, values: np.ndarray) -> None:
+    # written, not mapped: on a full disk a map ends the process without an error
+    offset = np.load(path, mmap_mode="r").offset
+    try:
+        with open(path, "r+b") as file:
+            file.seek(offset + row * values.nbytes)
+            file.write(values.tobytes())
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
-class Packed:
-    """An array for each truth of a packed folder, read by the truth's path; may be sent to other
-    processes.
+def _stamp(path: Path) -> np.ndarray:
+    """(3,) int64: size in bytes, modification time in ns and CRC-32 of a file."""
+    return np.array([*identity(path), zlib.crc32(path.read_bytes())], np.int64)
 
-    Raises `InputError` when it is broken or stale: `train.csv` or a truth is not what was packed.
-    All sizes and times are compared, and the contents of files whose time differs.
+
+def _unchanged(path: Path, stamp: np.ndarray) -> bool:
+    """Whether a file is what was packed; its content is read only if its time differs."""
+    now = identity(path)
+    if now is None or now[0] != stamp[0]:
+        return False
+    return now[1] == stamp[1] or zlib.crc32(path.read_bytes()) == stamp[2]
+
+
+class Bank:
+    """What `pack` made, read by the path of a truth; cheap to send to other processes.
+
+    Raises `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
     """
 
-    files: ClassVar[tuple[str, str]]  # data and index
-    shape: ClassVar[tuple[int, ...]]
-    stamp: ClassVar[tuple[int, ...]] = ()  # what ends each line of the index
-    remedy: ClassVar[str]
-
     def __init__(self, data_dir: Path):
-        data_dir = Path(data_dir)
-        table = self.table(data_dir)
-        self.path = table.data
-        try:
-            lines = table.lines(self.remedy)
-        except OSError as error:
-            raise InputError(
-                f"{table.index}: unreadable ({error}); {self.remedy}", "pack"
-            ) from None
-        if [line[0] for line in lines] != list(read_train(data_dir)["gt_image_path"]):
-            raise InputError(
-                f"{table.index}: lists other files than train.csv; {self.remedy}", "pack"
-            )
-        if any(line[len(line) - len(self.stamp) :] != self.stamp for line in lines):
-            raise InputError(
-                f"{table.index}: made by another version of the fills; {self.remedy}", "pack"
-            )
-        if not table.fits(len(lines)):
-            raise InputError(
-                f"{self.path}: missing, broken or of another size; {self.remedy}", "pack"
-            )
-        for name, size, time, sha256, *_ in lines:
-            if not unchanged(data_dir / name, [size, time], sha256):
-                found = "changed" if (data_dir / name).exists() else "removed"
-                found = f"{found} since {self.path} was made"
-                raise InputError(f"{data_dir / name}: {found}; {self.remedy}", "pack")
-        self.rows = {data_dir / name: row for row, (name, *_) in enumerate(lines)}
+        self.folder = Path(data_dir) / FOLDER
+        names = list(read_train(data_dir)["gt_image_path"])
+        _check(self.folder, names)
+        stamps = np.load(self.folder / "stamps.npy")
+        done = np.count_nonzero(stamps[:, 0])
+        if done < len(names):
+            raise _unusable(self.folder, self.folder, f"holds {done} of {len(names)} images")
+        for name, stamp in zip(names, stamps, strict=True):
+            path = Path(data_dir) / name
+            if not _unchanged(path, stamp):
+                found = "changed" if path.exists() else "removed"
+                raise _unusable(self.folder, path, f"{found} since it was packed")
+        self.rows = {Path(data_dir) / name: row for row, name in enumerate(names)}
 
-    @classmethod
-    def table(cls, data_dir: Path) -> Table:
-        """Where it lies."""
-        return Table.of(data_dir, *cls.files, cls.shape, 4 + len(cls.stamp))
+    def truth(self, path: Path) -> np.ndarray:
+        """(512, 512, 3) uint8 RGB, read-only."""
+        return self._row("truths.npy", path)
 
-    @cached_property
-    def arrays(self) -> np.ndarray:
-        """(N, *shape) uint8, mapped into memory in each process that reads."""
-        return np.lib.format.open_memmap(self.path, mode="r")
+    def hole(self, path: Path) -> np.ndarray:
+        """The `hole_example` in this truth, (CHANNELS, CROP, CROP) uint8, read-only."""
+        return self._row("holes.npy", path)
 
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "rows": self.rows}  # not the map, which would be sent as a whole
-
-    def __call__(self, path: Path) -> np.ndarray:
-        """An array of `shape`, uint8, not to be written to."""
-        return np.asarray(self.arrays[self.rows[path]])
+    def _row(self, file: str, path: Path) -> np.ndarray:
+        return np.asarray(np.load(self.folder / file, mmap_mode="r")[self.rows[path]])
 
 
-class Pack(Packed):
-    """Truth images, (512, 512, 3) RGB."""
-
-    files = PACK, INDEX
-    shape = (*SIZE[::-1], 3)
-    remedy = "delete it to train from the PNG files"
+def load_bank(data_dir: Path) -> Bank | None:
+    """The bank of a competition folder, if there is one; errors as for `Bank`."""
+    return Bank(data_dir) if (Path(data_dir) / FOLDER).exists() else None
 
 
-class Holes(Packed):
-    """A filled hole in each truth, see `src.datasets.holes.hole_example`."""
+def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An example to train the inpainter on: a photo's grey with a filled hole, cropped around it.
 
-    files = HOLES, HOLES_INDEX
-    shape = CHANNELS, CROP, CROP
-    stamp = (HOLES_VERSION,)
-    remedy = "run prepare_data.py pack again, or delete it to fill the holes during training"
+    Args:
+        gray: (H, W) uint8, undamaged.
+        mask: (H, W) bool with some True.
+
+    Returns: (CHANNELS, CROP, CROP) uint8, or smaller if the photo is: grey, 255 where lost,
+    `costly_fills`.
+    """
+    fills = costly_fills(gray.astype(np.float32) / 255, ~mask)
+    box = crop_around(mask)
+    maps = [gray[box], mask[box] * np.uint8(255), *(fills[:, *box] * 255).round().astype(np.uint8)]
+    return np.stack(maps)
 
 
-def truth_reader(data_dir: Path) -> ReadTruth:
-    """The folder's `Pack` where there is one, otherwise `read_truth`."""
-    return Pack(data_dir) if (Path(data_dir) / PACK).exists() else read_truth
+def crop_around(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a crop of `CROP` px with the lost pixels of (H, W) bool in its centre."""
+    box = []
+    for axis, size in ((1, mask.shape[0]), (0, mask.shape[1])):
+        lost = np.flatnonzero(mask.any(axis=axis))
+        start = (int(lost[0]) + int(lost[-1])) // 2 - CROP // 2
+        start = min(max(0, start), max(0, size - CROP))
+        box.append(slice(start, start + CROP))
+    return tuple(box)
 
 
-def hole_reader(data_dir: Path) -> Holes | None:
-    """The folder's `Holes` where there are some."""
-    return Holes(data_dir) if (Path(data_dir) / HOLES).exists() else None
+def random_part(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(CHANNELS, TRAIN_CROP, TRAIN_CROP) of an example, or less if it is smaller, maybe mirrored."""
+    top, left = (int(rng.integers(max(0, side - TRAIN_CROP) + 1)) for side in example.shape[1:])
+    part = example[:, top : top + TRAIN_CROP, left : left + TRAIN_CROP]
+    return part[..., ::-1] if rng.random() < 0.5 else part

@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from src.color.luma import luma
 from src.damage.hole import DrawDamage, punch_hole
-from src.datasets.bank import Holes, ReadTruth
+from src.datasets.bank import Bank, hole_example, random_part
 from src.datasets.competition import SIZE, read_truth
-from src.datasets.holes import hole_example, random_part
 from src.utils.errors import InputError
 from src.utils.processes import main_unseen, one_thread
 from src.utils.signals import SIGNALS, block_signals
@@ -83,8 +82,8 @@ class TrainingImages(Dataset):
     processes nor an interruption changes what is trained on.
 
     Args:
-        read: reads a truth.
-        holes: reads filled holes; without, each is that of `mask`, filled when it is asked for.
+        bank: holds the truths and a filled hole in each; without, the files are read, and the
+            hole of `mask` is filled.
     """
 
     def __init__(
@@ -93,14 +92,12 @@ class TrainingImages(Dataset):
         image_size: int,
         seed: int,
         spec: BatchSpec,
-        read: ReadTruth = read_truth,
-        holes: Holes | None = None,
+        bank: Bank | None = None,
     ):
         self.paths = paths
         self.seed = seed
         self.spec = spec
-        self.read = read
-        self.holes = holes
+        self.bank = bank
         self.augment = augmentation(image_size)
 
     def __len__(self) -> int:
@@ -117,14 +114,15 @@ class TrainingImages(Dataset):
         if not sample.hole:
             keys.discard("hole")
         item: dict[str, np.ndarray] = {}
-        if "hole" in keys and self.holes:
-            item["hole"] = random_part(self.holes(path), rng)
+        if "hole" in keys and self.bank:
+            item["hole"] = random_part(self.bank.hole(path), rng)
             keys.remove("hole")
         if keys:
             try:
-                item |= self._images(self.read(path), keys, sample.batch, rng)
+                truth = self.bank.truth(path) if self.bank else read_truth(path)
             except InputError as error:
                 return error
+            item |= self._images(truth, keys, sample.batch, rng)
         return {key: torch.from_numpy(np.array(values)) for key, values in item.items()}
 
     def _images(
