@@ -46,7 +46,6 @@ from PIL import Image
 from skimage import data as photographs
 
 from src.damage.hole import find_hole
-from src.datasets.bank import Holes, Pack, pack
 from src.datasets.build import build, inspect, sample_photos
 from src.datasets.check import Hole, check_image
 from src.datasets.competition import read_input, read_test, read_train, read_truth
@@ -89,18 +88,6 @@ class Result(NamedTuple):
 def read_tables(path: Path) -> None:
     load_folds(path.parent, 2)
     read_test(path.parent)
-
-
-def read_pack(path: Path) -> None:
-    images = Pack(path.parent)
-    for truth in images.rows:
-        images(truth)
-
-
-def read_holes(path: Path) -> None:
-    holes = Holes(path.parent)
-    for truth in holes.rows:
-        holes(truth)
 
 
 def score(path: Path) -> None:
@@ -172,10 +159,6 @@ KINDS = (
     Kind("train.csv", 7, (read_tables,), csv),
     Kind("test.csv", 5, (read_tables,), csv),
     Kind("folds.csv", 7, (read_tables,), csv),
-    Kind("pack.npy", 3, (read_pack,)),
-    Kind("pack.jsonl", 5, (read_pack,), jsonl),
-    Kind("holes.npy", 2, (read_holes,)),
-    Kind("holes.jsonl", 4, (read_holes,), jsonl),
     Kind("config.json", 4, (read_config,), jsonl),
     Kind("metrics.jsonl", 3, (read_metrics,), jsonl),
     Kind(f"pictures/{MANIFEST}", 4, (read_manifest,), jsonl),
@@ -197,12 +180,10 @@ def make_seeds(folder: Path) -> None:
         for module in (
             "build",
             "scenes",
-            "pack",
         ):  # few photos are done before a process has started
             stack.enter_context(patch(f"src.datasets.{module}.parallel_map", plain_map))
         build(photos, photos[0].parent, folder, crops_per_photo=1, test_photos=0.2, seed=0)
         load_folds(folder, 2)
-        pack(folder)
     names = [Path(name).name for name in read_train(folder)["gt_image_path"]]
     write_submission(folder / "train_gt", names, folder / "submission.zip")
     shutil.copy(folder / "train_gt" / names[0], folder / "restored.png")

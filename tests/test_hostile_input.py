@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.datasets.bank import HOLES, HOLES_INDEX, INDEX, PACK, Holes, Pack, pack
 from src.datasets.competition import read_train
 from src.datasets.folds import load_folds
 from src.evaluation.submission import MAX_ENTRIES, MAX_PNG, read_submission
@@ -193,37 +192,6 @@ def test_links_out_of_the_data_folder(data_dir, tmp_path, script, name):
         and f"{data_dir / name}: leads to {outside}" in message
         and "Traceback" not in stderr
     )
-
-
-def test_links_to_tables_and_photos(data_dir, tmp_path):
-    load_folds(data_dir)
-    pack(data_dir)
-    tables = (
-        ("folds.csv", load_folds),
-        (PACK, Pack),
-        (INDEX, Pack),
-        (HOLES, Holes),
-        (HOLES_INDEX, Holes),
-    )
-    for name, read in tables:
-        read(data_dir)
-        shutil.move(data_dir / name, tmp_path / name)
-        (data_dir / name).symlink_to(tmp_path / name)
-        with pytest.raises(InputError, match=f"{name}: leads to {tmp_path / name}"):
-            read(data_dir)
-        (data_dir / name).unlink()
-        shutil.move(tmp_path / name, data_dir / name)
-    photos = data_dir / "train_gt"
-    (photos / "again.png").symlink_to(photos / "TRAIN_00000.png")  # not out of the folder
-    assert photos / "again.png" in list_images(photos)
-    for link, target in (
-        ("one.png", data_dir / "test_gt" / "TEST_000.png"),
-        ("more", data_dir / "test_gt"),
-    ):
-        (photos / link).symlink_to(target)
-        with pytest.raises(InputError, match=f"{link}: leads to"):
-            list_images(photos)
-        (photos / link).unlink()
 
 
 def test_links_that_the_user_trusts(data_dir, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def finished(folder: Path) -> dict[Path, int]:
     """The time (ns) of each file below a folder that has its final name; each is read whole."""
     times = {}
     for path in folder.rglob("*"):
-        if path.name.startswith(".") or path.suffix == ".part" or not path.is_file():
+        if path.name.startswith(".") or path.suffix == ".npy" or not path.is_file():
             continue
         times[path] = path.stat().st_mtime_ns
         if path.suffix == ".png":
