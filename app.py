@@ -40,7 +40,7 @@ def page(pipeline):
 
     from src.damage.finders import find_damage
     from src.session import Session, in_editor, marked, thumbnail
-    from src.utils.images import IMAGE_SUFFIXES, read_details, read_photo, write_png
+    from src.utils.images import IMAGE_SUFFIXES, read_photo, write_png
 
     nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
 
@@ -63,9 +63,9 @@ def page(pipeline):
         if path is None:
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
-        gray, clear = read_photo(Path(path), UPLOAD_PIXELS)
+        gray, clear, details = read_photo(Path(path), UPLOAD_PIXELS)
         damage = find_damage(pipeline.find, gray, clear)
-        session = Session(Path(path).stem, gray, damage.mask, read_details(Path(path)))
+        session = Session(Path(path).stem, gray, damage.mask, details)
         value = {
             "background": in_editor(gray),
             "layers": [marked(session.found)],

@@ -27,7 +27,6 @@ from src.utils.images import (
     Details,
     list_images,
     list_others,
-    read_details,
     read_photo,
     write_png,
 )
@@ -195,8 +194,7 @@ def restore_jobs(
     told = isinstance(pipeline.find, DamageFinder)
 
     def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
-        gray, clear = read_photo(job.photo)
-        details = read_details(job.photo)
+        gray, clear, details = read_photo(job.photo)
         if details.frames > 1:
             tqdm.write(
                 f"{job.photo}: {details.frames} pages or frames, of which only the first is restored"

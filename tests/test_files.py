@@ -8,15 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from skimage import data
 
 from src.utils.cli import HINTS, Folders, parse_settings, run_script
 from src.utils.errors import InputError, SettingError
-from src.utils.files import LOCK, PARTIAL, atomic_write, lock_folder, write_bytes
-from src.utils.images import gray_to_rgb, open_image, read_gray, read_image, write_png
+from src.utils.files import LOCK, atomic_write, lock_folder, write_bytes
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -70,75 +66,6 @@ def test_names_as_long_as_file_systems_allow(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask(tmp_path, mask, mode):
-    before = os.umask(mask)
-    try:
-        write_bytes(tmp_path / "a", b"1")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
-
-
-def test_file_systems_that_refuse_chmod(tmp_path, monkeypatch):
-    """CIFS and WSL do."""
-
-    def refuse(*arguments, **settings):
-        raise PermissionError("Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", refuse)
-    monkeypatch.setattr(os, "fchmod", refuse)
-    write_bytes(tmp_path / "a", b"1")
-    assert (tmp_path / "a").read_bytes() == b"1"
-
-
-def test_png_bytes_depend_on_pixels_only(tmp_path):
-    write_png(tmp_path / "a.png", data.coffee())
-    write_png(tmp_path / "b.png", np.asfortranarray(data.coffee()))
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert np.array_equal(read_image(tmp_path / "a.png", "RGB"), data.coffee())
-
-
-def test_turned_grey_photo_is_read_upright(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(data.camera()[:20, :40]).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_gray(tmp_path / "turned.jpg").shape == (40, 20)
-
-
-def test_a_broken_tag_does_not_keep_a_photo_from_being_turned(tmp_path):
-    """The width (tag 0x100) as bytes of no known type, beside an orientation that can be read."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x0100] = 6, 7
-    path = tmp_path / "turned.jpg"
-    Image.fromarray(data.camera()[:20, :40]).save(path, exif=exif)
-    content = path.read_bytes()
-    for entry in (
-        b"\x01\x00\x00\x03",
-        b"\x00\x01\x03\x00",
-        b"\x01\x00\x00\x04",
-        b"\x00\x01\x04\x00",
-    ):
-        broken = entry[:2] + (b"\x00\x07" if entry[2] == 0 else b"\x07\x00")
-        content = content.replace(entry, broken)
-    assert content != path.read_bytes()
-    path.write_bytes(content)
-    assert read_gray(path).shape == (40, 20)
-
-
-def test_bad_images_are_named(tmp_path):
-    (tmp_path / "text.png").write_text("hello")
-    (tmp_path / "empty.png").write_bytes(b"")
-    for name in ("text.png", "empty.png", "none.png"):
-        with pytest.raises(InputError, match=name):
-            open_image(tmp_path / name)
-    write_png(tmp_path / "a.png", data.camera())
-    with pytest.raises(InputError, match="mode is L, expected RGB"):
-        read_image(tmp_path / "a.png", "RGB")
-    with pytest.raises(InputError, match="512x512, expected 100x50"):
-        read_image(tmp_path / "a.png", "L", (100, 50))
-
-
 def test_an_error_of_a_setting_survives_the_way_from_another_process():
     error = pickle.loads(pickle.dumps(SettingError("seed", -1, "must be 0 or more")))
     assert (error.setting, error.value, str(error)) == ("seed", -1, "seed -1: must be 0 or more")
@@ -180,11 +107,21 @@ def test_errors_become_a_line_with_the_remedy(capsys):
         assert "--" not in str(error)
 
 
+def killed_while_writing(path: Path) -> Path:
+    """The hidden file that a process leaves if it is killed while it writes `path`."""
+    before = set(path.parent.glob(".*"))
+    code = (
+        "import os, signal, sys\nfrom src.utils.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)])
+    (partial,) = set(path.parent.glob(".*")) - before
+    return partial
+
+
 def test_a_folder_is_locked_from_inside(tmp_path):
-    """One hidden file in it, nothing beside it; what a killed process left half-written goes."""
+    """By one hidden file in it and nothing beside it."""
     folder = tmp_path / "results"
-    folder.mkdir()
-    (folder / f".a.png.x1{PARTIAL}").write_bytes(b"half")
     with lock_folder(folder):
         code = (
             "from src.utils.cli import run_script\nfrom src.utils.files import lock_folder\n"
@@ -198,25 +135,21 @@ def test_a_folder_is_locked_from_inside(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_grey_becomes_three_equal_channels():
-    gray = data.camera()[:5, :7]
-    rgb = gray_to_rgb(gray)
-    assert rgb.shape == (5, 7, 3) and rgb.dtype == np.uint8 and (rgb == gray[..., None]).all()
-
-
-def test_pils_limit_stays_as_it_was(tmp_path):
-    """Whoever uses this code in a program of their own keeps PIL's guard against bombs, and its
-    warning."""
-    code = (
-        "import sys\nfrom PIL import Image\nbefore = Image.MAX_IMAGE_PIXELS\n"
-        "from src.utils.images import read_gray\nread_gray(sys.argv[1])\n"
-        "assert before and Image.MAX_IMAGE_PIXELS == before"
-    )
-    write_png(tmp_path / "a.png", data.camera())
-    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)
-    small = {"max_pixels": 512 * 512 - 1}
-    with pytest.raises(InputError, match=r"0\.2621 megapixels, at most 0\.2621"):
-        read_gray(tmp_path / "a.png", **small)
+def test_a_lock_removes_only_what_this_program_left(tmp_path):
+    """Other programs' partial files stay, and those of another lock's folder, and any folder."""
+    (tmp_path / "sub").mkdir()
+    with lock_folder(tmp_path / "oof"):
+        own = [killed_while_writing(tmp_path / "a.png"), killed_while_writing(tmp_path / "sub/a")]
+        others = [killed_while_writing(tmp_path / "oof" / "a.png"), tmp_path / ".movie.mp4.partial"]
+        others += [tmp_path / ".photos.partial", own[0].with_name(f"{own[0].name}-folder")]
+        others[1].write_bytes(b"half of a download")
+        others[2].mkdir()
+        others[3].mkdir()
+        with lock_folder(tmp_path):
+            assert not any(path.exists() for path in own)
+            assert all(path.exists() for path in others)
+    with lock_folder(tmp_path / "oof"):
+        assert not others[0].exists()
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii"])

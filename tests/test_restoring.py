@@ -257,7 +257,7 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, m
         images.open_image(folder / "phone.heic", formats=("PNG", "JPEG"))
 
 
-def test_results_keep_resolution_and_dates(tmp_path, fabric):
+def test_results_keep_resolution_and_exif(tmp_path, fabric):
     """Turned ones too; and they say that they are sRGB."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation], exif[ExifTags.Base.DateTime] = 6, "2001:02:03 04:05:06"
@@ -277,11 +277,12 @@ def test_results_keep_resolution_and_dates(tmp_path, fabric):
             if path.stem == "a":
                 kept = image.getexif()
                 assert kept[ExifTags.Base.DateTime] == "2001:02:03 04:05:06"
+                assert kept[ExifTags.Base.Artist] == "somebody"
                 dates = kept.get_ifd(ExifTags.IFD.Exif)
                 assert dates == {ExifTags.Base.DateTimeOriginal: "1953:05:12 00:00:00"}
-                assert not {ExifTags.Base.Orientation, ExifTags.Base.Artist} & set(kept)
+                assert ExifTags.Base.Orientation not in kept
                 assert image.size == (40, 50)
-    assert found == {"a": (600, 300), "b": (1200, 1200), "c": ()}
+    assert found == {"a": (300, 600), "b": (1200, 1200), "c": ()}
 
 
 def test_what_is_transparent_is_lost(tmp_path, fabric):
@@ -297,12 +298,12 @@ def test_what_is_transparent_is_lost(tmp_path, fabric):
     output = tmp_path / "out"
     assert not restore_files(Baseline("telea"), photo_jobs(tmp_path, output), output, fabric)
     results = {path.stem: np.asarray(Image.open(path))[..., 0] for path in output.glob("*.png")}
-    found = find_damage(find_hole, *read_photo(tmp_path / "cut_out.png"))
+    found = find_damage(find_hole, *read_photo(tmp_path / "cut_out.png")[:2])
     assert (
         str(found) == "no damage found; 96.0% is transparent and stays white"
         and not found.mask.any()
     )
-    found = find_damage(find_hole, *read_photo(tmp_path / "hole.png"))
+    found = find_damage(find_hole, *read_photo(tmp_path / "hole.png")[:2])
     assert str(found) == "no damage found; 4.0% is transparent and counts as lost"
     hole = results["hole"]
     assert (hole[alpha > 0] == gray[alpha > 0]).all() and hole[alpha == 0].max() < 250

@@ -10,8 +10,7 @@ import numpy as np
 
 from src.utils.errors import InputError
 from src.utils.files import require_file
-from src.utils.images import list_images, open_image
-from src.utils.pixels import OPAQUE, upright
+from src.utils.images import OPAQUE, list_images, open_image, upright
 
 BESIDE = re.compile(
     r"(.+)_mask\d*"

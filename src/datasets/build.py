@@ -15,8 +15,7 @@ from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
 from src.utils.errors import InputError, SettingError
 from src.utils.files import LOCK, append_text, lock_folder, read_text, write_text
-from src.utils.images import list_images, open_image, open_photo, write_png
-from src.utils.pixels import to_srgb
+from src.utils.images import list_images, open_image, open_photo, to_srgb, write_png
 from src.utils.processes import parallel_map
 from src.utils.recipe import identity, require_same
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from src.datasets.competition import TRAIN_COLUMNS, read_train
 from src.utils.errors import InputError, SettingError
-from src.utils.files import inside, read_text, write_text
+from src.utils.files import read_text, write_text
 
 FOLDS = "folds.csv"
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -72,7 +72,7 @@ def load_folds(
     that is broken, lists other files than `train.csv`, splits a scene or holds another number of
     folds.
     """
-    path, kept = inside(data_dir, FOLDS), Path(spare or data_dir) / FOLDS
+    path, kept = Path(data_dir) / FOLDS, Path(spare or data_dir) / FOLDS
     train = read_train(data_dir)
     for found in (path, kept):
         if found.exists():

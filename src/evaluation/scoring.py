@@ -9,7 +9,6 @@ import pandas as pd
 from src.damage.hole import lost_pixels
 from src.metrics import SSIM_WINDOW, Score, mean_score, score_image
 from src.utils.errors import InputError
-from src.utils.files import inside
 from src.utils.images import open_image, read_image
 from src.utils.processes import parallel_map
 
@@ -58,8 +57,7 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
     """(restored, truth, input) files of the same name for every PNG in `pred`.
 
     Raises `InputError` when a folder is missing, `pred` holds no PNG, a partner is missing, or `gt`
-    holds an image that `pred` lacks, since a mean over some images is not the score; and for a link
-    out of a folder.
+    holds an image that `pred` lacks, since a mean over some images is not the score.
     """
     for folder in (pred, gt, inputs):
         if not folder.is_dir():
@@ -69,7 +67,7 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
         raise InputError(f"{pred}: holds no PNG", "restored")
     for folder in (pred, gt, inputs):
         for name in names:
-            if not inside(folder, name).is_file():
+            if not (folder / name).is_file():
                 raise InputError(f"{folder / name}: no such file, but {pred / name} is there")
     lacking = sorted({path.name for path in gt.glob("*.png")} - set(names))
     if lacking:

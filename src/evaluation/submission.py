@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from src.datasets.competition import SIZE
 from src.utils.errors import InputError
-from src.utils.files import inside, require_file, write_bytes
+from src.utils.files import require_file, write_bytes
 from src.utils.images import open_image
 
 ZIP_TIME = (
@@ -69,7 +69,7 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):
             png = io.BytesIO()
-            image = open_image(inside(folder, files[name]), "RGB", SIZE, ("PNG",))
+            image = open_image(folder / files[name], "RGB", SIZE, ("PNG",))
             Image.fromarray(np.asarray(image)).save(
                 png, format="PNG"
             )  # the pixels without any metadata

@@ -1,4 +1,4 @@
-"""Reading and writing files so that bad input is named and nothing is left half-written."""
+"""Files read and written safely, one process per folder, and resuming by recipe."""
 
 import hashlib
 import json
@@ -14,33 +14,14 @@ from filelock import FileLock, Timeout
 
 from src.utils.errors import InputError
 
-FOLLOW_LINKS = "FOLLOW_LINKS"
-PARTIAL = ".partial"  # ends the names of files that are being written
 LOCK = ".lock"  # in a folder that a process works in
-MAX_TEXT = (
-    256 << 20
-)  # bytes of a CSV, JSON or JSONL file; the manifest of restored photos takes 300 a photo
-
-
-def inside(folder: Path, relative: str | Path) -> Path:
-    """`folder / relative`, which may be missing; `folder` itself may be a link.
-
-    Raises `InputError` for a path that leaves the folder, by `..` or by a symbolic link; links may
-    do so if the environment variable `FOLLOW_LINKS` is 1.
-    """
-    path = Path(folder) / relative
-    root, found = os.path.realpath(folder), os.path.realpath(path)
-    plain = os.path.normpath(os.path.join(root, relative))
-    if not Path(plain if os.environ.get(FOLLOW_LINKS) == "1" else found).is_relative_to(root):
-        remedy = f"put the file itself there, or set {FOLLOW_LINKS}=1 if you trust the links of this folder"
-        raise InputError(f"{path}: leads to {found}, outside of {root}; {remedy}")
-    return path
+PARTIAL = ".photo-restoration-"  # begins the names of files that `atomic_write` has not finished
+MAX_TEXT = 256 << 20  # bytes; the largest, the manifest of restored photos, has 300 per photo
 
 
 def require_file(path: Path) -> None:
-    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` where there is
-    nothing."""
-    # Opening a pipe would wait for ever, and a device such as /dev/zero never ends.
+    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` for nothing."""
+    # opening a pipe would block, and a device such as /dev/zero never ends
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise InputError(f"{path}: not a regular file; put a file in its place")
 
@@ -48,8 +29,7 @@ def require_file(path: Path) -> None:
 def read_text(path: Path, remedy: str) -> str:
     """A UTF-8 text file of at most `MAX_TEXT` bytes, without a byte order mark.
 
-    Raises `InputError`, which ends with `remedy`, for anything else and `FileNotFoundError` where
-    there is no file.
+    Raises `FileNotFoundError`, and `InputError` ending with `remedy` for anything else.
     """
     require_file(path)
     with open(path, "rb") as file:
@@ -63,25 +43,23 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_json(path: Path, remedy: str) -> dict:
-    """The object that a JSON file holds; errors as for `read_text`, and `InputError` for other
-    content."""
+    """The object in a JSON file; errors as for `read_text`."""
     try:
-        found = json.loads(read_text(path, remedy))
+        value = json.loads(read_text(path, remedy))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}, expected an object; {remedy}")
-    return found
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, expected an object; {remedy}")
+    return value
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder, created if missing, and remove files that a killed process left half-written.
+    """Work in a folder alone; it is created if missing, `InputError` if another process has it.
 
-    The lock is a hidden file in the folder, which stays, but it is held only as long as the process
-    lives, however that ends.
-
-    Raises `InputError` when another process works in the folder.
+    The lock is a hidden file that stays, but it is only held while the process lives. Files that
+    `atomic_write` left half-written when an earlier process was killed are removed, except below
+    folders with a lock of their own, where somebody else may be writing.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,12 +67,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(
-            f"{folder}: another process is working there; wait for it to finish, or stop it"
-        ) from None
+        remedy = "wait for it to finish, or stop it"
+        raise InputError(f"{folder}: another process is working there; {remedy}") from None
     try:
-        for left in folder.rglob(f".*{PARTIAL}"):
-            left.unlink()
+        for base, folders, names in os.walk(folder):  # does not follow links
+            folders[:] = [name for name in folders if not Path(base, name, LOCK).exists()]
+            for name in names:
+                path = Path(base, name)
+                if name.startswith(PARTIAL) and path.is_file() and not path.is_symlink():
+                    path.unlink()
         yield
     finally:
         lock.release()
@@ -102,27 +83,24 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file written beside `path`, renamed over it at the end; on any error nothing is
-    left.
+    """A binary file that replaces `path` once it is complete; on any error nothing is left.
 
-    `durable` waits until the disk has it, so that not even a loss of power leaves an empty file.
+    `durable` waits until it is on the disk, so that a power cut cannot leave an empty file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # only the beginning of its name, since with all of it that could be longer than a file system
-    # allows
-    beside = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{PARTIAL}")
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     try:
-        with open(beside, "xb") as file:  # its permissions follow the umask
+        with open(partial, "xb") as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(partial, path)
     except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # not the passing name of the file beside it
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
 
 
@@ -138,18 +116,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add UTF-8 text to a file; an `OSError` names it."""
+    """Append UTF-8 text to a file."""
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        error.filename = str(path)
+        error.filename = str(path)  # a failed write does not name it
         raise
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_bytes` for JSON, indented, with a final newline."""
-    # ASCII alone: a file name that is not UTF-8 can be escaped, but not encoded
+    """`write_bytes` for indented JSON."""
+    # ASCII: a file name that is not UTF-8 can be escaped but not encoded
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -218,7 +196,7 @@ def read_recipe(
 
 
 def differences(earlier: dict, now: dict) -> list[str]:
-    """A phrase for each entry that differs between two recipes; a missing key is the same as None."""
+    """A phrase per entry that differs between two recipes; a missing key is the same as None."""
     changes = []
     for key in sorted(earlier.keys() | now.keys()):
         before, after = earlier.get(key), now.get(key)

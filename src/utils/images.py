@@ -1,20 +1,18 @@
-"""Image files to arrays and back; what cannot be decoded is named."""
+"""Image files to arrays and back; any photo as 8-bit grey or sRGB, upright and opaque."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
-from PIL.ExifTags import Base as ExifTag
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL.ExifTags import Base as Tag
 
 from src.utils.errors import InputError
-from src.utils.files import inside, require_file, write_bytes
-from src.utils.pixels import is_turned, to_srgb, transparent
+from src.utils.files import require_file, write_bytes
 
 try:
     import pi_heif
@@ -24,10 +22,11 @@ else:
     HEIF = True
     pi_heif.register_heif_opener()
 
-PNG_LEVEL = 2  # of 9: a quarter of the time of the default 6, and a tenth larger
 T = TypeVar("T")
 
 AVIF = features.check("avif")  # not every build of PIL has it
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
 IMAGE_SUFFIXES = {
     ".png",
     ".jpg",
@@ -40,61 +39,69 @@ IMAGE_SUFFIXES = {
     ".bmp",
     ".gif",
 }
-HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
-HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES |= ({".avif"} if AVIF else set()) | (HEIF_SUFFIXES if HEIF else set())
-# By content; PIL would hand others to Ghostscript.
+# PIL would hand other formats to programs such as Ghostscript.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
-MAX_PIXELS = 2 * (
-    Image.MAX_IMAGE_PIXELS or 89_478_485
-)  # from which PIL refuses an image: 179 megapixels
-DPI = (2, 100_000)  # below, programs mean that they do not know; of film scanners 10,000 are known
-DATES = {  # tags of EXIF by the block that holds them
-    0: (ExifTag.DateTime,),
-    ExifTag.ExifOffset: (
-        ExifTag.DateTimeOriginal,
-        ExifTag.DateTimeDigitized,
-        ExifTag.OffsetTime,
-        ExifTag.OffsetTimeOriginal,
-        ExifTag.OffsetTimeDigitized,
-    ),
-}
-# PIL keeps text of a PNG and refuses more than a megabyte in one piece; of all together it allows
-# this much.
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # PIL's own limit: 179 megapixels
+# PIL reads text chunks of a PNG, such as XMP, but refuses more than 1 MB in one of them.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits, whatever the container
+FLOAT_WHITES = {1.0: 0, 255.0: 16, 65535.0: 4096}  # and the smallest maximum that suggests each
+TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+OPAQUE = 128  # smallest alpha of a pixel that counts as there
+PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}  # by PIL's mode
+SAVE_AS = "save it as 8 or 16 bit"
+
+
+class Details(NamedTuple):
+    """What a photo's file says besides its pixels; defaults where it cannot be read."""
+
+    frames: int = 1  # pages or frames; the second views of a phone do not count
+    dpi: tuple[float, float] | None = None
+    exif: bytes = b""  # without the orientation
+
+
+class Photo(NamedTuple):
+    """A photo as it was read."""
+
+    gray: np.ndarray  # (H, W) uint8
+    transparent: np.ndarray | None  # (H, W) bool, or None if nothing is
+    details: Details
 
 
 @contextmanager
-def _decoding(path: Path, formats: Sequence[str], max_pixels: int) -> Iterator[None]:
-    """Name the file in whatever PIL raises; only calls of PIL belong inside."""
+def _decoding(
+    path: Path, formats: Sequence[str] = IMAGE_FORMATS, content: BinaryIO | None = None
+) -> Iterator[BinaryIO]:
+    """The content of an image file; whatever goes wrong in the block names the file."""
     try:
-        yield
+        if content is not None:
+            yield content
+            return
+        require_file(path)
+        # given its name, PIL would map a TIFF into memory and scramble its rows when turning it
+        with open(path, "rb") as file:
+            yield file
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; check the folder or the CSV that names it"
-        ) from None
+        remedy = "check the folder or the CSV that names it"
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except UnidentifiedImageError:
         if path.suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
             raise InputError(f"{path}: {HEIF_MISSING}") from None
         kinds = ", ".join(formats)
-        raise InputError(f"{path}: not an image of type {kinds}; replace it or remove it") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, int(re.findall(r"\d+", str(error))[0]), max_pixels) from None
-    except (
-        Exception
-    ) as error:  # a decoder raises what its parsing meets: struct.error, KeyError, EOFError
+        raise InputError(f"{path}: not an image of type {kinds}; replace or remove it") from None
+    except Image.DecompressionBombError:
+        found = f"more than {MAX_PIXELS / 1e6:.0f} megapixels"
+        raise InputError(f"{path}: {found}; make the image smaller") from None
+    except Exception as error:  # decoders raise anything: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: broken image ({reason}); fetch the file again") from None
-
-
-def _too_large(path: Path, pixels: int, limit: int) -> InputError:
-    found, most = (f"{number / 1e6:.4g}" for number in (pixels, limit))
-    return InputError(f"{path}: {found} megapixels, at most {most}; make the image smaller")
+        raise InputError(f"{path}: broken image ({reason}); get the file again") from None
 
 
 def open_image(
@@ -105,68 +112,175 @@ def open_image(
     content: BinaryIO | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """Decode an image file whole, so that a truncated one is found here and not later.
+    """Decode a whole image file, so that a truncated one is noticed here.
 
     Args:
         mode: expected PIL mode, or None for any.
-        size: expected (width, height) in pixels, or None for any of at most `max_pixels`.
-        formats: PIL's names of the accepted formats; the content decides, not the name.
-        content: the file's bytes where they do not lie at `path`, which then only names them.
+        size: expected (width, height) in pixels, or None for any.
+        formats: PIL's names of the accepted formats; the content decides, not the file's name.
+        content: the file's bytes if they are not at `path`, which then only names them.
 
-    Raises `InputError` for a missing, unreadable or truncated file, and before anything is decoded
-    for another format, mode or size.
+    Raises `InputError`, and before decoding for an unexpected format, mode or size.
     """
-    with ExitStack() as stack:
-        with _decoding(path, formats, max_pixels):
-            if content is None:
-                require_file(path)
-                # not by its name: PIL would map a TIFF into memory, and scramble its rows when it
-                # turns it
-                content = stack.enter_context(open(path, "rb"))
-            image = Image.open(content, formats=formats)
+    with _decoding(path, formats, content) as file:
+        image = Image.open(file, formats=formats)
         if mode is not None and image.mode != mode:
             raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
         if size is not None and image.size != size:
-            found, wanted = (f"{width}x{height}" for width, height in (image.size, size))
-            raise InputError(f"{path}: size is {found}, expected {wanted}; use the original file")
+            found, expected = (f"{width}x{height}" for width, height in (image.size, size))
+            raise InputError(f"{path}: size is {found}, expected {expected}; use the original file")
         if image.width * image.height > max_pixels:
-            raise _too_large(path, image.width * image.height, max_pixels)
-        with _decoding(path, formats, max_pixels):
-            image.load()
+            found, limit = (f"{n / 1e6:.4g}" for n in (image.width * image.height, max_pixels))
+            raise InputError(f"{path}: {found} megapixels, at most {limit}; make it smaller")
+        image.load()
     return image
 
 
 def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """An image file as an array, refused unless it is stored in the expected mode and size.
-
-    Args:
-        mode: `"L"` for (H, W) uint8 or `"RGB"` for (H, W, 3) uint8.
-        size: expected (width, height) in pixels, or None for any.
-
-    Raises `InputError` when the file is unreadable, of another mode or of another size.
-    """
+    """An image as stored: mode "L" as (H, W) uint8, "RGB" as (H, W, 3) uint8, nothing else."""
     return np.asarray(open_image(path, mode, size))
 
 
 def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Any photo as 8-bit sRGB, mode L or RGB; see `src.utils.pixels.to_srgb`.
-
-    Raises `InputError` for a file that is not an image, has more than `max_pixels`, or holds
-    numbers whose meaning cannot be told.
-    """
+    """Any photo as 8-bit sRGB, mode L or RGB; see `to_srgb`."""
     return to_srgb(open_image(path, max_pixels=max_pixels), path)
 
 
 def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Any photo as (H, W) uint8: colours, sepia too, become PIL's luma. Raises as `open_photo`."""
+    """Any photo as (H, W) uint8; colours, also of sepia, become PIL's luma."""
     return np.asarray(open_photo(Path(path), max_pixels).convert("L"))
 
 
-def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None]:
-    """A photo as `read_gray`, and where it is transparent, (H, W) bool, or None where it nowhere
-    is."""
-    image = open_image(Path(path), max_pixels=max_pixels)
-    return np.asarray(to_srgb(image, path).convert("L")), transparent(image)
+def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Any photo as `read_gray`, with where it is transparent and what else its file says."""
+    path = Path(path)
+    with _decoding(path) as file:
+        image = upright(open_image(path, content=file, max_pixels=max_pixels))
+        details = _read_details(file)
+    clear = None
+    if image.mode in TRANSPARENT or "transparency" in image.info:
+        clear = np.asarray(image.convert("RGBA"))[..., 3] < OPAQUE
+    gray = np.asarray(to_srgb(image, path).convert("L"))
+    return Photo(gray, clear if clear is not None and clear.any() else None, details)
+
+
+def _read_details(file: BinaryIO) -> Details:
+    def attempt(read: Callable[[], T], default: T) -> T:
+        try:
+            return read()
+        except Exception:  # broken EXIF, or broken further pages
+            return default
+
+    def dpi() -> tuple[float, float] | None:
+        across, down = (float(value) for value in image.info["dpi"])
+        return (across, down) if min(across, down) > 1 and max(across, down) < 1e5 else None
+
+    def exif() -> bytes:
+        tags = image.getexif()
+        tags.pop(Tag.Orientation, None)
+        if image.format == "TIFF":  # whose tags say how its pixels are stored, too
+            texts = (Tag.ImageDescription, Tag.DateTime, Tag.Artist, Tag.Copyright)
+            kept = {tag: tags[tag] for tag in texts if tag in tags}
+            tags = Image.Exif()
+            tags.update(kept)
+        return tags.tobytes() if len(tags) else b""
+
+    file.seek(0)
+    image = Image.open(file, formats=IMAGE_FORMATS)
+    several = image.format not in ("JPEG", "MPO", "HEIF")
+    frames = attempt(lambda: image.n_frames, 1) if several else 1
+    return Details(frames, attempt(dpi, None), attempt(exif, b""))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A decoded image turned as its EXIF says; a broken EXIF is ignored, as viewers do."""
+    try:
+        image.getexif()  # parsed and kept
+        image.info.pop("exif", None)  # else rewritten below, which fails if any tag is broken
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # PIL raises whatever its parsing meets
+        pass
+    return image
+
+
+def to_srgb(image: Image.Image, path: Path) -> Image.Image:
+    """A decoded image as 8-bit sRGB in mode L or RGB, upright, on white where it is transparent.
+
+    Tags say which value is white, as far as they do; otherwise it is the smallest of the whites of
+    8, 12 and 16 bits that nothing exceeds. An unusable colour profile is ignored.
+
+    Raises `InputError`, which names `path`, if the meaning of the values cannot be told.
+    """
+    return _apply_profile(_opaque(_eight_bits(upright(image), path)))
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """The image as it is, or as mode L if it is grey of more than 8 bits."""
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: contains NaN or infinity; {SAVE_AS}")
+    low, high = float(values.min()), float(values.max())
+    found = f"{path}: values from {low:g} to {high:g}"
+    if low < 0:
+        raise InputError(f"{found}: cannot tell which value is black; {SAVE_AS}")
+    if image.mode == "F":
+        whites = [white for white, least in FLOAT_WHITES.items() if least <= high <= white]
+    else:
+        stated = tags.get(281, 0)  # MaxSampleValue
+        stated = max(stated) if isinstance(stated, tuple) else stated
+        known = (stated,) if max(1, high) <= stated <= WHITES[-1] else WHITES
+        whites = [white for white in known if high <= white]
+    if not whites:
+        raise InputError(f"{found}: cannot tell which value is white; {SAVE_AS}")
+    scaled = values / whites[0]
+    if tags.get(262) == 0:  # PhotometricInterpretation: WhiteIsZero
+        scaled = 1 - scaled
+    gray = Image.fromarray(np.round(scaled * 255).astype(np.uint8))
+    gray.info = {key: image.info[key] for key in ("icc_profile",) if key in image.info}
+    return gray
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """An 8-bit image as L, RGB, CMYK or LAB, on white where it is transparent."""
+    mode, profile = image.mode, image.info.get("icc_profile")
+    if mode in TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if mode in ("1", "L", "LA", "La") else "RGB")
+    elif mode == "1":
+        image = image.convert("L")
+    elif mode not in PROFILE_SPACES:
+        image = image.convert("RGB")
+    if profile:
+        image.info["icc_profile"] = profile
+    return image
+
+
+def _apply_profile(image: Image.Image) -> Image.Image:
+    """An image of mode L, RGB, CMYK or LAB as sRGB of mode L or RGB."""
+    srgb, gray = ImageCms.createProfile("sRGB"), image.mode == "L"
+    if "icc_profile" in image.info:
+        try:
+            profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+            space = profile.profile.xcolor_space.strip()
+            name = profile.profile.profile_description or ""
+            # grey with an RGB profile is three equal channels of it
+            source = image.convert("RGB") if gray and space == "RGB" else image
+            if space == PROFILE_SPACES[source.mode] and not (space == "RGB" and "sRGB" in name):
+                intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # white stays white
+                converted = ImageCms.profileToProfile(
+                    source, profile, srgb, intent, outputMode="RGB"
+                )
+                return converted.convert("L") if gray else converted
+        except (OSError, ImageCms.PyCMSError):
+            pass  # a broken profile
+    if image.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    return image if gray else image.convert("RGB")
 
 
 def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
@@ -175,124 +289,57 @@ def gray_to_rgb(gray: np.ndarray) -> np.ndarray:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image file below `folder`, sorted by path; hidden files and folders are left out.
-
-    Raises `InputError` when the folder is missing, or for a link to an image or a folder outside of
-    it.
-    """
-    return [path for path in _visible(folder) if _named_as_image(path)]
+    """Every image file below `folder`, sorted; hidden files and folders are left out."""
+    return [path for path in _visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def list_others(folder: Path) -> list[Path]:
-    """Every file below `folder` that `list_images` passes over, hidden ones excepted; raises as it
-    does."""
-    return [path for path in _visible(folder) if not _named_as_image(path)]
-
-
-def _named_as_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    """Every visible file below `folder` that `list_images` leaves out."""
+    return [path for path in _visible(folder) if path.suffix.lower() not in IMAGE_SUFFIXES]
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Files below a folder that are not hidden, sorted; a link that leads nowhere counts as one.
-
-    Links to folders inside of it are not followed, since what those hold is found at its own place.
-
-    Raises `InputError` for a folder that cannot be read, and as `list_images`.
-    """
+    """Files below a folder that are not hidden, sorted. Links are followed, but no folder is
+    entered twice, and what lies in the folder is listed under its own name."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
-    files, root, entered = [], os.path.realpath(folder), {os.path.realpath(folder)}
+    root = os.path.realpath(folder)
+    files: list[Path] = []
+    entered = {root}
+
+    def enter(path: Path) -> bool:
+        real = os.path.realpath(path)
+        if real in entered or (path.is_symlink() and Path(real).is_relative_to(root)):
+            return False
+        entered.add(real)
+        return True
+
     for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
-        visible = [Path(base) / name for name in (*folders, *names) if not name.startswith(".")]
-        for path in visible:
-            if path.is_symlink() and (_named_as_image(path) or path.is_dir()):
-                inside(folder, path.relative_to(folder))
-        files += [path for path in visible if not path.is_dir()]
-        folders.clear()
-        for path in sorted(path for path in visible if path.is_dir()):
-            real = os.path.realpath(path)
-            if real not in entered and not (path.is_symlink() and Path(real).is_relative_to(root)):
-                entered.add(real)
-                folders.append(path.name)
+        files += [Path(base, name) for name in names if not name.startswith(".")]
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if enter(Path(base, name))]
     return sorted(files)
 
 
 def _unreadable(error: OSError) -> None:
-    raise InputError(
-        f"{error.filename}: unreadable folder ({error.strerror}); grant it with chmod"
-    ) from None
-
-
-class Details(NamedTuple):
-    """What a photo's file says beside its pixels, as far as it can be read."""
-
-    frames: int = 1  # pages or frames; the second views of a phone do not count
-    dpi: tuple[float, float] | None = None  # dots an inch, across and down
-    exif: bytes = b""  # its dates alone
-
-
-def read_details(path: Path) -> Details:
-    """The details of an image file; nothing is said against one that is broken, which its decoding
-    will."""
-    try:
-        with open(path, "rb") as file, Image.open(file, formats=IMAGE_FORMATS) as image:
-            return Details(
-                _read(image, _frames, 1), _read(image, _resolution, None), _read(image, _dates, b"")
-            )
-    except Exception:  # PIL raises what its parsing meets
-        return Details()
-
-
-def _read(image: Image.Image, detail: Callable[[Image.Image], T], unknown: T) -> T:
-    try:
-        return detail(image)
-    except Exception:  # broken EXIF, or further pages that are broken
-        return unknown
-
-
-def _frames(image: Image.Image) -> int:
-    return 1 if image.format in ("JPEG", "MPO", "HEIF") else getattr(image, "n_frames", 1)
-
-
-def _resolution(image: Image.Image) -> tuple[float, float] | None:
-    # of a JPEG with EXIF but without a resolution PIL says 72
-    stated = (
-        image.format != "JPEG"
-        or image.info.get("jfif_unit")
-        or ExifTag.XResolution in image.getexif()
-    )
-    if not stated or "dpi" not in image.info:
-        return None
-    across, down = (float(value) for value in image.info["dpi"])
-    dpi = (down, across) if _read(image, is_turned, False) else (across, down)
-    return dpi if all(DPI[0] <= value <= DPI[1] for value in dpi) else None
-
-
-def _dates(image: Image.Image) -> bytes:
-    """EXIF with the dates of another image's EXIF, and nothing else of it."""
-    found, dates, any_date = image.getexif(), Image.Exif(), False
-    for block, tags in DATES.items():
-        source = found.get_ifd(block) if block else found
-        target = dates.get_ifd(block) if block else dates
-        for tag in tags:
-            if isinstance(source.get(tag), str):
-                target[tag], any_date = source[tag], True
-    return dates.tobytes() if any_date else b""
+    reason = f"unreadable folder ({error.strerror}); grant it with chmod"
+    raise InputError(f"{error.filename}: {reason}") from None
 
 
 def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as a PNG; identical arrays and details give identical bytes.
+    """Write (H, W) or (H, W, 3) uint8 as a PNG; the same arguments give the same bytes.
 
-    With the details of a photo, its resolution and its dates are kept, and sRGB is stated.
+    With a photo's details, its resolution and EXIF are kept, and the PNG says that it is sRGB.
     """
-    buffer, kept = BytesIO(), {}
+    metadata = {}
     if details:
         chunks = PngImagePlugin.PngInfo()
         chunks.add(b"sRGB", b"\0")  # perceptual intent
-        kept = {"pnginfo": chunks, "exif": details.exif} | (
-            {"dpi": details.dpi} if details.dpi else {}
-        )
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=PNG_LEVEL, **kept)
+        metadata = {"pnginfo": chunks, "exif": details.exif}
+        if details.dpi:
+            metadata["dpi"] = details.dpi
+    buffer = BytesIO()
+    level = 2  # of 9: a quarter of the default's time, and a tenth larger
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=level, **metadata)
     write_bytes(Path(path), buffer.getvalue())

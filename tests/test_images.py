@@ -1,14 +1,33 @@
-"""What the numbers in image files mean: real files of many kinds, read as the photo that they hold."""
+"""Image files of many kinds, read as the photo they hold; broken and hostile ones are named."""
 
+import io
+import os
+import resource
+import shutil
 import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 from skimage import data
 
+from src.utils.cli import run_script
 from src.utils.errors import InputError
-from src.utils.images import open_photo, read_gray
+from src.utils.images import (
+    gray_to_rgb,
+    list_images,
+    open_image,
+    open_photo,
+    read_gray,
+    read_image,
+    read_photo,
+    write_png,
+)
 
 GRAY = data.camera()[100:300, 150:350]  # black to nearly white
 WHITE_IS_ZERO = {"tiffinfo": {262: 0}}
@@ -78,8 +97,8 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_grey_of_every_kind(tmp_path, name):
-    image, settings, wanted = KINDS[name]
-    image.save(tmp_path / name, **settings)
+    image, options, wanted = KINDS[name]
+    image.save(tmp_path / name, **options)
     found = read_gray(tmp_path / name)
     assert found.dtype == np.uint8 and np.abs(found - wanted.astype(float)).max() <= (
         3 if "jpg" in name else 1
@@ -89,29 +108,23 @@ def test_grey_of_every_kind(tmp_path, name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (GRAY.astype(np.float32) - 40, r"values from -\d+ to .* none is surely black"),
-        (
-            GRAY.astype(np.float32) / 100,
-            r"values from 0.* to 2\.\d+, of which none is surely white",
-        ),
-        (GRAY.astype(np.float32) * 1e4, "none is surely white"),
-        (np.where(GRAY > 9, GRAY, np.nan).astype(np.float32), "values that are no numbers"),
-        (np.where(GRAY > 9, GRAY, np.inf).astype(np.float32), "values that are no numbers"),
-        (GRAY.astype(np.int32) - 300, "none is surely black"),
-        (GRAY.astype(np.int32) << 16, "none is surely white"),
+        (GRAY.astype(np.float32) - 40, r"values from -\d+ to .* which value is black"),
+        (GRAY.astype(np.float32) / 100, r"values from 0.* to 2\.\d+: cannot .* is white"),
+        (np.where(GRAY > 9, GRAY, np.nan).astype(np.float32), "contains NaN or infinity"),
+        (GRAY.astype(np.int32) << 16, "which value is white"),
     ],
 )
 def test_numbers_of_no_certain_meaning_are_refused(tmp_path, values, message):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=rf"a\.tif: .*{message}.*; save it with 8 or 16 bits"):
+    with pytest.raises(InputError, match=rf"a\.tif: .*{message}; save it as 8 or 16 bit"):
         read_gray(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("settings", [{}, {"tiffinfo": {281: 0}}])
+@pytest.mark.parametrize("options", [{}, {"tiffinfo": {281: 0}}])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_black_is_black(tmp_path, dtype, settings):
+def test_black_is_black(tmp_path, dtype, options):
     """Whatever a tag says of the greatest number."""
-    Image.fromarray(np.zeros((20, 30), dtype)).save(tmp_path / "a.tif", **settings)
+    Image.fromarray(np.zeros((20, 30), dtype)).save(tmp_path / "a.tif", **options)
     assert not read_gray(tmp_path / "a.tif").any()
 
 
@@ -200,3 +213,140 @@ def test_large_text_in_a_png_does_no_harm(tmp_path):
     text.add_itxt("XML:com.adobe.xmp", "<x>" + "history " * 400_000 + "</x>", zip=True)
     Image.fromarray(GRAY).save(tmp_path / "a.png", pnginfo=text)
     assert np.array_equal(read_gray(tmp_path / "a.png"), GRAY)
+
+
+def encoded(suffix: str) -> bytes:
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x010E] = 6, "a turned photo"
+    photo = Image.fromarray(data.astronaut()[:60, 100:181])
+    photo.save(buffer, format=suffix, exif=exif, icc_profile=DISPLAY_P3)
+    return buffer.getvalue()
+
+
+FILES = {suffix: encoded(suffix) for suffix in ("png", "jpeg", "webp", "tiff", "gif", "bmp")}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(FILES)), st.data())
+def test_broken_files_are_read_or_named(tmp_path_factory, suffix, choices):
+    """Real files with some bytes changed and perhaps cut off: an image, or one line on the file."""
+    content = bytearray(FILES[suffix])
+    places = st.integers(0, min(len(content), choices.draw(st.sampled_from([300, 10**6]))) - 1)
+    for place, value in choices.draw(
+        st.dictionaries(places, st.integers(0, 255), max_size=8)
+    ).items():
+        content[place] = value
+    end = choices.draw(st.one_of(st.just(len(content)), places))
+    path = tmp_path_factory.getbasetemp() / "broken.png"
+    path.write_bytes(content[:end])
+    try:
+        photo = read_photo(path, max_pixels=1 << 20)
+    except InputError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert photo.gray.dtype == np.uint8 and photo.gray.ndim == 2
+        write_png(path.with_name("copy.png"), photo.gray, photo.details)
+
+
+def test_a_broken_tag_does_not_keep_a_photo_from_being_turned(tmp_path):
+    """The width (tag 0x100) as bytes of no known type, beside an orientation that can be read."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0100] = 6, 7
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(GRAY[:20, :40]).save(path, exif=exif)
+    assert read_gray(path).shape == (40, 20)
+    content = path.read_bytes()
+    for entry in (b"\x01\x00\x00", b"\x00\x01"):  # big endian, little endian
+        content = content.replace(entry + b"\x03", entry + b"\x07")
+    content = content.replace(b"\x01\x00\x00\x04", b"\x01\x00\x00\x07")
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    assert read_gray(path).shape == (40, 20)
+
+
+def test_bad_images_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.fromarray(GRAY).save(tmp_path / "photo.eps")  # PIL would hand it to Ghostscript
+    (tmp_path / "photo.eps").rename(tmp_path / "script.png")
+    for name in ("text", "empty", "none", "pipe", "script"):
+        with pytest.raises(InputError, match=f"{name}.png: "):
+            open_image(tmp_path / f"{name}.png")
+    write_png(tmp_path / "a.png", data.camera())
+    with pytest.raises(InputError, match="mode is L, expected RGB"):
+        read_image(tmp_path / "a.png", "RGB")
+    with pytest.raises(InputError, match="512x512, expected 100x50"):
+        read_image(tmp_path / "a.png", "L", (100, 50))
+
+
+def png_of(width: int, height: int, content: bytes) -> bytes:
+    """A grey PNG that declares a size, whatever its compressed content."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_a_picture_bomb_takes_no_memory(tmp_path):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_of(60_000, 60_000, zlib.compress(bytes(1 << 20))))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"bomb\.png: more than 179 megapixels"):
+        open_image(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_photo_gives_no_warning(tmp_path):
+    """PIL alone would warn from 89 megapixels on."""
+    path = tmp_path / "large.png"
+    path.write_bytes(png_of(10_000, 10_000, zlib.compress(bytes(10_000 * 10_001), 1)))
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: int(open_image(path).size != (10_000, 10_000)))
+    assert stop.value.code == 0
+
+
+def test_pils_limit_stays_as_it_was(tmp_path):
+    """Programs that use this code keep PIL's guard against bombs, and its warning."""
+    code = (
+        "import sys\nfrom PIL import Image\nbefore = Image.MAX_IMAGE_PIXELS\n"
+        "from src.utils.images import read_gray\nread_gray(sys.argv[1])\n"
+        "assert before and Image.MAX_IMAGE_PIXELS == before"
+    )
+    write_png(tmp_path / "a.png", data.camera())
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], check=True)
+    with pytest.raises(InputError, match=r"0\.2621 megapixels, at most 0\.2621"):
+        read_gray(tmp_path / "a.png", max_pixels=512 * 512 - 1)
+
+
+def test_links_are_followed_but_no_circle(tmp_path):
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    write_png(photos / "a.png", GRAY)
+    write_png(photos / "more" / "b.png", GRAY)
+    write_png(elsewhere / "c.png", GRAY)
+    for link, target in (
+        ("links", elsewhere),
+        ("circle", photos),
+        ("one.png", elsewhere / "c.png"),
+    ):
+        (photos / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(tmp_path)
+    found = [str(path.relative_to(photos)) for path in list_images(photos)]
+    assert found == ["a.png", "links/c.png", "more/b.png", "one.png"]
+    shutil.rmtree(elsewhere)
+    assert photos / "one.png" in list_images(photos)  # restoring will name the dangling link
+
+
+def test_grey_becomes_three_equal_channels():
+    rgb = gray_to_rgb(GRAY[:5, :7])
+    assert rgb.shape == (5, 7, 3) and rgb.dtype == np.uint8 and (rgb == GRAY[:5, :7, None]).all()
+
+
+def test_png_bytes_depend_on_pixels_only(tmp_path):
+    write_png(tmp_path / "a.png", data.coffee())
+    write_png(tmp_path / "b.png", np.asfortranarray(data.coffee()))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert np.array_equal(read_image(tmp_path / "a.png", "RGB"), data.coffee())
