@@ -27,9 +27,9 @@ from src.fills.push_pull import push_pull
 from src.fills.simple import DIRECTIONS, line_fills
 from src.losses import color_loss, correlation, inpainting_loss
 from src.metrics import hue_correlation, masked_ssim
+from src.models import create_model
 from src.models.inpainter import MAX_CROP, inpaint
 from src.models.options import RestorerOptions
-from src.models import create_model
 from src.models.restorer import Restorer, hue_histograms
 from src.pipeline import Pipeline
 

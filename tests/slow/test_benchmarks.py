@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from src.datasets.bank import pack
-from src.models.checkpoints import save_model
 from src.models import create_model
+from src.models.checkpoints import save_model
 
 
 @pytest.fixture(autouse=True)
