@@ -38,7 +38,7 @@ def page(pipeline):
     import gradio as gr
     import numpy as np
 
-    from src.damage.finders import find_damage
+    from src.damage.finders import report_damage
     from src.session import Session, in_editor, marked, thumbnail
     from src.utils.images import IMAGE_SUFFIXES, read_photo, write_png
 
@@ -64,8 +64,8 @@ def page(pipeline):
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
         gray, clear, details = read_photo(Path(path), UPLOAD_PIXELS)
-        damage = find_damage(pipeline.find, gray, clear)
-        session = Session(Path(path).stem, gray, damage.mask, details)
+        mask, line = report_damage(pipeline.find, gray, clear)
+        session = Session(Path(path).stem, gray, mask, details)
         value = {
             "background": in_editor(gray),
             "layers": [marked(session.found)],
@@ -76,7 +76,7 @@ def page(pipeline):
             if session.details.frames > 1
             else ""
         )
-        found = f"In {time.monotonic() - start:.1f} s: {damage}.{pages}"
+        found = f"In {time.monotonic() - start:.1f} s: {line}.{pages}"
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
     def restored(session, editor, repair):

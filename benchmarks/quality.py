@@ -30,7 +30,7 @@ from src.metrics import HUE_BINS, hue_correlation, hue_histogram, masked_ssim, s
 from src.models.checkpoints import load_model
 from src.models.inpainter import inpaint
 from src.models.restorer import restored_luma
-from src.pipeline import Pipeline, load_detector, telea
+from src.pipeline import Pipeline, load_finder, telea
 from src.utils.cli import run_script
 from src.utils.images import gray_to_rgb
 from src.utils.processes import cores, parallel_map
@@ -274,7 +274,7 @@ def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> 
         count: photos to measure, spread evenly; 0 takes all.
     """
     torch.set_num_threads(cores())
-    finder = load_detector()
+    finder = load_finder("auto")
     drawn = {"all": KINDS} | {kind: {kind: mean} for kind, mean in KINDS.items()}
     rows, undamaged = [], []
     for number, (_, path) in enumerate(tqdm(held_out(data_dir, fold, count), "detecting")):
@@ -286,7 +286,7 @@ def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> 
         look = list(LOOKS)[number % len(LOOKS)]
         printed = LOOKS[look](luma(rgb), np.random.default_rng(seed))
         for name, gray in (("as it is", luma(rgb)), (look, printed)):
-            undamaged.append({"photo": name, "found": finder.examine(gray).share})
+            undamaged.append({"photo": name, "found": finder(gray).share})
     show(pd.DataFrame(rows).groupby("kinds", sort=False).apply(detection_rates), 3)
     found = pd.DataFrame(undamaged).groupby("photo", sort=False)["found"]
     harmless = found.agg(lambda shares: (shares <= 0.005).mean())

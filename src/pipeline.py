@@ -8,9 +8,10 @@ from typing import get_args
 import cv2
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
-from src.damage.finders import DamageFinder, Finder, find_nothing
-from src.damage.hole import find_hole
+from src.damage.finders import Detector, Finder, look_for_hole, look_for_nothing
 from src.fills.base import Fill
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
@@ -26,33 +27,31 @@ from src.utils.images import gray_to_rgb
 
 
 class Pipeline:
-    """Restores photos with an ensemble of models: `rgb = pipeline(gray)` or `rgb = pipeline(gray,
-    mask)`.
+    """Restores photos: `rgb = pipeline(gray)`, or `rgb = pipeline(gray, mask)`.
 
     Args:
-        members: models of one class in evaluation mode, on one device.
-        find: what finds the damage of a photo whose mask is not given.
-        tta: number of views that are averaged: 1, 2 (mirrored) or 8 (mirrored and turned).
-        style: what the colours are chosen for, see `src.color.decode`.
-        recipe: what the results depend on, see `src.utils.recipe`.
+        members: models of one class in evaluation mode on one device; their estimates are averaged.
+        find: finds the damage of a photo whose mask is not given, see `src.damage.finders`.
+        tta: views averaged per photo: 1, or 2 (mirrored).
+        style: "score" or "visual", see `src.color.decode`.
+        recipe: what the results depend on, kept beside them.
     """
 
     def __init__(
         self,
         members: Sequence[RestorationModel],
-        find: Finder = find_hole,
+        find: Finder = look_for_hole,
         tta: Tta = 1,
         style: Style = "score",
         recipe: dict | None = None,
     ):
-        for name, value, choices in (
-            ("tta", tta, get_args(Tta)),
-            ("style", style, get_args(Style)),
-        ):
-            if value not in choices:
-                raise SettingError(
-                    name, value, f"unknown; choose one of {', '.join(map(str, choices))}"
-                )
+        require_choice("tta", tta, get_args(Tta))
+        require_choice("style", style, get_args(Style))
+        if not members or any(model.training for model in members):
+            raise InputError("members must be one or more models in evaluation mode: model.eval()")
+        if len({type(model) for model in members}) > 1:
+            names = sorted({type(model).__name__ for model in members})
+            raise InputError(f"members must be models of one class, found {', '.join(names)}")
         self.ensemble = members[0].ensemble_class(members, tta)
         self.find = find
         self.style = style
@@ -70,14 +69,13 @@ class Pipeline:
         device: torch.device | str = "cpu",
         detector: Path = DETECTOR,
     ) -> "Pipeline":
-        """The pipeline of a run's folds, all trained ones when `folds` is None.
+        """The pipeline of some folds of a run, or of all its finished folds.
 
         Args:
             run_dir: such as outputs/restorer, or weights for the shipped ones.
-            damage, detector: what is looked for, and with which file's network, see `load_finder`.
+            damage, detector: see `load_finder`.
 
-        Raises `InputError` for a missing, broken or foreign checkpoint, and for folds of different
-        models; `SettingError` for an unknown choice.
+        Raises `InputError` for checkpoints that are missing, broken or of different models.
         """
         paths = fold_checkpoints(Path(run_dir), folds)
         members, descriptions = zip(
@@ -101,12 +99,13 @@ class Pipeline:
         """Restore a photo.
 
         Args:
-            gray: (H, W) uint8, of any size.
-            mask: (H, W) bool, True where lost; found when it is None.
+            gray: (H, W) uint8 of any size.
+            mask: (H, W) bool, True where lost; looked for if it is None.
 
         Returns: (H, W, 3) uint8 RGB.
         """
-        mask = self.find(gray) if mask is None else mask
+        gray = checked_gray(gray)
+        mask = self.find(gray).mask if mask is None else checked_mask(mask, gray.shape)
         return self.decode(self.estimate(gray, mask), gray, mask)
 
     @torch.inference_mode()
@@ -118,6 +117,8 @@ class Pipeline:
         hues and `chroma_mass`, this times the chroma expected of the hue. The other models give
         `rgb`.
         """
+        gray = checked_gray(gray)
+        mask = checked_mask(mask, gray.shape)
         damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(self.device)
         lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(self.device)
         return self.ensemble.estimate(damaged, lost)
@@ -126,27 +127,91 @@ class Pipeline:
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style | None = None
     ) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of an estimate of `gray` and `mask`, in another style if one is
+        """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`, in another style if one is
         given."""
+        gray = checked_gray(gray)
+        mask = checked_mask(mask, gray.shape)
+        require_choice("style", style or self.style, get_args(Style))
+        for name in {"luma", "rgb"} & estimate.keys():
+            if estimate[name].shape[-2:] != gray.shape:
+                found = tuple(estimate[name].shape[-2:])
+                raise InputError(f"the estimate is of a photo of {found}, gray is {gray.shape}")
         return self.ensemble.decode(estimate, gray, mask, style or self.style)
 
 
 class Baseline:
-    """What needs no training, called like a `Pipeline`: a fill of the hole, left grey.
+    """Fills the damage without any training and leaves the photo grey; called like a `Pipeline`.
 
     Args:
         name: a key of `BASELINES`.
-        damage: what is looked for, as for `Pipeline.load`.
+        damage: see `load_finder`.
     """
 
     def __init__(self, name: str, damage: DamageKind = "hole"):
+        require_choice("baseline", name, tuple(BASELINES))
         self.fill = BASELINES[name]
         self.find = load_finder(damage)
         self.recipe = {"baseline": name, **finder_recipe(damage)}
 
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB of (H, W) uint8; arguments as for `Pipeline`."""
-        return gray_to_rgb(self.fill(gray, self.find(gray) if mask is None else mask))
+        gray = checked_gray(gray)
+        mask = self.find(gray).mask if mask is None else checked_mask(mask, gray.shape)
+        return gray_to_rgb(self.fill(gray, mask))
+
+
+def checked_gray(gray: object) -> np.ndarray:
+    """(H, W) uint8 from an array or tensor of it or of (H, W, 1), or from a PIL image of mode L."""
+    array = _as_array(gray, ("L",))
+    if array is None or array.dtype != np.uint8 or array.ndim != 2 or not array.size:
+        raise InputError(f"gray must be (H, W) uint8, found {_describe(gray)}")
+    return np.ascontiguousarray(array)
+
+
+def checked_mask(mask: object, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool from an array or tensor of it, of uint8 with 0 for what is not lost and 1 or 255
+    for what is, or of (H, W, 1); or from a PIL image of mode 1 or L."""
+    array = _as_array(mask, ("1", "L"))
+    if array is not None and array.dtype == np.uint8 and array.size:
+        top = array.max()
+        if top in (0, 1, 255) and ((array == 0) | (array == top)).all():
+            array = array > 0
+        else:
+            raise InputError(
+                f"mask must be bool, or uint8 of 0 and 1 or of 0 and 255, found values up to {top}"
+            )
+    if array is None or array.dtype != bool or array.ndim != 2:
+        raise InputError(f"mask must be (H, W) bool, True where lost, found {_describe(mask)}")
+    if array.shape != shape:
+        raise InputError(f"mask is {array.shape}, gray is {shape}: they must have one shape")
+    if array.all():
+        raise InputError("mask is True everywhere, so nothing is left of the photo; True is lost")
+    return np.ascontiguousarray(array)
+
+
+def _as_array(value: object, modes: tuple[str, ...]) -> np.ndarray | None:
+    if isinstance(value, Image.Image):
+        # the array of a palette image would hold indices
+        value = np.asarray(value) if value.mode in modes else None
+    elif isinstance(value, Tensor):
+        value = value.numpy(force=True)
+    if not isinstance(value, np.ndarray):
+        return None
+    return value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Image.Image):
+        return f"a PIL image of mode {value.mode}"
+    if isinstance(value, np.ndarray | Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__
+
+
+def require_choice(name: str, value: object, choices: Sequence) -> None:
+    """Raise `SettingError` unless a value is one of the choices."""
+    if value not in choices:
+        raise SettingError(name, value, f"unknown; choose one of {', '.join(map(str, choices))}")
 
 
 def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -174,33 +239,27 @@ BASELINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def load_detector(path: Path = DETECTOR, device: torch.device | str = "cpu") -> DamageFinder:
-    """The finder of old photos' damage; raises `InputError` for a missing or broken detector."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such detector", "detector")
-    model, _ = load_model(path, torch.device(device))
-    if not isinstance(model, DamageDetector):
-        raise InputError(f"{path}: holds a {type(model).__name__}, expected a detector", "detector")
-    return DamageFinder(model.probability)
-
-
 def load_finder(
     damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR
 ) -> Finder:
-    """What finds damage: "hole", "none" (finds nothing), or "auto" (a hole, or else an old photo's
-    damage).
+    """The finder of a kind of damage.
 
-    "auto" takes the network of the file `detector`. Raises `SettingError` for another word, and
-    as `load_detector` does.
+    Args:
+        damage: "hole", "none" (looks for nothing), or "auto": a hole or, if there is none, the
+            damage of old photos, with the network in the file `detector`.
     """
-    if damage == "auto":
-        return load_detector(detector, device)
-    finders = {"hole": find_hole, "none": find_nothing}
-    if damage not in finders:
-        raise SettingError("damage", damage, "unknown; choose one of auto, hole, none")
-    return finders[damage]
+    require_choice("damage", damage, get_args(DamageKind))
+    if damage != "auto":
+        return look_for_hole if damage == "hole" else look_for_nothing
+    if not detector.is_file():
+        raise InputError(f"{detector}: no such detector", "detector")
+    model, _ = load_model(detector, torch.device(device))
+    if not isinstance(model, DamageDetector):
+        found = type(model).__name__
+        raise InputError(f"{detector}: holds a {found}, expected a detector", "detector")
+    return Detector(model.probability)
 
 
 def finder_recipe(damage: DamageKind, detector: Path = DETECTOR) -> dict:
-    """What the result of `load_finder` depends on."""
+    """What the results of `load_finder` depend on."""
     return {"damage": damage} | ({"detector": file_hash(detector)} if damage == "auto" else {})

@@ -14,7 +14,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from src.damage.finders import DamageFinder, find_damage
+from src.damage.finders import look_for_hole, report_damage
 from src.damage.masks import match_masks, read_mask, without_masks
 from src.datasets.overlap import Overlap, known_elsewhere, with_truths
 from src.pipeline import Baseline, Pipeline
@@ -191,8 +191,6 @@ def restore_jobs(
     """Restore files one after another; threads read ahead and write behind. Returns as
     `restore_files`."""
 
-    told = isinstance(pipeline.find, DamageFinder)
-
     def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
         gray, clear, details = read_photo(job.photo)
         if details.frames > 1:
@@ -200,10 +198,10 @@ def restore_jobs(
                 f"{job.photo}: {details.frames} pages or frames, of which only the first is restored"
             )
         if not job.mask:
-            found = find_damage(pipeline.find, gray, clear)
-            if told:
-                tqdm.write(f"{job.photo}: {found}")
-            return *known_elsewhere(gray, found.mask, job.overlaps), details
+            mask, line = report_damage(pipeline.find, gray, clear)
+            if pipeline.find is not look_for_hole:
+                tqdm.write(f"{job.photo}: {line}")
+            return *known_elsewhere(gray, mask, job.overlaps), details
         mask = read_mask(job.mask, gray.shape)
         line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
         if mask.mean() > MUCH:

@@ -20,6 +20,9 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
     Raises `InputError` if one is missing; it names the folds and runs that exist.
     """
     trained = _trained(run_dir)
+    for fold in set(folds or ()):
+        if list(folds).count(fold) > 1:
+            raise InputError(f"{run_dir}: fold {fold} is listed twice, and would count twice")
     wanted = sorted(trained) if folds is None else folds
     missing = [f"fold {fold}" for fold in wanted if fold not in trained]
     if missing or not wanted:

@@ -22,7 +22,7 @@ from src.color.lattice import luma
 from src.damage.hole import find_hole, punch_hole
 from src.models import create_model
 from src.models.checkpoints import save_model
-from src.pipeline import load_detector
+from src.pipeline import load_finder
 from src.session import SHOWN, Session, marked
 from tests.browser import browser_page
 
@@ -135,7 +135,7 @@ def test_damage_need_not_be_repaired(server, megapixel, tmp_path):
     with browser_page() as (page, complaints):
         page.goto(server[0])
         upload(page, megapixel)
-        page.locator("#found").get_by_text("taken for damage").wait_for()
+        page.locator("#found").get_by_text("flagged as damage").wait_for()
         page.get_by_label("Repair damage").uncheck()
         page.locator("#restore").click()
         page.locator("#compare img").first.wait_for(timeout=300_000)
@@ -150,7 +150,7 @@ def test_brush_marks_what_is_painted_in(server, tmp_path):
     """A stroke through the middle: there the luma changes, and where nothing is marked it does not."""
     address, _ = server
     gray = luma(data.chelsea())
-    path, found = tmp_path / "cat.png", load_detector()(gray)
+    path, found = tmp_path / "cat.png", load_finder("auto")(gray).mask
     Image.fromarray(gray).save(path)
     with browser_page() as (page, complaints):
         page.goto(address)
@@ -192,7 +192,7 @@ def test_damage_is_drawn_on_the_photo(server, tmp_path, width):
             Image.fromarray(gray).save(tmp_path / "photo.png")
             page.goto(server[0])
             upload(page, tmp_path / "photo.png")
-            page.locator("#found").get_by_text("6.2% taken for damage").wait_for()
+            page.locator("#found").get_by_text("6.2% was flagged as damage").wait_for()
             for _ in range(40):  # the editor loads for a while
                 page.wait_for_timeout(300)
                 marks, (left, top, wide, high) = marks_on_photo(

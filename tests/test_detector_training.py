@@ -13,7 +13,7 @@ from skimage import data
 from src.damage.aging import age
 from src.models.checkpoints import load_model, load_state
 from src.models.detector import DamageDetector
-from src.pipeline import load_detector
+from src.pipeline import load_finder
 from src.utils.errors import InputError
 from tests.training import metrics, train
 from tools import ship_weights
@@ -76,7 +76,7 @@ def test_training_finds_damage(sample_folder, tmp_path):
     """On the photos themselves, after some steps at a high rate: damage is likelier than the rest."""
     folders = ("--data-dir", sample_folder, "--output-dir", tmp_path, "--epochs", 12)
     train("detector", *folders, *SMALL, "--val-images", 1, "--validate-every", 12)
-    finder = load_detector(tmp_path / "detector" / "fold0" / "best.safetensors")
+    finder = load_finder("auto", detector=tmp_path / "detector" / "fold0" / "best.safetensors")
     aged = [age(data.coffee(), np.random.default_rng(seed)) for seed in range(4)]
     mask = np.stack([mask for _, mask in aged])
     probability = np.stack([finder.probability(gray) for gray, _ in aged])
@@ -94,10 +94,12 @@ def test_shipped_and_loaded(outputs, monkeypatch, tmp_path, capsys):
     trained = outputs / "detector" / "fold0" / "best.safetensors"
     assert path.stat().st_size < 0.55 * trained.stat().st_size
     gray = data.camera()[:100, :90]
-    found = load_detector(path)(gray)
+    found = load_finder("auto", detector=path)(gray).mask
     assert found.shape == gray.shape and found.dtype == bool
-    near = load_detector(path).probability(gray) - load_detector(trained).probability(gray)
-    assert np.abs(near).max() < 0.01  # float16
+    shipped, kept = (
+        load_finder("auto", detector=file).probability(gray) for file in (path, trained)
+    )
+    assert np.abs(shipped - kept).max() < 0.01  # float16
 
 
 def test_a_detector_restores_nothing(outputs, sample_folder, script, random_run):
@@ -106,6 +108,6 @@ def test_a_detector_restores_nothing(outputs, sample_folder, script, random_run)
     assert status == 2 and "holds a detector, expected a model that restores photos" in stderr
     restorer = random_run / "random" / "fold0" / "colorizer.safetensors"
     with pytest.raises(InputError, match=rf"{restorer}: lacks inpainter\.safetensors"):
-        load_detector(restorer)
+        load_finder("auto", detector=restorer)
     with pytest.raises(InputError, match="no such detector"):
-        load_detector(outputs / "none.safetensors")
+        load_finder("auto", detector=outputs / "none.safetensors")

@@ -208,7 +208,7 @@ def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
     )
     gray = np.full((5, 7), 100, np.uint8)
     found = Pipeline([loaded])(gray, gray > 255)
-    assert np.array_equal(found, Pipeline([model])(gray, gray > 255))
+    assert np.array_equal(found, Pipeline([model.eval()])(gray, gray > 255))
 
 
 @pytest.mark.parametrize("encoder", ["mobilenetv3_small_050", "convnext_atto"])
@@ -294,7 +294,7 @@ def test_decoded_range():
         None,
         torch.tensor([-1.5, -1.0, 0.0, 1.0, 2.0]).expand(1, 3, 1, 5),
     )
-    rgb = Pipeline([model])(np.zeros((1, 5), np.uint8), np.zeros((1, 5), bool))
+    rgb = Pipeline([model.eval()])(np.zeros((1, 5), np.uint8), np.zeros((1, 5), bool))
     assert rgb.shape == (1, 5, 3) and rgb[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
@@ -322,7 +322,9 @@ def test_views_and_models_are_averaged(tta):
             return (damaged * self.level + left_to_right).repeat(1, 3, 1, 1)
 
     gray = data.camera()[:39, :57]
-    rgb = Pipeline([Fixed(0.2), Fixed(0.6)], tta=tta)(gray, np.zeros(gray.shape, bool))
+    rgb = Pipeline([Fixed(0.2).eval(), Fixed(0.6).eval()], tta=tta)(
+        gray, np.zeros(gray.shape, bool)
+    )
     ramp = 255 * (np.linspace(0, 0.4, 60)[:57] if tta == 1 else 0.2)  # padded to 60, then averaged
     assert np.abs(rgb.astype(int) - (gray * 0.4 + ramp)[..., None]).max() <= 0.51
 

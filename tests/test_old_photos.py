@@ -15,12 +15,12 @@ from skimage import data
 
 from src.color.luma import luma
 from src.damage.aging import KINDS, age
-from src.damage.finders import DamageFinder, clean_mask
+from src.damage.finders import Detector, clean_mask
 from src.damage.hole import find_hole, is_drawn, punch_hole
 from src.damage.prints import LOOKS
 from src.evaluation.detection import detection_rates, hit_counts
 from src.models.inpainter import MARGIN, MAX_CROP, SEARCH, inpaint, pieces
-from src.pipeline import load_detector, load_finder
+from src.pipeline import load_finder
 from src.utils.errors import InputError
 from src.utils.images import read_gray
 
@@ -87,7 +87,7 @@ def test_detector_on_photos_it_never_saw():
 def finds_most_damage(seeds: int) -> None:
     """Pixels within two of the truth, of four photos aged a few times each; and the photos
     undamaged."""
-    finder = load_detector()
+    finder = load_finder("auto")
     rows, false = [], []
     for photo in PHOTOS:
         rgb = photo()
@@ -128,7 +128,7 @@ def undamaged() -> dict[str, np.ndarray]:
 def test_undamaged_photos_stay(name):
     """At most half a percent of their pixels is taken for damage, and a face keeps its features."""
     gray = undamaged()[name]
-    mask, share, _ = load_detector().examine(gray)
+    mask, share = load_finder("auto")(gray)
     most = 0.04 if name == "halftone" else 0.005  # there the legs of a tripod are taken for cracks
     assert share <= most, share
     if name in ("portrait", "black frame"):
@@ -137,15 +137,15 @@ def test_undamaged_photos_stay(name):
 
 
 def test_too_much_damage_is_not_believed():
-    finder = DamageFinder(lambda gray: torch.ones_like(gray))
-    found = finder.examine(data.camera())
+    finder = Detector(lambda gray: torch.ones_like(gray))
+    found = finder(data.camera())
     assert found.share == 1 and not found.mask.any()
-    assert str(found) == "100% looks damaged, which is too much to believe, so it is not marked"
+    assert str(found) == "100% was flagged as damage; that is more than 30%, so it is ignored"
     some = torch.zeros(1, 1, 512, 512)
     some[..., :51, :] = 1
-    found = DamageFinder(lambda gray: some).examine(data.camera())
-    assert found.mask.any() and str(found) == "10.2% taken for damage"
-    assert str(DamageFinder(torch.zeros_like).examine(data.camera())) == "no damage found"
+    found = Detector(lambda gray: some)(data.camera())
+    assert found.mask.any() and str(found) == "10.2% was flagged as damage"
+    assert str(Detector(torch.zeros_like)(data.camera())) == "no damage found"
 
 
 def test_black_objects_are_no_holes():
@@ -190,19 +190,19 @@ def test_hits_are_counted_within_two_pixels():
 
 def test_a_hole_comes_first():
     gray, mask = punch_hole(data.coffee(), np.random.default_rng(1))
-    assert (load_finder("auto")(gray) == mask).mean() > 0.999
+    assert (load_finder("auto")(gray).mask == mask).mean() > 0.999
 
 
 def test_what_is_looked_for():
     gray, mask = punch_hole(data.coffee(), np.random.default_rng(1))
-    assert (load_finder("hole")(gray) == mask).mean() > 0.999
-    assert not load_finder("none")(gray).any()
+    assert (load_finder("hole")(gray).mask == mask).mean() > 0.999
+    assert not load_finder("none")(gray).mask.any()
     scratched = luma(data.coffee()).copy()
     line = (200, 20), (320, 380)
     cv2.line(scratched, *line, 250, 3, cv2.LINE_AA)
     true = cv2.line(np.zeros_like(scratched), *line, 1) > 0
-    assert not load_finder("hole")(scratched).any()
-    assert load_finder("auto")(scratched)[true].mean() > 0.9
+    assert not load_finder("hole")(scratched).mask.any()
+    assert load_finder("auto")(scratched).mask[true].mean() > 0.9
 
 
 def test_large_photos_are_detected_at_a_bounded_size():
@@ -212,7 +212,7 @@ def test_large_photos_are_detected_at_a_bounded_size():
         seen.append(gray.numel())
         return torch.zeros_like(gray)
 
-    found = DamageFinder(probability).probability(np.zeros((3000, 1500), np.uint8))
+    found = Detector(probability).probability(np.zeros((3000, 1500), np.uint8))
     assert found.shape == (3000, 1500) and max(seen) < 1_600_000
 
 
@@ -318,7 +318,7 @@ def test_masks_are_for_photos_of_ones_own(random_run, script, tmp_path):
 
 def test_a_missing_detector_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.safetensors: no such detector"):
-        load_detector(tmp_path / "none.safetensors")
+        load_finder("auto", detector=tmp_path / "none.safetensors")
 
 
 def test_missing_masks_are_named(scratched, random_run, script):
@@ -341,7 +341,7 @@ def test_sepia_is_turned_grey_first(random_run, script, tmp_path):
     Image.fromarray(sepia).save(tmp_path / "in" / "sepia.png")
     Image.fromarray(sepia).convert("L").save(tmp_path / "in" / "grey.png")
     toned = read_gray(tmp_path / "in" / "sepia.png")
-    assert (load_finder("auto")(toned) == mask).mean() > 0.999
+    assert (load_finder("auto")(toned).mask == mask).mean() > 0.999
     run = ("--output-dir", random_run, "--name", "random", "--input", tmp_path / "in")
     status, _, stderr = script("infer", *run, "--output", tmp_path / "out")
     assert status == 0, stderr

@@ -65,11 +65,18 @@ def draw_gray(kind, height, width, rng):
 
 
 def draw_mask(kind, gray, rng):
-    """A damaged copy of a grey image and its mask; only the competition's rule makes its holes
-    constant."""
+    """A damaged copy of a grey image and its mask; only the competition's holes are constant. At
+    least one pixel is left."""
+    gray, mask = drawn(kind, gray, rng)
+    mask.flat[0] &= not mask.all()
+    return gray, mask
+
+
+def drawn(kind, gray, rng):
+    """As `draw_mask`, but all may be lost."""
     if kind == "competition":
         return punch_hole(gray_to_rgb(gray), rng)
-    mask = np.full(gray.shape, kind == "full")
+    mask = np.full(gray.shape, kind == "almost all")
     if kind == "pixel":
         mask.flat[rng.integers(mask.size)] = True
     elif kind == "scattered":
@@ -86,7 +93,7 @@ def damaged(draw):
     kinds = ["photo", "noise", "extremes", "gradient", "black", "white", "constant"]
     height, width = draw(st.integers(1, 90)), draw(st.integers(1, 90))
     gray = draw_gray(draw(st.sampled_from(kinds)), height, width, rng)
-    masks = ["competition", "empty", "full", "pixel", "scattered", "stripes"]
+    masks = ["competition", "empty", "almost all", "pixel", "scattered", "stripes"]
     return draw_mask(draw(st.sampled_from(masks)), gray, rng)
 
 
@@ -96,7 +103,7 @@ def of_size(height, width, mask="empty"):
 
 
 ANY_PHOTO = (st.integers(1, 40), st.integers(1, 40) | st.just(LONG), st.integers(0, 2**32 - 1))
-ANY_VIEWS = st.sampled_from([1, 2, 8])
+ANY_VIEWS = st.sampled_from([1, 2])
 ANY_SCALE = st.sampled_from([1, 100, 10_000])
 ANY_STYLE = st.sampled_from(["score", "visual"])
 
@@ -118,10 +125,10 @@ def draws_a_hole(height: int, width: int, seed: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @example(of_size(1, 1), 1, 1, 1, "score")
-@example(of_size(1, 1, "full"), 2, 8, 1, "visual")
+@example(of_size(1, 1, "almost all"), 2, 2, 1, "visual")
 @example(of_size(1, LONG, "competition"), 1, 2, 1, "score")
 @example(of_size(LONG, 1, "stripes"), 2, 1, 1, "visual")
-@example(of_size(1, LONG, "full"), 1, 1, 100, "score")
+@example(of_size(1, LONG, "almost all"), 1, 1, 100, "score")
 @given(damaged(), st.sampled_from([1, 2]), ANY_VIEWS, ANY_SCALE, ANY_STYLE)
 def test_restorer_keeps_the_luma(ensembles, image, members, tta, scale, style):
     keeps_the_luma(ensembles[scale][:members], *image, tta, style)
@@ -221,7 +228,7 @@ def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, styl
             target = target.with_name(f"{source.name}.png")
         gray, image = read_gray(source), Image.open(target)
         assert (image.mode, image.size[::-1]) == ("RGB", gray.shape)
-        mask = find(gray)
+        mask = find(gray).mask
         assert np.array_equal(luma(np.asarray(image))[~mask], gray[~mask]), source.name
         assert damage == "auto" or mask.any() <= (source.parent.name == "damaged"), source.name
         found += mask.any()

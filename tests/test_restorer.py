@@ -329,7 +329,7 @@ def test_restored_luma_is_the_inputs(model):
     for photo in (PHOTO, data.coffee()[:301, :173], data.chelsea()[:40, :75]):
         damaged, mask = punch_hole(photo, np.random.default_rng(0))
         for style in ("score", "visual"):
-            restored = Pipeline([model, smaller], tta=2, style=style)(damaged, mask)
+            restored = Pipeline([model.eval(), smaller.eval()], tta=2, style=style)(damaged, mask)
             assert restored.shape == photo.shape
             assert np.array_equal(luma(restored)[~mask], damaged[~mask])
 

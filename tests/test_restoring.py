@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 from skimage import data
 
-from src.damage.finders import find_damage
+from src.damage.finders import look_for_hole, report_damage
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
 from src.restoring import (
@@ -298,13 +298,10 @@ def test_what_is_transparent_is_lost(tmp_path, fabric):
     output = tmp_path / "out"
     assert not restore_files(Baseline("telea"), photo_jobs(tmp_path, output), output, fabric)
     results = {path.stem: np.asarray(Image.open(path))[..., 0] for path in output.glob("*.png")}
-    found = find_damage(find_hole, *read_photo(tmp_path / "cut_out.png")[:2])
-    assert (
-        str(found) == "no damage found; 96.0% is transparent and stays white"
-        and not found.mask.any()
-    )
-    found = find_damage(find_hole, *read_photo(tmp_path / "hole.png")[:2])
-    assert str(found) == "no damage found; 4.0% is transparent and counts as lost"
+    mask, line = report_damage(look_for_hole, *read_photo(tmp_path / "cut_out.png")[:2])
+    assert line == "no damage found; 96.0% is transparent and stays white" and not mask.any()
+    _, line = report_damage(look_for_hole, *read_photo(tmp_path / "hole.png")[:2])
+    assert line == "no damage found; 4.0% is transparent and counts as lost"
     hole = results["hole"]
     assert (hole[alpha > 0] == gray[alpha > 0]).all() and hole[alpha == 0].max() < 250
     assert (results["cut_out"][alpha > 0] == 255).all()

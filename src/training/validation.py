@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from src.damage.aging import age
-from src.damage.finders import DamageFinder, clean_mask
-from src.damage.hole import find_hole, lost_pixels
+from src.damage.finders import Detector, clean_mask
+from src.damage.hole import lost_pixels
 from src.datasets.competition import read_input, read_truth
 from src.evaluation.detection import detection_rates, hit_counts
 from src.metrics import score_image
@@ -69,7 +69,7 @@ def validate(
 
 def restoration(model: TrainableModel) -> Examine:
     """S, M, C and score of a pair, as the model restores it."""
-    pipeline = Pipeline([model], find_hole)
+    pipeline = Pipeline([model])
 
     def examine(source: Path, target: Path) -> tuple[dict, np.ndarray]:
         gray, true = read_input(source), read_truth(target)
@@ -87,7 +87,7 @@ def mean_scores(rows: pd.DataFrame) -> dict[str, float]:
 
 def detection(model: DamageDetector) -> Examine:
     """How much of an aged photo's damage is found; the damage depends on the file's name alone."""
-    finder = DamageFinder(model.probability)
+    finder = Detector(model.probability)
 
     def examine(_: Path, target: Path) -> tuple[dict, np.ndarray]:
         rng = np.random.default_rng(zlib.crc32(target.name.encode()))
