@@ -2,7 +2,6 @@
 
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,8 +27,6 @@ from src.evaluation.scoring import score_table
 from src.metrics import published_score, score_image
 from src.models import create_model
 from src.models.base import RestorationModel
-from src.models.checkpoints import save_model
-from src.models.inpainter import inpaint
 from src.models.options import MODELS
 from src.pipeline import Pipeline, telea
 from src.restoring import Job, restore_jobs
@@ -40,20 +37,18 @@ from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb, write_png
 from src.utils.processes import cores, one_thread
 
-FOLDS, TTA = 5, 2
 LR = 1e-4  # any: what a step costs does not depend on it
 
 
 def describe_machine() -> None:
     """Print the command, the processor and the versions."""
-    modules = {"torch": torch, "numpy": np, "OpenCV": cv2, "scikit-image": skimage}
-    versions = ", ".join(f"{name} {module.__version__}" for name, module in modules.items())
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.machine()
-    print(f"python -m benchmarks.speed {shlex.join(sys.argv[1:])}")
-    print(f"{processor}, {cores()} cores; Python {platform.python_version()}, {versions}")
+    modules = (torch, np, cv2, skimage)
+    versions = ", ".join(f"{module.__name__} {module.__version__}" for module in modules)
+    print(f"{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}")
+    print(f"{(names or [platform.machine()])[0]}, {cores()} cores; {versions}")
 
 
 def median_seconds(work: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:
@@ -74,13 +69,6 @@ def untrained(name: str) -> RestorationModel:
     """A model with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     return create_model(name).to(memory_format=torch.channels_last).eval()
-
-
-def peak_gib(who: int) -> float:
-    """Peak memory of this process or of its children."""
-    import resource  # not on Windows
-
-    return resource.getrusage(who).ru_maxrss / 2**20
 
 
 def score(data_dir: Path = Path("data"), count: int = 20, files: int = 6000) -> None:
@@ -181,65 +169,35 @@ def step_seconds(name: str, batches: Iterator[dict], steps: int) -> tuple[float,
     return float(np.median(alone)), float(sum(waits[1:]) / sum(times[1:]))
 
 
-def inference(data_dir: Path = Path("data"), count: int = 100) -> None:
+def inference(data_dir: Path = Path("data")) -> None:
     """Restoring 512×512 with five folds and two views, against a forward pass of full_pipeline.
 
     Args:
-        data_dir: a competition folder; its test images are restored.
-        count: test images for infer.py.
+        data_dir: a competition folder; infer.py restores all its test images.
     """
     describe_machine()
-    paths = [data_dir / path for path in read_test(data_dir)["input_image_path"]]
-    time_infer(paths[:count])  # first: a child inherits its parent's peak memory
+    infer = Path(__file__).parents[1] / "infer.py"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, infer, "--data-dir", data_dir, "--output-dir", folder]
+        start = time.perf_counter()
+        subprocess.run([*command, "--ensemble", "--tta", "2"], check=True)
+        print(f"infer.py --ensemble --tta 2, once: {time.perf_counter() - start:.1f} s")
     torch.set_num_threads(cores())
-    gray = read_input(paths[0])
-    with torch.inference_mode():
-        seconds = median_seconds(inference_work(gray))
-    for name, value in seconds.items():
-        print(f"{name:40} {1000 * value:8.1f} ms")
-    print(f"{'ratio':40} {seconds['full_pipeline, forward'] / seconds['restorer, 5 folds']:8.2f}")
-
-
-def inference_work(gray: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The peer's forward pass, ours as a whole, and ours in parts, on one damaged photo."""
-    mask = find_hole(gray)
-    peer, models = untrained("full_pipeline"), [untrained("restorer") for _ in range(FOLDS)]
-    whole, single = Pipeline(models, tta=TTA), Pipeline(models[:1])
-    image, lost = (torch.from_numpy(a.astype(np.float32))[None, None] for a in (gray / 255, mask))
-    estimate = single.estimate(gray, mask)
-    small = models[0].shrink(image).repeat(TTA, 1, 1, 1)
-    inpainters = [model.inpainter for model in models]
-    return {
-        "full_pipeline, forward": lambda: peer(image * 2 - 1),
-        "restorer, 5 folds": lambda: whole(gray),
-        "  finding the hole": lambda: find_hole(gray),
-        "  inpainters": lambda: inpaint(inpainters, image, lost, TTA),
-        "  colorizers": lambda: [model.colors(small) for model in models],
-        "  decode": lambda: whole.decode(estimate, gray, mask),
+    gray = read_input(data_dir / read_test(data_dir)["input_image_path"][0])
+    image = torch.from_numpy(gray / np.float32(127.5) - 1)[None, None]
+    peer, models = untrained("full_pipeline"), [untrained("restorer") for _ in range(5)]
+    whole, single = Pipeline(models, tta=2), Pipeline(models[:1])
+    work = {
+        "full_pipeline, forward": lambda: peer(image),
+        "restorer, 5 folds, 2 views": lambda: whole(gray),
         "restorer, 1 fold, 1 view": lambda: single(gray),
     }
-
-
-def time_infer(photos: list[Path]) -> None:
-    """Print time and peak memory of infer.py on some photos, with five folds and two views."""
-    import resource  # not on Windows
-
-    with tempfile.TemporaryDirectory() as folder:
-        for fold in range(FOLDS):
-            save_model(Path(folder, "run", f"fold{fold}"), untrained("restorer"), "restorer", {})
-        copies = Path(folder, "photos")
-        copies.mkdir()
-        for path in photos:
-            shutil.copy(path, copies)
-        infer = Path(__file__).parents[1] / "infer.py"
-        command = [sys.executable, infer, "--input", copies, "--output", Path(folder, "restored")]
-        command += ["--output-dir", folder, "--name", "run", "--ensemble", "--tta", TTA]
-        start = time.perf_counter()
-        if subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL).returncode:
-            raise InputError("infer.py failed, see above")
-        whole = time.perf_counter() - start
-    peak = peak_gib(resource.RUSAGE_CHILDREN)
-    print(f"infer.py, once: {len(photos)} files in {whole:.1f} s, {peak:.2f} GiB at most")
+    with torch.inference_mode():
+        seconds = median_seconds(work)
+    for name, value in seconds.items():
+        print(f"{name:32} {1000 * value:8.1f} ms")
+    ratio = seconds["full_pipeline, forward"] / seconds["restorer, 5 folds, 2 views"]
+    print(f"{'ratio':32} {ratio:8.2f}")
 
 
 def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
@@ -265,7 +223,7 @@ def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
                     raise InputError(failures[0])
 
             seconds = median_seconds({"restore": restore})["restore"]
-            peak = peak_gib(resource.RUSAGE_SELF)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(f"{number:10g}{seconds:10.2f}{peak:10.2f}", flush=True)
 
 
