@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import find_hole
-from src.datasets.build import RECORD, inspect, place_crops, resized
+from src.datasets.build import inspect, place_crops, resized
 from src.datasets.competition import read_table, read_train
 from src.utils.errors import InputError
 from src.utils.files import LOCK
@@ -43,6 +44,14 @@ def test_folder_has_the_shape_of_the_competition(small_folder):
         differs = np.asarray(gray) != np.asarray(true.convert("L"))
         assert len(np.unique(np.asarray(gray)[differs])) == 1
         assert 0.004 < find_hole(np.asarray(gray)).mean() < 0.2
+
+
+def test_the_same_bytes_as_2_0(small_folder):
+    """Same seed and photos; the checksums were computed with version 2.0."""
+    tables = [small_folder / f"{name}.csv" for name in ("train", "test", "crops")]
+    assert zlib.crc32(b"".join(table.read_bytes() for table in tables)) == 865625723
+    pixels = (np.asarray(Image.open(path)) for path in sorted(small_folder.rglob("*.png")))
+    assert zlib.crc32(b"".join(image.tobytes() for image in pixels)) == 3212180739
 
 
 def test_crop_is_the_resized_photo(small_folder):
@@ -81,7 +90,7 @@ def test_every_kind_of_photo(tmp_path, script):
         "photos",
         "data",
     }  # nothing is left beside it
-    assert {path.name for path in out.iterdir() if path.name.startswith(".")} == {LOCK, RECORD}
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
     crops = pd.read_csv(out / "crops.csv").drop_duplicates("photo").set_index("photo")
     assert set(crops.index) == {"deep/er/a.webp", "deep/b.PNG", "turned.jpg"}
     assert crops.loc["turned.jpg", "width"] < crops.loc["turned.jpg", "height"]

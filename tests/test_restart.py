@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from src.datasets.build import RECORD, build, photos_below
+from src.datasets.build import build, photos_below
 from src.utils.cli import run_script
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
@@ -41,7 +41,8 @@ def test_build_refuses_another_recipe(photos, small_folder, tmp_path):
     shutil.copy2(photos / "coffee.png", photo)
     again()
     assert finished(folder) == before
-    (folder / RECORD).unlink()
+    before.pop(folder / "recipe.json")
+    (folder / "recipe.json").unlink()
     with pytest.raises(InputError, match="not empty; name a new folder"):
         again()
     assert finished(folder) == before
@@ -52,7 +53,7 @@ def test_a_photo_changed_during_the_build(photos, tmp_path, script):
     own, folder = shutil.copytree(photos, tmp_path / "photos"), tmp_path / "data"
     command = ["build", "--photos", own, "--data-dir", folder, "--crops-per-photo", 1]
     process = begin(["prepare_data.py", *command], tmp_path / "log")
-    wait_for(lambda: (folder / RECORD).exists(), process)
+    wait_for(lambda: (folder / "recipe.json").exists(), process)
     Image.fromarray(data.coffee()[::-1]).save(own / "coffee.png")
     assert process.wait(300) == 2
     assert "a photo changed during the build; remove" in (tmp_path / "log").read_text()
