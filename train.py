@@ -35,9 +35,9 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     from src.training.schedule import Budget, learning_rate
     from src.training.state import TrainingState, begin_run, training_step
     from src.training.validation import reserve_time, validate
-    from src.utils.distributed import agree
+    from src.utils.distributed import all_reduce_max
     from src.utils.errors import Stopped
-    from src.utils.signals import StopSignals
+    from src.utils.processes import StopSignals
 
     # Set up: data, model, and where an interrupted run stopped.
     folder, data_dir, options = (
@@ -101,7 +101,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
     # step.
     with StopSignals() as stop, progress as bar:
         while True:
-            spent, stopped = agree(fabric, budget.spent(), stop.number)
+            spent, stopped = all_reduce_max(fabric, budget.spent(), stop.number)
             done = budget.done(state.step, spent)
             bar.update(100 * done - bar.n)
             unvalidated = state.step > state.validated and not stopped
@@ -123,7 +123,7 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
                 state.keep_if_best(folder, settings.model_name, facts, scores, writes)
                 logger.pause(budget.spent() - spent)
             if save_now:
-                (state.spent,) = agree(fabric, budget.spent())
+                (state.spent,) = all_reduce_max(fabric, budget.spent())
                 if writes:
                     state.save(folder / LAST)
             if stopped or done >= 1:

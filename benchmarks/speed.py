@@ -35,7 +35,7 @@ from src.utils.cli import run_script
 from src.utils.distributed import launch
 from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb, write_png
-from src.utils.processes import cores, one_thread
+from src.utils.processes import cores, limit_threads
 
 LR = 1e-4  # any: what a step costs does not depend on it
 
@@ -80,7 +80,7 @@ def score(data_dir: Path = Path("data"), count: int = 20, files: int = 6000) -> 
         files: files to score with all cores; the first ones again if there are fewer.
     """
     describe_machine()
-    one_thread()
+    limit_threads()
     rows = read_train(data_dir).itertuples(index=False)
     pairs = [tuple(data_dir / path for path in row) for row in rows]
     images = []
@@ -113,7 +113,7 @@ def data(data_dir: Path = Path("data"), count: int = 100) -> None:
         count: images per run.
     """
     describe_machine()
-    one_thread()
+    limit_threads()
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]][:count]
     bank, work = Bank(data_dir), {}
     for size in (512, 256):

@@ -186,17 +186,16 @@ def test_a_tilde_after_an_equals_sign_is_the_home(monkeypatch, tmp_path):
     assert (found.output_dir, found.data_dir, found.name) == (tmp_path / "x", Path("~y"), "a~b")
 
 
-def test_compiled_without_a_place_to_keep_it(tmp_path):
-    """Read-only code and no home, as in some containers: compiled for the process alone."""
-    module = tmp_path / "loops.py"
-    module.write_text(
-        "from src.utils.compiled import compiled\n\n\n@compiled()\ndef twice(x):\n    return 2 * x\n"
-    )
+@pytest.mark.parametrize("writable", [True, False])
+def test_numba_has_a_place_for_what_it_compiled(writable):
+    """Read-only code and no home, as in some containers: a folder for this run."""
     code = (
-        "import sys, numba.core.caching as caching\n"
-        "caching.CacheImpl._locator_classes = []\n"  # what remains where nothing can be written
-        f"sys.path.insert(0, {str(tmp_path)!r})\nimport loops\n"
-        "print(loops.twice(21), type(loops.twice._cache))"
+        f"import os, sys\nos.access = lambda *_: {writable}\n"
+        "import src.metrics\n"
+        "folder = os.environ.get('NUMBA_CACHE_DIR')\nprint(folder and os.path.isdir(folder))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.startswith("42 ") and "NullCache" in done.stdout, done.stderr
+    environment = {key: os.environ[key] for key in os.environ if key != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == f"{None if writable else True}\n", done.stderr

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -254,24 +252,3 @@ def test_tables(data_dir):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read_table(Path("nowhere"), "train.csv", [])
     shutil.rmtree(data_dir)
-
-
-@pytest.mark.parametrize("how", ["file", "pipe"])
-def test_scripts_without_a_main_guard(photos, tmp_path, how):
-    """Their processes do not run them again, nor miss them."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from pathlib import Path\nfrom src.datasets.build import build, photos_below\n"
-        f"photos, data = Path({str(photos)!r}), Path({str(tmp_path / 'data')!r})\n"
-        "table, _ = build(photos_below(photos), photos, data, 1, 0.2, 0)\nprint(len(table), 'crops')\n"
-    )
-    command = [sys.executable, *([script] if how == "file" else [])]
-    with open(script) as text:
-        done = subprocess.run(
-            command,
-            stdin=text,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-    assert done.returncode == 0 and done.stdout == "4 crops\n", done.stderr

@@ -3,6 +3,7 @@
 import atexit
 import itertools
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ from src.damage.hole import DrawDamage, punch_hole
 from src.datasets.bank import Bank, hole_example, random_part
 from src.datasets.competition import SIZE, read_truth
 from src.utils.errors import InputError
-from src.utils.processes import main_unseen, one_thread
-from src.utils.signals import SIGNALS, block_signals
+from src.utils.processes import limit_threads, workers_ignore
 
 ORDER, ITEM, SQUARE = range(3)  # streams of random numbers, see `random_numbers`
 
@@ -224,13 +224,13 @@ def training_batches(
         collate_fn=collate,
         # the default one, whose state a resumed run restores, stays untouched
         generator=torch.Generator(),
-        worker_init_fn=one_thread if workers else None,
+        worker_init_fn=limit_threads if workers else None,
         # workers forked after OpenMP or OpenCV started threads here would wait for them forever
         multiprocessing_context="spawn" if workers else None,
         pin_memory=pin_memory,
     )
     # training decides when to stop, and needs its workers until then
-    with block_signals(*SIGNALS), main_unseen():
+    with workers_ignore(signal.SIGINT, signal.SIGTERM):
         batches = iter(loader)
     # Also at exit, where multiprocessing would wait forever for workers that its SIGTERM does not
     # reach. torch has nothing public for it: workers end when the iterator is collected, which a

@@ -20,10 +20,10 @@ from src.models.base import TrainableModel
 from src.models.detector import DamageDetector
 from src.pipeline import Pipeline
 from src.training.schedule import Budget
-from src.utils.distributed import agree, gather, share
+from src.utils.distributed import all_reduce_max, gather, share
 from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb
-from src.utils.signals import StopSignals
+from src.utils.processes import StopSignals
 
 PICTURES = 4  # validation images that are shown
 
@@ -118,7 +118,7 @@ def reserve_time(
     validate(model, few[: fabric.world_size], fabric)
     start = time.monotonic()
     validate(model, few, fabric)
-    (budget.reserve,) = agree(fabric, (time.monotonic() - start) / len(few) * len(pairs))
+    (budget.reserve,) = all_reduce_max(fabric, (time.monotonic() - start) / len(few) * len(pairs))
     if budget.reserve >= budget.seconds:
         found = f"{budget.reserve / 60:.2g} minutes, the budget is {budget.seconds / 60:g}"
         raise InputError(f"validation alone takes {found}", "time budget")

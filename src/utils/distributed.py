@@ -106,8 +106,8 @@ def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
-def agree(fabric: Fabric, *values: float) -> list[float]:
-    """The greatest of each value over the processes, so that all decide alike."""
+def all_reduce_max(fabric: Fabric, *values: float) -> list[float]:
+    """Element-wise maximum over all processes."""
     if fabric.world_size == 1:
         return list(values)
     return fabric.all_reduce(

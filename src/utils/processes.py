@@ -1,9 +1,8 @@
-"""Work spread over the cores, with a progress bar, and work started before it is needed."""
+"""Worker processes and threads, and signals: a run is asked to save and leave, not cut off."""
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections import deque
@@ -12,6 +11,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import resource_tracker
+from types import FrameType
 
 import cv2
 import joblib
@@ -19,11 +20,44 @@ import numpy as np
 from tqdm import tqdm
 
 from src.utils.errors import LARGE_IMAGE, InputError
-from src.utils.signals import StopSignals, block_signals
 
-MAX_CHUNK = (
-    4  # items sent to a process at once; after Ctrl-C those that were sent are still worked off
-)
+MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those already sent are finished
+
+
+class StopSignals:
+    """While entered, Ctrl-C or SIGTERM only sets `number`; a second Ctrl-C interrupts at once."""
+
+    def __init__(self):
+        self.number = 0  # the signal's, 0 before any
+
+    def __enter__(self) -> "StopSignals":
+        both = (signal.SIGINT, signal.SIGTERM)
+        self._earlier = {number: signal.signal(number, self._note) for number in both}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+
+@contextmanager
+def workers_ignore(*numbers: int) -> Iterator[None]:
+    """Processes started in this block never get these signals, which a terminal and a scheduler
+    send to all processes of a run; the first process decides what to do."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first worker, it would unblock them
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def cores() -> int:
@@ -31,16 +65,15 @@ def cores() -> int:
     return joblib.cpu_count()
 
 
-def one_thread(*_: int) -> None:
+def limit_threads(*_: int) -> None:
     """Let OpenCV use one thread in this process; for processes that share the cores."""
     cv2.setNumThreads(1)
 
 
 def on_threads(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> np.ndarray:
-    """`function` of consecutive parts of `items`, each on a thread of its own; the results, joined.
+    """`function` of consecutive parts of `items` on as many threads as OpenCV uses, concatenated.
 
-    For functions that release the interpreter's lock. Uses as many threads as OpenCV does, see
-    `one_thread`.
+    For functions that release the interpreter's lock.
     """
     threads = min(cv2.getNumThreads(), len(items))
     if threads <= 1:
@@ -54,23 +87,18 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
-    """Results of `function` over `items` in their order, computed by one process a core.
+    """Results of `function` over `items` in order, computed by one process per core.
 
-    The processes end with this one, even if it is killed; joblib's would outlive it (tried with
-    1.6.0), which is why this is not `joblib.Parallel`. `function` comes from a module, not from the
-    script that runs, see `main_unseen`. `label` names the progress bar on stderr.
+    The processes end with this one, even if it is killed; joblib's would outlive it. Scripts that
+    call this need an `if __name__ == "__main__"` guard. `label` names the progress bar.
 
-    Raises what `function` raises, and `InputError` when a process was ended from outside.
+    Raises what `function` raises, and `InputError` if a process was killed.
     """
     chunk = max(1, min(MAX_CHUNK, len(items) // (8 * cores())))
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(cores(), mp_context=context, initializer=_begin_worker)
     try:
-        with (
-            _postponed(),
-            block_signals(signal.SIGINT),
-            main_unseen(),
-        ):  # Ctrl-C reaches all processes, and this one alone answers
+        with workers_ignore(signal.SIGINT):
             results = pool.map(function, items, chunksize=chunk)
         yield from tqdm(
             results, label, len(items), unit="image", dynamic_ncols=True, disable=not len(items)
@@ -79,51 +107,23 @@ def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
         found = "a worker process was killed, perhaps because memory ran out"
         raise InputError(f"{label}: {found}; free memory and run the same command again") from None
     finally:
-        with _postponed():
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def main_unseen() -> Iterator[None]:
-    """Processes that are spawned in this block do not import the script that runs.
-
-    They would run a script without a main guard again, and would not find one that came through a
-    pipe. What they are sent comes from modules, not from the script.
-    """
-    main = sys.modules["__main__"]
-    seen = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(seen)
-
-
-@contextmanager
-def _postponed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM count after this block, or processes just starting or ending would stay."""
-    with StopSignals() as stop:
-        yield
-    if stop.number:
-        signal.raise_signal(stop.number)
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    one_thread()
+    limit_threads()
     warnings.filterwarnings("ignore", LARGE_IMAGE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    # A worker of a killed process would wait for work for ever, and meanwhile write what it had
-    # begun.
+    # the worker of a killed process would otherwise wait for work forever
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def prefetch(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Future]:
-    """Futures of `function` over `items` in order; at most `ahead` of them run beyond the one
-    yielded."""
+    """Futures of `function` over `items` in order; up to `ahead` run beyond the one yielded."""
     started: deque[Future] = deque()
     for item in items:
         started.append(pool.submit(function, item))
