@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from src.utils.cli import parse_settings, run_script
 from src.utils.errors import InputError
@@ -12,7 +9,7 @@ from src.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Check:
-    """Verify a competition folder: every listed file decodes, has its size and obeys the grey rule."""
+    """Verify a competition folder: every listed file decodes, has its size, obeys the grey rule."""
 
     data_dir: Path = Path("data")
     """The competition folder."""
@@ -23,27 +20,13 @@ class Check:
 
     def run(self) -> int:
         """Print the summary and every defect; 1 if there is any."""
-        from src.datasets.check import check_folder, hole_table
-        from src.datasets.folds import READ_ONLY, load_folds
+        from src.datasets.check import check_folder, folds_summary, hole_table
 
         holes, defects = check_folder(self.data_dir)
         print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
         print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
         if not defects:
-            try:
-                print(
-                    f"scenes: {load_folds(self.data_dir, self.folds, self.seed)['scene'].nunique()}"
-                )
-            except InputError as error:
-                if (self.data_dir / "folds.csv").exists():
-                    raise
-                print(f"no folds.csv: {error}")  # too few scenes is no defect of the files
-            except OSError as error:
-                if error.errno not in READ_ONLY:
-                    raise
-                print(
-                    f"no folds.csv, since the folder is read-only ({error.strerror}): training keeps it"
-                )
+            print(folds_summary(self.data_dir, self.folds, self.seed))
             return 0
         print(f"defects: {len(defects)}")
         for defect in defects:
@@ -53,8 +36,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Build:
-    """Make a competition folder from a folder of colour photos. Run the same command again to
-    resume."""
+    """Make a competition folder from colour photos. Run the same command again to resume."""
 
     data_dir: Path = Path("data")
     """The folder to make."""
@@ -69,7 +51,7 @@ class Build:
     seed: int = 0
     """Seed of crops, damage and split."""
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Build the folder and print what was skipped."""
         if (self.photos is None) == (not self.sample):
             raise InputError("build: name either --photos DIR or --sample")
@@ -77,68 +59,51 @@ class Build:
 
         photos = sample_photos() if self.sample else photos_below(self.photos, self.data_dir)
         root = photos[0].parent if self.sample else self.photos
-        table, skipped = build(
-            photos, root, self.data_dir, self.crops_per_photo, self.test_photos, self.seed
-        )
+        settings = self.crops_per_photo, self.test_photos, self.seed
+        table, skipped = build(photos, root, self.data_dir, *settings)
         for reason in skipped:
             print(f"skipped {reason}")
         tests = int(table["name"].str.startswith("TEST").sum())
-        used = table["photo"].nunique()
-        print(
-            f"{self.data_dir}: {len(table) - tests} pairs and {tests} test images of {used} photos"
-        )
-        return 0
+        images = f"{len(table) - tests} pairs and {tests} test images"
+        print(f"{self.data_dir}: {images} of {table['photo'].nunique()} photos")
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truth images once, and fill one hole in each, to train from. Run it again to
+    """Decode the truths once and fill a hole in each, so that training is faster. Run it again to
     resume."""
 
     data_dir: Path = Path("data")
-    """The competition folder; this takes 1.2 MB an image there, and a core about 0.3 s."""
+    """The competition folder; this takes 1.2 MB per image there, and about 0.3 s of a core."""
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Write the arrays and print their size."""
         from src.datasets.bank import FOLDER, pack
 
         count, folder = pack(self.data_dir), self.data_dir / FOLDER
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f"{folder}: {count} images, {size / 1e9:.2f} GB")
-        return 0
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Print which test images share pixels with training images or with one another.
-
-    infer.py --overlap makes use of it.
-    """
+    """Print which test images share pixels with other images; infer.py --overlap uses them."""
 
     data_dir: Path = Path("data")
     """The competition folder."""
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Print the table."""
         from src.datasets.competition import read_test
         from src.datasets.overlap import find_overlaps, overlap_table
 
         overlaps = find_overlaps(self.data_dir)
         print(overlap_table(overlaps, len(read_test(self.data_dir))))
-        return 0
 
 
-Command = (
-    Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Build, tyro.conf.subcommand("build")]
-    | Annotated[Pack, tyro.conf.subcommand("pack")]
-    | Annotated[Overlap, tyro.conf.subcommand("overlap")]
-)
-
-
-def main() -> int:
+def main() -> int | None:
     """Run the command that the command line names."""
-    return parse_settings(Command, __doc__).run()
+    return parse_settings(Check | Build | Pack | Overlap, __doc__).run()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The competition folder: read, checked, built, packed, split into folds, and loaded for training."""
+"""The competition folder: read, checked, built, packed, split into folds and loaded."""

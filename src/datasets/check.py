@@ -11,15 +11,14 @@ import pandas as pd
 from src.color.luma import luma
 from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_test, read_train, read_truth
+from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
-
-GAP = 9  # px; pieces of a hole lie nearer to each other
 
 
 @dataclass(frozen=True)
 class Hole:
-    """What `check` keeps of an image that is as it should be."""
+    """The hole of a good image."""
 
     area: float  # share of the image, 0 to 1
     fill: int  # grey level
@@ -45,52 +44,62 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     if not differs.any():
         return f"{source}: no hole found, expected one region of one constant value"
     fill = int(np.median(gray[differs]))
-    filled = cv2.morphologyEx(
-        (gray == fill).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)
-    )
-    _, labels = cv2.connectedComponents(filled)
-    hole = (gray == fill) & (labels == np.bincount(labels[differs]).argmax())
-    # single pixels of the fill are dots of a polygon's thinnest tips, a larger region is a second
-    # hole
-    second = cv2.morphologyEx(
-        (differs & ~hole).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
-    )
-    outside = np.count_nonzero(differs & ((gray != fill) | (second > 0)))
+    outside = np.count_nonzero(differs & ~_one_hole(gray == fill, differs))
     if outside:
         return f"{source}: {outside} pixels outside the hole differ from the grey of {row[1]}"
     return Hole(float(mask.mean()), fill)
 
 
-def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
-    """Check every file that the CSVs list.
+def _one_hole(same: np.ndarray, differs: np.ndarray) -> np.ndarray:
+    """Pixels that may differ: one region of the fill `same` (H, W) bool, and dots of it elsewhere.
 
-    Returns: the holes of the good `train` pairs and `test` inputs, and one line for each defect.
-
-    Raises `InputError` when a CSV itself is missing or malformed.
+    Single pixels of the fill are the thinnest tips of a polygon; a larger region is a second hole.
     """
+    max_gap = np.ones((9, 9), np.uint8)  # px, between parts of one hole
+    closed = cv2.morphologyEx(same.view(np.uint8), cv2.MORPH_CLOSE, max_gap)
+    _, labels = cv2.connectedComponents(closed)
+    hole = same & (labels == np.bincount(labels[differs]).argmax())
+    elsewhere = (differs & ~hole).view(np.uint8)
+    second = cv2.morphologyEx(elsewhere, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return same & (second == 0)
+
+
+def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
+    """The holes of the good `train` pairs and `test` inputs, and one line for each defect."""
     train, test = read_train(data_dir), read_test(data_dir)
     rows = {
         "train": list(zip(train["input_image_path"], train["gt_image_path"], strict=True)),
         "test": [(path, None) for path in test["input_image_path"]],
     }
     holes, defects = {}, []
+    check = partial(check_image, data_dir=data_dir)
     for part, members in rows.items():
-        found = list(
-            parallel_map(partial(check_image, data_dir=data_dir), members, f"checking {part}")
-        )
-        holes[part] = [result for result in found if isinstance(result, Hole)]
-        defects += [result for result in found if isinstance(result, str)]
+        results = list(parallel_map(check, members, f"checking {part}"))
+        holes[part] = [result for result in results if isinstance(result, Hole)]
+        defects += [result for result in results if isinstance(result, str)]
     return holes, defects
 
 
 def hole_table(holes: dict[str, list[Hole]]) -> pd.DataFrame:
     """Minimum, median, mean and maximum of hole area (per cent) and fill (grey level), per part."""
-    columns = {}
+    rows = {}
     for part, members in holes.items():
-        columns[f"{part} hole area %"] = pd.Series(
-            [100 * hole.area for hole in members], dtype=float
-        )
-        columns[f"{part} fill"] = pd.Series([hole.fill for hole in members], dtype=float)
-    return pd.DataFrame(
-        {name: c.agg(["min", "median", "mean", "max"]) for name, c in columns.items()}
-    ).T
+        areas, fills = [100 * hole.area for hole in members], [hole.fill for hole in members]
+        for name, values in ((f"{part} hole area %", areas), (f"{part} fill", fills)):
+            rows[name] = pd.Series(values, dtype=float).agg(["min", "median", "mean", "max"])
+    return pd.DataFrame(rows).T
+
+
+def folds_summary(data_dir: Path, folds: int, seed: int) -> str:
+    """How many scenes a good folder has, or why it cannot be split, which is no defect of it."""
+    try:
+        return f"scenes: {load_folds(data_dir, folds, seed)['scene'].nunique()}"
+    except InputError as error:
+        if (data_dir / FOLDS).exists():
+            raise
+        return f"no folds.csv: {error}"
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        reason = f"the folder is read-only ({error.strerror})"
+        return f"no folds.csv, since {reason}: training keeps it with its run"

@@ -1,4 +1,4 @@
-"""The competition folder: where its files lie and how its tables are read."""
+"""The competition folder: where its files are and how its tables are read."""
 
 import re
 from io import StringIO
@@ -14,49 +14,51 @@ from src.utils.images import read_image
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
 TEST_COLUMNS = ["input_image_path"]
-CONTROL = r"[\0-\x1f\x7f-\x9f]"  # characters that no system call takes or that steer a terminal
+CONTROL = r"[\0-\x1f\x7f-\x9f]"  # characters that file names cannot have or that steer a terminal
+
+
+def read_csv(path: Path, remedy: str, columns: list[str], **options: object) -> pd.DataFrame:
+    """A CSV file that has these columns; a byte order mark and Windows line ends are accepted.
+
+    Args:
+        remedy: ends the error messages.
+        options: of `pandas.read_csv`.
+    """
+    try:
+        table = pd.read_csv(StringIO(read_text(path, remedy)), keep_default_na=False, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a CSV file ({reason}); {remedy}") from None
+    missing = ", ".join(column for column in columns if column not in table.columns)
+    if missing:
+        found = f"no column {missing} (found: {list(table.columns)!r:.200})"
+        raise InputError(f"{path}: {found}; {remedy}")
+    return table
 
 
 def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
-    """`train.csv` or `test.csv` with the wanted columns as relative POSIX paths, in file order.
+    """`train.csv` or `test.csv`: the columns as relative POSIX paths, in file order.
 
-    Windows line ends, a byte order mark and backslashes are accepted.
-
-    Raises `InputError` for a missing folder, file or column, an empty table, an empty, repeated or
-    absolute path, or one that leaves the folder by `..`. Links are followed.
+    Backslashes are accepted; empty, repeated and absolute paths and `..` are refused. Links are
+    followed.
     """
-    data_dir = Path(data_dir)
-    path, remedy = data_dir / name, "use the competition's own file"
-    if not data_dir.is_dir():
+    path, remedy = Path(data_dir) / name, "use the competition's own file"
+    if not path.parent.is_dir():
         raise InputError(f"{data_dir}: no such folder", "data folder")
-    try:
-        table = pd.read_csv(StringIO(read_text(path, remedy)), dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file, so this is not a competition folder", "data folder"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(
-            f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}"
-        ) from None
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        found = list(table.columns)
-        raise InputError(
-            f"{path}: no column {', '.join(missing)} (found: {found!r:.200}); {remedy}"
-        )
+    if not path.exists():
+        found = "no such file, so this is not a competition folder"
+        raise InputError(f"{path}: {found}", "data folder")
+    table = read_csv(path, remedy, columns, dtype=str)[columns]
     if table.empty:
         raise InputError(f"{path}: no rows; {remedy}")
-    table = table[columns].copy()
     for column in columns:
-        table[column] = [
-            _relative(path, line, value) for line, value in enumerate(table[column], start=2)
-        ]
-        repeated = table[column][table[column].duplicated()]
+        values = enumerate(table[column], start=2)
+        paths = pd.Series([_relative(path, line, value) for line, value in values])
+        repeated = paths[paths.duplicated()]
         if len(repeated):
-            raise InputError(
-                f"{path}: {repeated.iloc[0]} is listed twice in {column}; remove one row"
-            )
+            found = f"{repeated.iloc[0]} is listed twice in {column}"
+            raise InputError(f"{path}: {found}; remove one row")
+        table = table.assign(**{column: paths})
     return table
 
 
@@ -84,10 +86,10 @@ def read_test(data_dir: Path) -> pd.DataFrame:
 
 
 def read_input(path: Path) -> np.ndarray:
-    """A damaged input of the competition, (512, 512) uint8; raises `InputError` for anything else."""
+    """A damaged input of the competition, (512, 512) uint8."""
     return read_image(path, "L", SIZE)
 
 
 def read_truth(path: Path) -> np.ndarray:
-    """A ground truth of the competition, (512, 512, 3) uint8 RGB; raises `InputError` otherwise."""
+    """A ground truth of the competition, (512, 512, 3) uint8 RGB."""
     return read_image(path, "RGB", SIZE)

@@ -3,53 +3,44 @@
 import errno
 import hashlib
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from src.datasets.competition import TRAIN_COLUMNS, read_train
+from src.datasets.competition import TRAIN_COLUMNS, read_csv, read_train
 from src.utils.errors import InputError, SettingError
-from src.utils.files import read_text, write_text
+from src.utils.files import write_text
 
 FOLDS = "folds.csv"
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
-WEIGHT = (
-    "weight"  # a column that may be added: how often an image is trained on, relative to others
-)
+WEIGHT = "weight"  # optional column: how often an image is trained on, relative to others
 
 T = TypeVar("T")
 Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
 
 
 def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes near
+    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes almost
     equal.
 
     Args:
         scenes: (N,) integers, the scene of each image.
         folds: at least 2.
         seed: same seed, same folds.
-
-    Raises `InputError` when there are fewer scenes than folds.
     """
-    from sklearn.model_selection import (
-        StratifiedGroupKFold,
-    )  # takes a second, and folds are made once
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second; folds are made once
 
     found = len(np.unique(scenes))
     if folds < 2:
         raise SettingError("folds", folds, "at least 2 are needed to validate on unseen scenes")
     if found < folds:
-        remedy = (
-            f"choose at most {found}, or add photos" if found > 1 else "add photos of other scenes"
-        )
+        remedy = f"choose at most {found}, or add photos" if found > 1 else "add other photos"
         raise SettingError("folds", folds, f"found {found} scene(s); {remedy}")
-    # One class alone: the stratified splitter then evens out the images, GroupKFold's shuffle the
-    # scenes.
+    # One class for all: the stratified splitter then balances the number of images, while
+    # GroupKFold's shuffle would balance the number of scenes.
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(scenes), np.int64)
@@ -64,13 +55,9 @@ def load_folds(
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
     Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and
-    weight (float64, 1 where the file has none). A `folds.csv` found in the folder, or else in the
-    folder `spare` (a run's), is used as it is, whatever `seed`; otherwise scenes are found
-    (minutes) and it is written, to `spare` where the data's folder is read-only.
-
-    Raises `InputError` for an unusable training folder, fewer scenes than folds, or a `folds.csv`
-    that is broken, lists other files than `train.csv`, splits a scene or holds another number of
-    folds.
+    weight (float64, 1 if the file has none). A `folds.csv` in the data folder, or else in the folder
+    `spare` (a run's), is used as it is and `seed` ignored; otherwise scenes are found (minutes) and
+    the file is written, to `spare` if the data folder is read-only.
     """
     path, kept = Path(data_dir) / FOLDS, Path(spare or data_dir) / FOLDS
     train = read_train(data_dir)
@@ -93,32 +80,13 @@ def load_folds(
 
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     remedy = "delete it to split again"
-    try:
-        text = StringIO(read_text(path, remedy))
-        table = pd.read_csv(text, dtype=dict.fromkeys(TRAIN_COLUMNS, str), keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(
-            f"{path}: not a CSV file ({' '.join(str(error).split())}); {remedy}"
-        ) from None
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; {remedy}")
-    weight = pd.to_numeric(table.get(WEIGHT, pd.Series(1.0, table.index)), errors="coerce").astype(
-        float
-    )
-    if not (np.isfinite(weight) & (weight > 0)).all():
-        line = int((~(weight > 0) | ~np.isfinite(weight)).to_numpy().argmax())
-        found = f"line {line + 2}: weight {table[WEIGHT][line]!r:.80}"
-        raise InputError(
-            f"{path}, {found} must be a number above 0; correct it, or remove the column"
-        )
-    table = table[COLUMNS].assign(**{WEIGHT: weight})
+    table = read_csv(path, remedy, COLUMNS, dtype=dict.fromkeys(TRAIN_COLUMNS, str))
+    table = _with_weights(path, table)
     if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
         raise InputError(f"{path}: scene and fold must be integers; {remedy}")
     if not table[TRAIN_COLUMNS].equals(train):
-        raise InputError(
-            f"{path}: does not list the files of train.csv in the same order; {remedy}"
-        )
+        found = "does not list the files of train.csv in the same order"
+        raise InputError(f"{path}: {found}; {remedy}")
     if table.groupby("scene")["fold"].nunique().max() > 1:
         raise InputError(f"{path}: a scene lies in two folds; {remedy}")
     found = sorted(table["fold"].unique())
@@ -128,10 +96,23 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     return table
 
 
+def _with_weights(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are used, with a weight for each image."""
+    if WEIGHT not in table:
+        return table[COLUMNS].assign(**{WEIGHT: 1.0})
+    weights = pd.to_numeric(table[WEIGHT], errors="coerce").astype(float).to_numpy()
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
+    if len(wrong):
+        found = f"line {wrong[0] + 2}: weight {table[WEIGHT][wrong[0]]!r:.80}"
+        remedy = "must be a number above 0; correct it, or remove the column"
+        raise InputError(f"{path}, {found} {remedy}")
+    return table[COLUMNS].assign(**{WEIGHT: weights})
+
+
 def fold_files(
     data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
 ) -> tuple[Pairs, Pairs]:
-    """(input, truth) files to train on and to validate on for one fold; see `load_folds`."""
+    """(input, truth) files to train and to validate on for one fold; see `load_folds`."""
     table = load_folds(data_dir, folds, seed, spare)
     inputs, truths = ([Path(data_dir) / path for path in table[column]] for column in TRAIN_COLUMNS)
     parts: tuple[Pairs, Pairs] = ([], [])
@@ -143,7 +124,7 @@ def fold_files(
 def fold_weights(
     data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
 ) -> np.ndarray:
-    """(N,) float64, the weights of the files that `fold_files` gives to train on."""
+    """(N,) float64, the weights of the training files of `fold_files`."""
     table = load_folds(data_dir, folds, seed, spare)
     return table[WEIGHT][table["fold"] != fold].to_numpy()
 
@@ -156,6 +137,6 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def fingerprint(pairs: Pairs) -> str:
-    """A short hash of the inputs' file names: tells whether a model was held out from these images."""
+    """A short hash of the inputs' file names: were these images held out from a model?"""
     names = "\n".join(source.name for source, _ in pairs)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
