@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from src.damage.finders import look_for_hole, report_damage
 from src.damage.masks import match_masks, read_mask, without_masks
-from src.datasets.overlap import Overlap, known_elsewhere, with_truths
+from src.datasets.overlap import Overlap, fill_from_overlaps, paste_truths
 from src.pipeline import Baseline, Pipeline
 from src.utils.distributed import gather, share
 from src.utils.errors import InputError
@@ -201,7 +201,7 @@ def restore_jobs(
             mask, line = report_damage(pipeline.find, gray, clear)
             if pipeline.find is not look_for_hole:
                 tqdm.write(f"{job.photo}: {line}")
-            return *known_elsewhere(gray, mask, job.overlaps), details
+            return *fill_from_overlaps(gray, mask, job.overlaps), details
         mask = read_mask(job.mask, gray.shape)
         line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
         if mask.mean() > MUCH:
@@ -234,7 +234,7 @@ def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
     name."""
     path = job.output
     try:
-        write_png(path, with_truths(rgb, job.overlaps), details)
+        write_png(path, paste_truths(rgb, job.overlaps), details)
     except InputError as error:  # of a truth
         return [str(error)]
     except OSError as error:

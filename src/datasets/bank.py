@@ -192,7 +192,7 @@ def crop_around(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def random_part(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(CHANNELS, TRAIN_CROP, TRAIN_CROP) of an example, or less if it is smaller, maybe mirrored."""
+    """A random part of an example, at most `TRAIN_CROP` px on a side; every other is mirrored."""
     top, left = (int(rng.integers(max(0, side - TRAIN_CROP) + 1)) for side in example.shape[1:])
     part = example[:, top : top + TRAIN_CROP, left : left + TRAIN_CROP]
     return part[..., ::-1] if rng.random() < 0.5 else part

@@ -55,8 +55,8 @@ def load_folds(
     """Training pairs with their scene and fold, in the order of `train.csv`.
 
     Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and
-    weight (float64, 1 if the file has none). A `folds.csv` in the data folder, or else in the folder
-    `spare` (a run's), is used as it is and `seed` ignored; otherwise scenes are found (minutes) and
+    weight (float64, 1 if the file has none). A `folds.csv` in the data folder, or else in `spare`
+    (a run's folder), is used as it is and `seed` ignored; otherwise scenes are found (minutes) and
     the file is written, to `spare` if the data folder is read-only.
     """
     path, kept = Path(data_dir) / FOLDS, Path(spare or data_dir) / FOLDS

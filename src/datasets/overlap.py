@@ -87,13 +87,12 @@ class RunIndex:
     """The runs of several images, sorted by hash."""
 
     def __init__(self, images: Sequence[Runs]):
-        hashes = np.concatenate([runs.hashes for runs in images])
+        hashes = np.concatenate([image.hashes for image in images])
         order = np.argsort(hashes, kind="stable")
+        counts = [len(image.hashes) for image in images]
         self.hashes = hashes[order]
-        self.places = np.concatenate([runs.places for runs in images])[order].astype(int)
-        self.owners = np.repeat(np.arange(len(images)), [len(runs.hashes) for runs in images])[
-            order
-        ]
+        self.places = np.concatenate([image.places for image in images])[order].astype(int)
+        self.owners = np.repeat(np.arange(len(images)), counts)[order]
 
     def shifts(self, other: Runs) -> list[list[int]]:
         """(image, down, right) wherever `MIN_RUNS` equal runs have this shift to `other`."""
