@@ -1,5 +1,6 @@
 """Reading and writing: nothing half-written, every mode of photo understood."""
 
+import errno
 import os
 import pickle
 import resource
@@ -36,7 +37,7 @@ def test_full_disk(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True
     )
-    assert done.returncode == 2 and str(path) in done.stderr and "free space" in done.stderr
+    assert done.returncode == 2 and str(path) in done.stderr and "File too large" in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
@@ -49,6 +50,26 @@ def test_no_permission(tmp_path, capsys):
         run_script(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'x.png'}: Permission denied")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error", "/dev/sda"),
+        PermissionError(errno.EPERM, "Operation not permitted"),  # of no file: say a signal
+        ConnectionResetError(errno.ECONNRESET, "Connection reset"),
+        OSError("could not get source code"),
+    ],
+)
+def test_not_every_os_error_is_the_disk(capsys, error):
+    """Others show where they come from, and nobody is told to check the free space."""
+
+    def main():
+        raise error
+
+    with pytest.raises(OSError) as raised:
+        run_script(main)
+    assert raised.value is error and not capsys.readouterr().err
 
 
 def test_a_folder_in_the_way(tmp_path, capsys):

@@ -1,1 +1,1 @@
-"""The base layer: files, processes, signals, devices, settings, the command line."""
+"""The base layer: files, images, processes, devices, settings, the command line."""

@@ -1,11 +1,10 @@
-"""From a command line to typed settings, and from an error to one line and an exit status."""
+"""Typed settings from a command line; an exit status and one line from an error."""
 
-import argparse
 import dataclasses
+import errno
 import io
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,9 +22,7 @@ Style = Literal["score", "visual"]
 Tta = Literal[1, 2, 8]
 DamageKind = Literal["auto", "hole", "none"]
 
-CLOSED_PIPE = 141  # exit status, as of a program that SIGPIPE ends
-
-# What library code cannot know: the command that mends a kind of problem.
+# What library code cannot know: the command that fixes a kind of problem.
 HINTS = {
     "data folder": "name the competition folder with --data-dir, or make one: "
     "python prepare_data.py build --sample --data-dir data",
@@ -35,11 +32,26 @@ HINTS = {
     "pack": "or make it again: python prepare_data.py pack",
     "restored": "restore the images first: python infer.py --ensemble",
     "submission": "make it again: python make_submission.py",
-    "detector": "fetch weights/ again, or train one: python train.py detector, python -m tools.ship_weights",
+    "detector": "fetch weights/ again, or train one: python train.py detector, "
+    "python -m tools.ship_weights",
     "learning rate": "lower --lr",
     "time budget": "raise --max-minutes or lower --val-images",
     "output": "choose another output folder",
     "ray": "pip install -r requirements/ray.txt",
+}
+
+# OSErrors that the user can do something about; others are bugs or broken machines.
+REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "use a disk that takes files of this size",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "remove the folder, or choose another path",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -96,41 +108,92 @@ def parse_settings(
     program: str | None = None,
     default: T | None = None,
 ) -> T:
-    """An instance of a settings dataclass (or of one of several, as subcommands) from the command
-    line.
-
-    Unknown flags are refused with exit status 2; `--help` explains every field by its docstring.
+    """A settings dataclass, or one of several as subcommands, from the command line.
 
     Args:
         arguments: instead of those that the script was called with.
         program: the script's name in `--help`.
         default: the values of flags that are left out, instead of the dataclass' own.
     """
-    arguments = _current(sys.argv[1:] if arguments is None else arguments)
+    arguments = map(_expand_home, sys.argv[1:] if arguments is None else arguments)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     defaults = {} if default is None else {"default": default}
     return tyro.cli(
-        settings, prog=program, description=description, args=arguments, config=config, **defaults
+        settings,
+        prog=program,
+        description=description,
+        args=list(arguments),
+        config=config,
+        **defaults,
     )
 
 
-def _current(arguments: Sequence[str]) -> list[str]:
-    """A command line as version 1.0 took it, in today's words; `--output=~/x` as `--output ~/x`."""
-    found = ["--damage=hole" if argument == "--damage=flat" else argument for argument in arguments]
-    # a shell replaces the tilde at the beginning of a word alone
-    found = [re.sub(r"^(--[\w-]+=)(~.*)", _at_home, argument) for argument in found]
-    for index, argument in enumerate(found[1:], 1):
-        if argument == "flat" and found[index - 1] == "--damage":
-            found[index] = "hole"
-    return found
+def _expand_home(argument: str) -> str:
+    """`--output=~/x` as shells expand `--output ~/x`."""
+    name, equals, value = argument.partition("=")
+    if name.startswith("--") and value.startswith("~"):
+        return name + equals + os.path.expanduser(value)
+    return argument
 
 
-def _at_home(found: re.Match) -> str:
-    return found[1] + os.path.expanduser(found[2])
+def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
+    """The model that a command line begins with, or the default, and the other arguments."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    return default, list(arguments)
+
+
+def flag(setting: str) -> str:
+    """The flag of a setting: `--color-size` for color_size."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and exit with its status.
+
+    An `InputError`, a full disk or a missing permission becomes one line on stderr and status 2;
+    Ctrl-C exits with 130, and other signals with 128 plus their number, as shells expect.
+    """
+    warnings.filterwarnings("ignore", LARGE_IMAGE)
+    for stream in (sys.stdout, sys.stderr):  # its encoding may lack a letter of a file's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+        sys.exit(status)
+    except Stopped as stop:
+        print(f"\n{stop}; run the same command again to resume", file=sys.stderr)
+        sys.exit(128 + stop.number)
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything written so far is kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
+            sys.exit(141)  # as of a program that SIGPIPE ends
+        message = _explanation(error)
+        if message is None:
+            raise
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _explanation(error: Exception) -> str | None:
+    """One line on an error that the user can do something about, or None."""
+    if isinstance(error, SettingError):
+        return f"{flag(error.setting)} {error.value}: {error.reason}"
+    if isinstance(error, InputError):
+        return f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
+    if isinstance(error, OSError) and error.filename and error.errno in REMEDIES:
+        return f"{error.filename}: {error.strerror}; {REMEDIES[error.errno]}"
+    if isinstance(error, RuntimeError) and _lost_peer(error):
+        return "another process of this run died; fix the cause and run the same command again"
+    return None
 
 
 def _has_no_reader(stream: TextIO) -> bool:
-    """Whether who read the output has enough, as `head` has; then nothing more is written to it."""
+    """Whether the program that read the output has ended, as `head` does; then nothing is written
+    to it any more."""
     try:
         stream.flush()
         stream.write("\n")
@@ -141,64 +204,7 @@ def _has_no_reader(stream: TextIO) -> bool:
     return False
 
 
-def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
-    """The model that a command line names, and its other arguments.
-
-    `gan --fold 0`, `--fold 0 --model gan` and `--model=gan --fold 0` are the same.
-    """
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], list(arguments[1:])
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--model", default=default)
-    found, rest = parser.parse_known_args(arguments)
-    return found.model, rest
-
-
-def flag(setting: str) -> str:
-    """The flag of a setting: `--color-size` for color_size."""
-    return f"--{setting.replace('_', '-')}"
-
-
-def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and leave with its exit status; 2 and one line for bad input.
-
-    An `InputError`, a full disk or a missing permission becomes one line on stderr instead of a
-    traceback; Ctrl-C leaves with 130 and another signal with 128 and its number, as shells expect.
-    """
-    warnings.filterwarnings("ignore", LARGE_IMAGE)
-    for stream in (sys.stdout, sys.stderr):  # whose encoding may lack a letter of a file's name
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        status = main() or 0
-        sys.stdout.flush()
-        sys.exit(status)
-    except SettingError as error:
-        message = f"{flag(error.setting)} {error.value}: {error.reason}"
-    except InputError as error:
-        message = f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
-            sys.exit(CLOSED_PIPE)
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "check the path, its permissions and the free space of the disk"
-        message = f"{where}{error.strerror or error}; {remedy}"
-    except RuntimeError as error:
-        if not _lost_peer(error):
-            raise
-        message = "another process of this run died; fix the cause and run the same command again"
-    except Stopped as stop:
-        print(f"\n{stop}; run the same command again to resume", file=sys.stderr)
-        sys.exit(128 + stop.number)
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything written so far is kept", file=sys.stderr)
-        sys.exit(130)
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def _lost_peer(error: RuntimeError) -> bool:
-    """Whether an error says that another process of a distributed run is gone."""
     # by name, since scripts that need no torch should not wait for its import
     names = {kind.__name__ for kind in type(error).__mro__}
     return "DistError" in names or "by peer" in str(error)

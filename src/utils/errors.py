@@ -1,17 +1,15 @@
-"""Errors that the user can mend, and a warning that nobody needs."""
+"""Errors that the user can fix, and a warning that nobody needs."""
 
-# PIL warns of an image with half as many pixels as it refuses; `src.utils.images` has a limit of
-# its own.
+# PIL warns of an image with half as many pixels as it refuses; `src.utils.images` has its own limit.
 LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
 class InputError(Exception):
-    """Something the user can mend: the message names the file, what was found and what was
-    expected.
+    """Something the user can fix: the message names the file, what was found and what was expected.
 
     Args:
         message: one line without any command.
-        hint: the kind of problem, where a command is the remedy; scripts add it, see
+        hint: the kind of problem, if a command is the remedy; scripts add it from
             `src.utils.cli.HINTS`.
     """
 
@@ -21,10 +19,10 @@ class InputError(Exception):
 
 
 class SettingError(InputError):
-    """A setting whose value is impossible.
+    """A setting with an impossible value.
 
     Args:
-        setting: name of the field or argument, such as color_size; scripts show it as their flag.
+        setting: name of the field or argument, such as color_size; scripts show it as a flag.
         value: as it was given.
         reason: what is wrong with it, and what is possible.
     """
@@ -33,7 +31,7 @@ class SettingError(InputError):
         super().__init__(f"{setting} {value}: {reason}")
         self.setting, self.value, self.reason = setting, value, reason
 
-    def __reduce__(self) -> tuple:  # an error of another process arrives pickled
+    def __reduce__(self) -> tuple:  # errors of other processes arrive pickled
         return type(self), (self.setting, self.value, self.reason)
 
 
