@@ -23,6 +23,7 @@ def time_to_score(
     data_dir: Path = Path("data"),
     output_dir: Path = Path("outputs/time-to-score"),
     minutes: float = 30.0,
+    val_images: int = 50,
     full_pipeline: tuple[str, ...] = (
         "encoder=lite0",
         "encoder-weights=pretrained",
@@ -36,6 +37,7 @@ def time_to_score(
         data_dir: the competition folder.
         output_dir: where both runs go.
         minutes: wall-clock budget of each, validations included.
+        val_images: held-out images that both are validated on.
         full_pipeline: options of its training; these gave it its best half hour.
         restorer: options of the restorer's training.
     """
@@ -44,7 +46,14 @@ def time_to_score(
     for model, options in ((PEER, full_pipeline), (OURS, restorer)):
         train = Path(__file__).parents[1] / "train.py"
         command = [sys.executable, train, model, "--data-dir", data_dir, "--workers", 0]
-        command += ["--output-dir", output_dir, "--max-minutes", minutes, "--val-images", 50]
+        command += [
+            "--output-dir",
+            output_dir,
+            "--max-minutes",
+            minutes,
+            "--val-images",
+            val_images,
+        ]
         command += [part for option in options for part in f"--{option}".split("=", 1)]
         if subprocess.run(list(map(str, command))).returncode:
             raise InputError(f"{model}: the training failed, see above")

@@ -73,8 +73,8 @@ def test_size(script):
 
 
 def test_time_to_score(data_dir, script, tmp_path):
-    arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 0.5]
+    arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 1]
     arguments += ["--full-pipeline", "encoder=lite0", "image-size=64", "batch-size=2"]
-    arguments += ["--restorer", "image-size=64", "color-size=64", "batch-size=2"]
+    arguments += ["--val-images", 1, "--restorer", "image-size=64", "color-size=64", "batch-size=2"]
     status, out, err = script("benchmarks.time_to_score", *arguments)
     assert status == 0 and "restorer" in out, err
