@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from skimage import data as skimage_data
 
 from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
 from src.datasets.folds import assign_folds, fold_files, fold_weights, load_folds
 from src.datasets.scenes import describe, find_scenes, group
 from src.utils.errors import InputError, SettingError
+from tests.training import TINY, train
 
 STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 
@@ -24,14 +24,7 @@ STEREO = {"motorcycle_left.png", "motorcycle_right.png"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("competition")
-    build(
-        sample_photos(),
-        Path(skimage_data.__path__[0]),
-        folder,
-        crops_per_photo=6,
-        test_photos=0.1,
-        seed=0,
-    )
+    build(sample_photos(), sample_photos()[0].parent, folder, 6, 0.1, 0)
     return folder
 
 
@@ -51,23 +44,17 @@ def shared(a, b) -> float:
     return max(0, 512 - abs(a.left - b.left)) * max(0, 512 - abs(a.top - b.top)) / 512**2
 
 
-def test_crops_of_a_photo_share_a_scene(table, truth, capsys):
+def test_crops_of_a_photo_share_a_scene(table, truth):
     rows = list(truth.assign(scene=table["scene"]).itertuples())
     same = [(a, b) for a, b in combinations(rows, 2) if a.photo == b.photo and shared(a, b) >= 0.25]
     joined = np.mean([a.scene == b.scene for a, b in same])
-    with capsys.disabled():
-        print(
-            f"\nscenes: of {len(same)} pairs that share a quarter or more {joined:.1%} share a scene"
-        )
     assert len(same) > 50
     assert joined >= 0.95
 
 
-def test_different_photos_stay_apart(table, truth, capsys):
+def test_different_photos_stay_apart(table, truth):
     photos = truth.groupby(table["scene"])["photo"].agg(set)
     merged = [names for names in photos if len(names) > 1 and names != STEREO]
-    with capsys.disabled():
-        print(f"\nscenes: {len(photos)} of {truth['photo'].nunique()} photos, merged: {merged}")
     assert not merged
 
 
@@ -128,69 +115,46 @@ def test_folds_csv_is_reused(folder, table):
     assert (folder / "folds.csv").stat().st_mtime_ns == before
 
 
-def drop_row(table):
-    return table.iloc[1:]
+SPOILED = {
+    "row dropped": lambda table: table.iloc[1:],
+    "other file": lambda table: table.assign(gt_image_path="train_gt/X.png"),
+    "no scene": lambda table: table.drop(columns="scene"),
+    "fraction": lambda table: table.assign(fold=table["fold"] + 0.5),
+    "scene split": lambda table: table.assign(
+        fold=[(table["fold"][0] + 1) % 3, *table["fold"][1:]]
+    ),
+    "empty": lambda table: pd.DataFrame(),
+}
 
 
-def other_file(table):
-    return table.assign(
-        gt_image_path=table["gt_image_path"].replace("train_gt/TRAIN_00001.png", "train_gt/X.png")
-    )
+@pytest.fixture
+def folds_csv(folder, tmp_path):
+    """Where to write the folds of a folder that has but its train.csv."""
+    shutil.copy(folder / "train.csv", tmp_path)
+    return tmp_path / "folds.csv"
 
 
-def repeated_row(table):
-    return table.iloc[[0, 0, *range(2, len(table))]]
-
-
-def no_scene(table):
-    return table.drop(columns="scene")
-
-
-def fraction(table):
-    return table.assign(fold=table["fold"] + 0.5)
-
-
-def hole(table):
-    return table.assign(fold=[None, *table["fold"][1:]])
-
-
-def split_scene(table):
-    return table.assign(fold=[(table["fold"][0] + 1) % 3, *table["fold"][1:]])
-
-
-@pytest.mark.parametrize(
-    "spoil", [drop_row, other_file, repeated_row, no_scene, fraction, hole, split_scene]
-)
-def test_a_stale_or_broken_folds_csv_is_refused(folder, table, tmp_path, spoil):
-    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
-    spoil(table).to_csv(tmp_path / "folds.csv", index=False)
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_stale_or_broken_folds_csv_is_refused(folds_csv, table, spoil):
+    spoil(table).to_csv(folds_csv, index=False)
     with pytest.raises(InputError, match=r"folds\.csv.*delete it"):
-        load_folds(tmp_path, folds=3)
+        load_folds(folds_csv.parent, folds=3)
 
 
-def test_weights_of_a_folds_csv(folder, table, tmp_path):
-    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
-    weights = np.linspace(0.5, 3, len(table))
-    table.assign(weight=weights).to_csv(tmp_path / "folds.csv", index=False)
-    np.testing.assert_array_equal(load_folds(tmp_path, folds=3)["weight"], weights)
-    np.testing.assert_array_equal(fold_weights(tmp_path, 3, 0, 1), weights[table["fold"] != 1])
-    assert len(fold_weights(tmp_path, 3, 0, 1)) == len(fold_files(tmp_path, 3, 0, 1)[0])
+def test_weights_of_a_folds_csv(folds_csv, table):
+    weights, folder = np.linspace(0.5, 3, len(table)), folds_csv.parent
+    table.assign(weight=weights).to_csv(folds_csv, index=False)
+    np.testing.assert_array_equal(load_folds(folder, folds=3)["weight"], weights)
+    np.testing.assert_array_equal(fold_weights(folder, 3, 0, 1), weights[table["fold"] != 1])
+    assert len(fold_weights(folder, 3, 0, 1)) == len(fold_files(folder, 3, 0, 1)[0])
 
 
-@pytest.mark.parametrize("weight", [0, -1, "inf", "", "much"])
-def test_a_weight_that_is_no_positive_number_is_refused(folder, table, tmp_path, weight):
-    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
+@pytest.mark.parametrize("weight", [0, "inf", "", "much"])
+def test_a_weight_that_is_not_a_positive_number_is_refused(folds_csv, table, weight):
     weights = [1, 2, weight, *[1] * (len(table) - 3)]
-    table.assign(weight=weights).to_csv(tmp_path / "folds.csv", index=False)
+    table.assign(weight=weights).to_csv(folds_csv, index=False)
     with pytest.raises(InputError, match=r"folds\.csv, line 4: weight .* must be a number above 0"):
-        load_folds(tmp_path, folds=3)
-
-
-def test_an_empty_folds_csv_is_refused(folder, tmp_path):
-    (tmp_path / "train.csv").write_bytes((folder / "train.csv").read_bytes())
-    (tmp_path / "folds.csv").write_text("")
-    with pytest.raises(InputError, match=r"folds\.csv.*delete it"):
-        load_folds(tmp_path)
+        load_folds(folds_csv.parent, folds=3)
 
 
 def test_another_number_of_folds_is_refused(folder, table):
@@ -211,32 +175,15 @@ def test_every_row_of_train_csv_is_there(folder, table):
     pd.testing.assert_frame_equal(table[["input_image_path", "gt_image_path"]], read_train(folder))
 
 
-def test_folds_of_a_read_only_folder_are_kept_with_the_run(
-    small_disk, sample_folder, tmp_path, script
-):
+def test_folds_of_a_read_only_folder_are_kept_with_the_run(small_disk, sample_folder, tmp_path):
     """As on Kaggle; they are found once, and evaluate.py finds them again."""
-    data = small_disk(64 << 20) / "data"
+    data, run = small_disk(64 << 20) / "data", tmp_path / "outputs" / "restorer"
     shutil.copytree(sample_folder, data, ignore=shutil.ignore_patterns("folds.csv"))
     subprocess.run(["mount", "-o", "remount,ro", data.parent], check=True)
-    run = ("--data-dir", data, "--output-dir", tmp_path)
-    small = (
-        "--max-minutes",
-        5,
-        "--epochs",
-        1,
-        "--image-size",
-        64,
-        "--color-size",
-        64,
-        "--val-images",
-        1,
-    )
-    status, stdout, stderr = script("train", *run, *small, "--batch-size", 32, "--workers", 0)
-    assert status == 0, stderr
-    kept = tmp_path / "restorer" / "folds.csv"
-    assert f"the folds are kept in {kept}" in stdout and not (data / "folds.csv").exists()
-    before = kept.stat().st_mtime_ns
-    table = load_folds(data, spare=tmp_path / "restorer")
-    assert len(table) == len(pd.read_csv(kept)) and kept.stat().st_mtime_ns == before
+    train("--data-dir", data, "--output-dir", run.parent, *TINY, "--epochs", 1)
+    assert not (data / "folds.csv").exists()
+    before = (run / "folds.csv").stat().st_mtime_ns
+    assert len(load_folds(data, spare=run)) == len(pd.read_csv(run / "folds.csv"))
+    assert (run / "folds.csv").stat().st_mtime_ns == before
     with pytest.raises(OSError, match="Read-only"):
         load_folds(data)

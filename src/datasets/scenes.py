@@ -1,4 +1,4 @@
-"""Scenes: which images are crops of one and the same photo, found from the images alone.
+"""Scenes: which images are crops of the same photo, found from the images alone.
 
 SIFT keypoints in an inverted file propose pairs, matched keypoints align them, pixels decide.
 """
@@ -17,41 +17,31 @@ from src.datasets.competition import SIZE, read_truth
 from src.utils.processes import parallel_map
 
 SIDE = SIZE[0]
-# side in pixels at which keypoints are sought: 256 takes twice the time and matches no better
+# px, side at which keypoints are sought: 256 takes twice the time and matches no better
 DETECT = 192
-KEYPOINTS = 64  # kept of an image
-CELLS = 4  # cells a side that take turns to give their strongest, or a busy corner would take all
+KEYPOINTS = 64  # kept per image
+CELLS = 4  # per side; they take turns to give their strongest, or a busy corner would take all
 CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
 DIMENSIONS = 32  # of 128; all crops that shared a quarter still became candidates
 # descriptors are rounded to integers: sums are then exact, whatever the thread or the BLAS
 LEVELS = 254.0
-MATCH_DISTANCE = (
-    90.0  # farthest match, in rounded RootSIFT units (0.35 of the unit sphere's radius)
-)
+MATCH_DISTANCE = 90.0  # largest, in rounded RootSIFT units (0.35 of the unit sphere's radius)
 NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
-LISTS = (
-    4.0  # inverted lists per square root of the number of descriptors: the search grows as n^1.5
-)
+LISTS = 4.0  # inverted lists per square root of the number of descriptors: search grows as n^1.5
 PROBES = 8
-TRAINING = 64  # descriptors a list is trained on
-MIN_VOTES = (
-    5  # matches in the index that make a pair worth aligning; pairs sharing a quarter had 6 or more
-)
+TRAINING = 64  # descriptors that a list is trained on
+MIN_VOTES = 5  # matches that make a pair worth aligning; pairs sharing a quarter had 6 or more
 MIN_INLIERS = 4  # 2 fix a similarity, 2 confirm it
-TOLERANCE = 6.0  # pixels of 512 by which an inlier may miss
-SMALL = 128  # side in pixels at which pixels are compared: recompression is averaged away
-WINDOW = 11  # side of the comparison windows
-TEXTURE = (
-    3.0  # grey levels of standard deviation above which a window counts: flat sky always agrees
-)
+TOLERANCE = 6.0  # px of 512 by which an inlier may miss
+SMALL = 128  # px, side at which pixels are compared: recompression is averaged away
+WINDOW = 11  # px, side of the comparison windows
+TEXTURE = 3.0  # standard deviation in grey levels from which a window counts: sky always agrees
 MIN_TEXTURE = 0.1  # share of the image that must count; less is one road sign seen in two streets
-MIN_CORRELATION = (
-    0.85  # 98.6 % of the crop pairs of one photo reach it, one object in two photos seldom
-)
+MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it, other pairs rarely
 
 
 class Features(NamedTuple):
-    """What is kept of an image."""
+    """An image as it is compared with others."""
 
     points: np.ndarray  # (k, 2) float32, x and y in pixels of the whole image, k <= KEYPOINTS
     descriptors: np.ndarray  # (k, 128) uint8, SIFT
@@ -64,9 +54,9 @@ def describe(rgb: np.ndarray) -> Features:
     reduced = cv2.resize(gray, (DETECT, DETECT), interpolation=cv2.INTER_AREA)
     small = cv2.resize(gray, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
     sift = cv2.SIFT_create(contrastThreshold=CONTRAST)
-    found = {point.pt: point for point in sift.detect(reduced, None)}
+    detected = {point.pt: point for point in sift.detect(reduced, None)}
     ranks, taken = [], {}
-    for point in sorted(found.values(), key=lambda point: (-point.response, point.pt)):
+    for point in sorted(detected.values(), key=lambda point: (-point.response, point.pt)):
         point.angle = 0.0  # crops are never turned, and upright descriptors confuse fewer corners
         cell = tuple(int(value * CELLS / DETECT) for value in point.pt)
         taken[cell] = taken.get(cell, 0) + 1
@@ -80,22 +70,21 @@ def describe(rgb: np.ndarray) -> Features:
 
 
 def describe_file(path: Path) -> Features:
-    """`describe` of a ground truth; raises `InputError` as `read_truth` does."""
+    """`describe` of a ground truth."""
     return describe(read_truth(path))
 
 
 def find_scenes(paths: list[Path]) -> np.ndarray:
     """Scene of each image, (N,) int64, numbered from 0 by first appearance.
 
-    Images share a scene when their overlap is found, directly or through others. The same files
-    give the same scenes, on any number of cores. Raises `InputError` for a file that is no ground
-    truth.
+    Images share a scene if they overlap, directly or through others. The same files give the same
+    scenes, on any number of cores.
     """
     return group(list(parallel_map(describe_file, paths, "describing images")))
 
 
 def group(features: list[Features]) -> np.ndarray:
-    """`find_scenes` of images already described."""
+    """`find_scenes` of described images."""
     vectors = reduce_descriptors([image.descriptors for image in features])
     joined = DisjointSet(range(len(features)))
     for i, j in tqdm(candidates(vectors), desc="comparing pairs", unit="pair", dynamic_ncols=True):
@@ -105,8 +94,7 @@ def group(features: list[Features]) -> np.ndarray:
 
 
 def reduce_descriptors(descriptors: list[np.ndarray]) -> list[np.ndarray]:
-    """RootSIFT (Arandjelović and Zisserman, 2012) on its principal axes: (k, 32) float32 integers
-    each."""
+    """RootSIFT (Arandjelović and Zisserman, 2012) on principal axes: (k, 32) float32 integers."""
     sample = _root(np.concatenate(descriptors[:: 1 + len(descriptors) // 1024]))
     axes = np.linalg.eigh(sample.T @ sample)[1][:, -DIMENSIONS:] * LEVELS
     return [np.rint(_root(image) @ axes).astype(np.float32) for image in descriptors]
@@ -135,9 +123,8 @@ def candidates(vectors: list[np.ndarray]) -> list[tuple[int, int]]:
     for start in range(0, len(data), 1 << 16):
         distance, found = index.search(data[start : start + (1 << 16)], NEIGHBOURS)
         row, column = np.nonzero((distance < MATCH_DISTANCE**2) & (found >= 0))
-        votes = np.unique(
-            (start + row) * count + owner[found[row, column]]
-        )  # one a keypoint and image
+        # one vote per keypoint and image
+        votes = np.unique((start + row) * count + owner[found[row, column]])
         mine, other = owner[votes // count], votes % count
         pairs.append((np.minimum(mine, other) * count + np.maximum(mine, other))[mine != other])
     pairs, votes = np.unique(np.concatenate(pairs), return_counts=True)
@@ -165,12 +152,12 @@ def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarr
 
 
 def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
-    """Mean correlation, -1 to 1, of the textured windows that `a`, warped by `matrix`, shares with
-    `b`.
+    """Mean correlation, -1 to 1, of the textured windows that `b` shares with `a` warped by
+    `matrix`.
 
-    Each window counts alike, because over a whole image one contrasty sign or skyline outweighs
-    everything else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); too little texture in common
-    gives 0.
+    All windows have the same weight, because over a whole image one contrasty sign or skyline
+    outweighs everything else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); with too little
+    texture in common the result is 0.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
     inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)
