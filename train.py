@@ -3,83 +3,99 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.models.options import DEFAULT_MODEL, MODELS, model_options
 from src.training.settings import TrainSettings, default_settings
 from src.utils.cli import parse_settings, run_script, split_model
-from src.utils.errors import InputError, SettingError
+from src.utils.errors import InputError, SettingError, Stopped
 from src.utils.files import lock_folder
-from src.utils.settings import may_change
 
-DESCRIPTION = f"""Train one fold of a model, or all folds. Run the same command again to resume.
+if TYPE_CHECKING:  # torch takes seconds, which --help need not wait for
+    from lightning_fabric import Fabric
 
-Models: {", ".join(MODELS)}. The name comes first, as in `train.py gan --fold 0`;
-the default is restorer. `train.py gan --help` shows the defaults of gan."""
-
-
-def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
-    """Train on all folds but one and validate on that one; writes into `<run>/fold<k>/`.
-
-    Raises `Stopped` after Ctrl-C or SIGTERM, when everything is saved.
-    """
-    import torch
-
-    from src.datasets.bank import load_bank
-    from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
-    from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
-    from src.models import build_model
-    from src.models.checkpoints import LAST, load_weights, save_network
-    from src.runs import initial_checkpoint
-    from src.training.logger import LOG_EVERY, RunLogger, progress_bar
-    from src.training.schedule import Budget, learning_rate
-    from src.training.state import TrainingState, begin_run, training_step
-    from src.training.validation import reserve_time, validate
-    from src.utils.distributed import all_reduce_max
-    from src.utils.errors import Stopped
+    from src.models.base import Batch
+    from src.training.logger import RunLogger
+    from src.training.state import Budget, TrainingState
     from src.utils.processes import StopSignals
 
-    # Set up: data, model, and where an interrupted run stopped.
-    folder, data_dir, options = (
-        settings.folders.run_dir / f"fold{fold}",
-        settings.folders.data_dir,
-        settings.model,
-    )
-    torch.manual_seed(settings.seed + fold)
+DESCRIPTION = """Train one fold of a model, or all folds. Run the same command again to resume.
+
+Models: {models}. The name comes first, as in `train.py gan --fold 0`;
+the default is restorer. `train.py gan --help` shows the defaults of gan.
+
+Loss terms of {model} and their weights: {terms}."""
+
+
+@dataclass
+class Run:
+    """One fold in training."""
+
+    settings: TrainSettings
+    fold: int
+    folder: Path
+    config: dict  # what config.json holds
+    val_pairs: list[tuple[Path, Path]]  # (input, truth)
+    state: "TrainingState"
+    budget: "Budget"
+    batches: "Iterator[Batch]"
+    fabric: "Fabric"
+
+
+def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
+    """Data, model and budget of a fold, and where an interrupted run stopped."""
+    from lightning_fabric import seed_everything
+
+    from src.datasets.bank import load_bank
+    from src.datasets.folds import evenly_spaced, fold_weights
+    from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
+    from src.models import build_model
+    from src.models.checkpoints import LAST, load_weights
+    from src.runs import initial_checkpoint
+    from src.training import state as runs
+    from src.training.validation import reserve_time
+
+    options, data_dir, seed = settings.model, settings.folders.data_dir, settings.seed
+    folder = settings.folders.run_dir / f"fold{fold}"
+    seed_everything(seed + fold, verbose=False)
     model = build_model(options).to(fabric.device)
     bank = load_bank(data_dir)  # refuses a stale one before anything is written
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
-        split = data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
-        (train, held_out), weights = fold_files(*split), fold_weights(*split)
-        facts = {"fold": fold, "held_out": fingerprint(held_out)}
-        begin_run(folder, settings.config() | facts, may_change(settings))
-    truths, shown = [truth for _, truth in train], evenly_spaced(held_out, settings.val_images)
-    resumed = (folder / LAST).exists()
+        train_pairs, val_pairs, split_info = split(settings, fold)
+        weights = fold_weights(data_dir, settings.folds, seed, fold, settings.folders.run_dir)
+        config = settings.config() | split_info
+        runs.begin_run(folder, config, options.trained)
+    truths = [truth for _, truth in train_pairs]
+    val_pairs = evenly_spaced(val_pairs, settings.val_images)
+
+    resumed, loaded = (folder / LAST).exists(), {}
     if settings.init and not resumed:
         loaded = load_weights(model, initial_checkpoint(settings.init, fold))
-        for network in loaded.keys() - set(options.trained):
-            if fabric.is_global_zero:
-                save_network(folder, model, settings.model_name, network, loaded[network])
-    state = TrainingState(model)
+        if fabric.is_global_zero:
+            runs.keep_untrained(folder, model, settings.model_name, loaded, split_info)
+    state = runs.TrainingState(model, seed, split_info)
     if resumed:
         state.load(folder / LAST)
+    seen = [*loaded.values(), state.facts]
+    state.facts["trained_on"] = runs.trained_on(truths, seen)
+    if fabric.is_global_zero:
+        images = f"{len(truths)} training and {len(val_pairs)} validation images"
+        print(f"fold {fold}: {images}, {fabric.world_size} x {fabric.device.type}")
+        print(f"fold {fold}: starts {runs.describe_start(options, settings.init, state.step)}")
+
     epoch_steps = max(1, len(truths) // options.batch_size)
-    budget = Budget(
+    budget = runs.Budget(
         steps=settings.planned_epochs and settings.planned_epochs * epoch_steps,
         seconds=settings.max_minutes and settings.max_minutes * 60,
-        spent=state.spent,
-        validate_at=settings.validate_at,
         validate_steps=settings.validate_every * epoch_steps,
     )
+    budget.start_clock(state.elapsed)
     if settings.max_minutes:
-        reserve_time(budget, state.ema.module, shown, fabric)
-    if settings.compile:
-        torch.compiler.reset()  # the networks of an earlier fold
-        for network in state.model.children():
-            network.compile()
-    logger = RunLogger(folder, state.step, fabric)
-    spec, seed = model.batch_spec, settings.seed
-    images = TrainingImages(truths, options.image_size, seed, spec, bank)
+        reserve_time(budget, state.ema.module, val_pairs, fabric)
     sampler = EndlessSampler(
         weights,
         options.batch_size,
@@ -87,78 +103,121 @@ def train_fold(settings: TrainSettings, fold: int, fabric) -> None:
         first_batch=state.step,
         process=fabric.global_rank,
         processes=fabric.world_size,
-        hole_every=spec.hole_every,
+        hole_every=model.batch_spec.hole_every,
     )
-    pin_memory = fabric.device.type == "cuda"
-    batches = training_batches(images, sampler, settings.workers, pin_memory)
-    batches, writes, lr = logger.timed(batches), fabric.is_global_zero, 0.0
-    if writes:
-        where = f"{fabric.world_size} x {fabric.device.type}"
-        print(f"fold {fold}: {len(truths)} training and {len(shown)} validation images, {where}")
-    progress = progress_bar(f"fold {fold}", budget.done(state.step, state.spent), writes)
+    images = TrainingImages(truths, options.image_size, seed, model.batch_spec, bank)
+    on_gpu = fabric.device.type == "cuda"
+    batches = training_batches(images, sampler, settings.workers, pin_memory=on_gpu)
+    return Run(settings, fold, folder, config, val_pairs, state, budget, batches, fabric)
 
-    # Train until the budget is spent or a signal comes: validate and save when due, then take a
-    # step.
-    with StopSignals() as stop, progress as bar:
+
+def split(settings: TrainSettings, fold: int) -> tuple[list, list, dict]:
+    """(input, truth) files to train on and to validate on, and what a checkpoint says of them."""
+    from src.datasets.folds import fingerprint, fold_files
+
+    folders = settings.folders
+    files = fold_files(folders.data_dir, settings.folds, settings.seed, fold, folders.run_dir)
+    return *files, {"fold": fold, "held_out": fingerprint(files[1])}
+
+
+def loop(run: Run) -> int:
+    """Train until the budget is spent or a signal comes; returns the signal's number, or 0."""
+    from src.models.checkpoints import LAST
+    from src.training.logger import LOG_EVERY, RunLogger
+    from src.training.state import learning_rate, training_step
+    from src.utils.distributed import all_reduce_max
+    from src.utils.processes import StopSignals
+
+    state, budget, fabric, options = run.state, run.budget, run.fabric, run.settings.model
+    label = f"fold {run.fold}"
+    lr = 0.0
+    with StopSignals() as stop, RunLogger(run.folder, state.step, fabric, label) as log:
+        batches = log.timed(run.batches)
         while True:
-            spent, stopped = all_reduce_max(fabric, budget.spent(), stop.number)
-            done = budget.done(state.step, spent)
-            bar.update(100 * done - bar.n)
-            unvalidated = state.step > state.validated and not stopped
-            validate_now = unvalidated and (done >= 1 or budget.validation_due(state.step, spent))
-            overdue = state.step > 0 and spent - state.spent > settings.save_minutes * 60
-            save_now = validate_now or overdue or stopped
-            if save_now or state.step % LOG_EVERY == 0:
-                bar.set_postfix_str(logger.flush(state.step, lr, options.batch_size))
-            if validate_now:
-                validated = validate(state.ema.module, shown, fabric, stop)
-                if validated is None:
+            elapsed, signal_number = all_reduce_max(fabric, budget.elapsed(), stop.number)
+            progress = budget.progress(state.step, elapsed)
+            log.show(progress)
+            save = signal_number or elapsed - state.elapsed > 60 * run.settings.save_minutes
+            due = budget.validation_due(state.step, progress) and state.step > state.validated
+            if due or save or state.step % LOG_EVERY == 0:
+                log.flush(state.step, lr, options.batch_size)
+            if due and not signal_number:
+                if not validate_and_keep_best(run, elapsed, stop, log):
                     continue  # a signal came
-                scores, pictures = validated
-                state.validated = state.step
-                logger.validation(state.step, spent / 60, scores, pictures)
-                bar.write(
-                    f"step {state.step}: " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
-                )
-                state.keep_if_best(folder, settings.model_name, facts, scores, writes)
-                logger.pause(budget.spent() - spent)
-            if save_now:
-                (state.spent,) = all_reduce_max(fabric, budget.spent())
-                if writes:
-                    state.save(folder / LAST)
-            if stopped or done >= 1:
-                break
-            lr = learning_rate(options.lr, done)
-            logger.add(training_step(state, next(batches), lr, fabric))
+                save = True
+            if save and state.step > 0:
+                (state.elapsed,) = all_reduce_max(fabric, budget.elapsed())
+                if fabric.is_global_zero:
+                    state.save(run.folder / LAST)
+                log.restart_clock()
+            if signal_number or progress >= 1:
+                return int(signal_number)
+            lr = learning_rate(options.lr, progress)
+            log.add(training_step(state, next(batches), lr, fabric))
 
-    # Report.
-    if not writes and stopped:
-        raise SystemExit(128 + int(stopped))  # the first process says why
-    if not writes:
+
+def validate_and_keep_best(run: Run, elapsed: float, stop: "StopSignals", log: "RunLogger") -> bool:
+    """Validate the averaged weights and keep them if they are the best; False if a signal came."""
+    from src.training.validation import validate
+
+    state, fabric = run.state, run.fabric
+    result = validate(state.ema.module, run.val_pairs, fabric, stop)
+    if result is None:
+        return False
+    scores, pictures = result
+    log.validation(state.step, elapsed / 60, scores, pictures)
+    state.validated = state.step
+    state.keep_if_best(run.folder, run.settings.model_name, scores, write=fabric.is_global_zero)
+    return True
+
+
+def report(run: Run, signal_number: int) -> None:
+    """Say what a fold's training came to."""
+    from src.models.checkpoints import LAST
+    from src.training.state import finish_run
+
+    label = f"fold {run.fold}"
+    if not run.fabric.is_global_zero:
+        if signal_number:
+            raise SystemExit(128 + signal_number)  # the first process says why
         return
-    if state.step == 0 and not stopped:
-        raise InputError(f"fold {fold}: the budget was spent before the first step", "time budget")
-    if stopped:
-        name = signal.Signals(int(stopped)).name
-        found = f"stopped by {name} at step {state.step}; progress is saved in {folder / LAST}"
-        raise Stopped(f"fold {fold}: {found}", int(stopped))
-    print(f"fold {fold}: best validation score {state.best:.4f}, {folder}")
-    if settings.model_name == "detector":
-        print(
-            f"python -m tools.ship_weights {folder.parent} makes it the detector that infer.py uses"
-        )
+    if signal_number:
+        name = signal.Signals(signal_number).name
+        saved = f"progress is saved in {run.folder / LAST}"
+        step = run.state.step
+        raise Stopped(f"{label}: stopped by {name} at step {step}; {saved}", signal_number)
+    if run.state.step == 0:
+        raise InputError(f"{label}: the budget was spent before the first step", "time budget")
+    finish_run(run.folder, run.config)
+    print(f"{label}: best validation score {run.state.best:.4f}, {run.folder}")
+    if run.settings.model_name == "detector":
+        command = f"python -m tools.ship_weights {run.folder.parent}"
+        print(f"{command} makes it the detector that infer.py uses")
+
+
+def check_starts(settings: TrainSettings, folds: list[int]) -> None:
+    """Refuse an unfit --init before the first of the folds is trained."""
+    from src.models.checkpoints import LAST
+    from src.runs import initial_checkpoint
+    from src.training.state import check_initial
+
+    for fold in folds:
+        if not (settings.folders.run_dir / f"fold{fold}" / LAST).exists():
+            _, val_pairs, split_info = split(settings, fold)
+            truths = [truth for _, truth in val_pairs]
+            check_initial(
+                initial_checkpoint(settings.init, fold), settings.model, split_info, truths
+            )
 
 
 def main() -> None:
     """Train what the command line asks for."""
     model, arguments = split_model(sys.argv[1:], DEFAULT_MODEL)
-    model_options(model)  # refuses an unknown one
+    terms = ", ".join(f"{term} {w:g}" for term, w in model_options(model).loss_terms.items())
+    description = DESCRIPTION.format(models=", ".join(MODELS), model=model, terms=terms)
+    program, defaults = f"train.py {model}", default_settings(model)
     settings = parse_settings(
-        TrainSettings[MODELS[model]],
-        DESCRIPTION,
-        arguments,
-        f"train.py {model}",
-        default_settings(model),
+        TrainSettings[MODELS[model]], description, arguments, program, defaults
     )
     if settings.dry_run:
         print(json.dumps(settings.config(), indent=2))
@@ -167,17 +226,17 @@ def main() -> None:
 
     fabric = launch(settings.compute.device, settings.compute.devices, settings.precision)
     if settings.model.batch_size % fabric.world_size:
-        reason = (
-            f"not a multiple of the {fabric.world_size} processes, which each take their part of it"
-        )
+        reason = f"must be a multiple of the {fabric.world_size} processes, which share it"
         raise SettingError("batch_size", settings.model.batch_size, reason)
-    for fold in range(settings.folds) if settings.fold == "all" else [settings.fold]:
-        with (
-            lock_folder(settings.folders.run_dir / f"fold{fold}")
-            if fabric.is_global_zero
-            else nullcontext()
-        ):
-            train_fold(settings, fold, fabric)
+    folds = list(range(settings.folds)) if settings.fold == "all" else [settings.fold]
+    if settings.init:
+        with fabric.rank_zero_first():
+            check_starts(settings, folds)
+    for fold in folds:
+        folder = settings.folders.run_dir / f"fold{fold}"
+        with lock_folder(folder) if fabric.is_global_zero else nullcontext():
+            run = set_up(settings, fold, fabric)
+            report(run, loop(run))
 
 
 if __name__ == "__main__":

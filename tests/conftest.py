@@ -65,7 +65,8 @@ def random_run(tmp_path_factory) -> Path:
     outputs = tmp_path_factory.mktemp("random")
     torch.manual_seed(0)
     model = create_model("restorer", color_size=64, encoder_weights="random")
-    save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
+    facts = {"fold": 0, "trained_on": ""}
+    save_model(outputs / "random" / "fold0", model, "restorer", facts)
     return outputs
 
 

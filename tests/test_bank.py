@@ -244,5 +244,5 @@ def test_every_so_many_images_have_a_hole(packed, workers):
 
 def test_trains_from_a_bank(packed_copy, tmp_path):
     folders = ("--data-dir", packed_copy, "--output-dir", tmp_path / "outputs")
-    train(*folders, *TINY, "--epochs", 1, "--folds", 2, "--parts", "inpainter")
+    train(*folders, *TINY, "--epochs", 1, "--folds", 2)
     assert metrics(tmp_path / "outputs" / "restorer" / "fold0", "val/score")

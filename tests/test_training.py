@@ -1,6 +1,7 @@
 """train.py, infer.py, evaluate.py and make_submission.py on real photographs, end to end."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -20,9 +21,21 @@ from src.color.lattice import luma
 from src.datasets.folds import load_folds
 from src.datasets.loader import TrainingImages
 from src.models import create_model
-from src.models.checkpoints import load_model, load_state, save_model
+from src.models.base import TrainableModel
+from src.models.checkpoints import load_model, load_state, read_description, save_model
+from src.models.options import ModelOptions, RestorerOptions
+from src.runs import SHIPPED
 from src.training.logger import RunLogger
-from src.training.schedule import Budget, learning_rate
+from src.training.state import (
+    Budget,
+    TrainingState,
+    begin_run,
+    check_initial,
+    keep_untrained,
+    learning_rate,
+    training_step,
+    weighted_sum,
+)
 from src.utils.distributed import launch
 from src.utils.errors import InputError
 from tests.training import TINY, metrics, train
@@ -58,6 +71,7 @@ def test_run_folder(run_folder):
     assert set(description["networks"]) == {"inpainter", "colorizer"}
     for facts in description["networks"].values():
         assert facts["score"]["score"] == pytest.approx(max(scores))
+    assert config["finished"] is True
     assert list((folder / "tensorboard").glob("events*"))
     assert Image.open(folder / "validation" / f"step{steps:07d}.png").size == (3 * 512, 2 * 512)
 
@@ -110,71 +124,33 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
     assert (out / "a.png").read_bytes() != results[2]
 
 
-def test_precision_and_compile(run_folder, monkeypatch, tmp_path):
-    """The same steps in bfloat16 and through the compiler's tracing: nearly and exactly the same
-    losses."""
-    original = torch.nn.Module.compile
-    compiled = []
-
-    def compile_eagerly(self):
-        compiled.append(type(self).__name__)
-        original(self, backend="eager")
-
-    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+def test_precision(run_folder, tmp_path):
+    """The same steps in bfloat16: nearly the same losses, and weights that are float32."""
     found = {}
-    for name, flag in (
-        ("plain", ()),
-        ("bf16", ("--precision", "bf16")),
-        ("compiled", ("--compile",)),
-    ):
-        arguments = [
-            "--data-dir",
-            run_folder[0],
-            "--output-dir",
-            tmp_path,
-            "--name",
-            name,
-            "--epochs",
-            1,
-        ]
-        train(*arguments, *TINY, *flag)
-        found[name] = metrics(tmp_path / name / "fold0", "loss/hue")[-1]
-        model, _ = load_model(tmp_path / name / "fold0", torch.device("cpu"))
+    for precision in ("fp32", "bf16"):
+        arguments = ["--data-dir", run_folder[0], "--output-dir", tmp_path, "--name", precision]
+        train(*arguments, *TINY, "--epochs", 1, "--precision", precision)
+        found[precision] = metrics(tmp_path / precision / "fold0", "loss/hue")[-1]
+        model, _ = load_model(tmp_path / precision / "fold0", torch.device("cpu"))
         assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
-    keys = [key for key in found["plain"] if key.startswith("loss/")]
+    keys = [key for key in found["fp32"] if key.startswith("loss/")]
     for key in keys:
-        assert found["compiled"][key] == pytest.approx(found["plain"][key], rel=1e-4)
-        assert found["bf16"][key] == pytest.approx(found["plain"][key], rel=0.1)
-    assert any(found["bf16"][key] != found["plain"][key] for key in keys)
-    assert compiled == ["Inpainter", "Colorizer"]
-    assert 0 < found["plain"]["data_wait"] < 1
-
-
-def test_validation_at_minutes_of_a_run_of_epochs(run_folder, tmp_path):
-    """A minute that the first step surely passes, and one that never comes; the end is always
-    validated."""
-    folders = ["--data-dir", run_folder[0], "--output-dir", tmp_path]
-    train(*folders, "--epochs", 1, *TINY, "--validate-at", 1e-6, 1e6)
-    steps = [line["step"] for line in metrics(tmp_path / "restorer" / "fold0", "val/score")]
-    assert (
-        steps == [1, load_state(tmp_path / "restorer" / "fold0" / "last.pt")["step"]]
-        and steps[1] > 1
-    )
+        assert found["bf16"][key] == pytest.approx(found["fp32"][key], rel=0.1)
+    assert any(found["bf16"][key] != found["fp32"][key] for key in keys)
+    assert 0 < found["fp32"]["data_wait"] < 1
 
 
 def test_the_clock_ends_a_run(run_folder, monkeypatch, tmp_path):
-    """By a clock of its own that goes on by four seconds whenever it is looked at."""
-    monkeypatch.setattr(
-        "src.training.schedule.Budget", partial(Budget, clock=count(0.0, 4.0).__next__)
-    )
+    """By a clock that advances by four seconds whenever it is read."""
+    clock = count(0.0, 4.0).__next__
+    monkeypatch.setattr("src.training.state.Budget", partial(Budget, clock=clock))
     folders = ["--data-dir", run_folder[0], "--output-dir", tmp_path]
-    train(*folders, "--max-minutes", 1, *TINY, "--validate-at", 0.25, 0.5)
+    train(*folders, "--max-minutes", 1, *TINY)
     lines = metrics(tmp_path / "restorer" / "fold0", "step")
     minutes = [line["minutes"] for line in lines if "val/score" in line]
-    assert len(minutes) == 3 and 0.25 <= minutes[0] < 0.5 <= minutes[1] < minutes[2] <= 1
-    assert "val/score" in lines[-1]
+    assert "val/score" in lines[-1] and minutes[-1] <= 1
     state = load_state(tmp_path / "restorer" / "fold0" / "last.pt")
-    assert 1 < state["step"] < 15 and state["spent"] >= 60 * minutes[2]
+    assert 1 < state["step"] < 15 and state["elapsed"] >= 60 * minutes[-1]
 
 
 def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
@@ -199,6 +175,84 @@ def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
             assert torch.allclose(value.float(), second.state_dict()[name].float(), atol=1e-6), name
     weight = "colorizer.hue.weight"
     assert not torch.equal(first.state_dict()[weight], second.state_dict()[weight])
+
+
+def test_a_start_must_not_have_seen_the_validation_images(run_folder, script, tmp_path):
+    """Another fold's checkpoint has, and one that does not say may have."""
+    model = create_model("restorer", color_size=64, encoder_weights="random")
+    save_model(tmp_path / "old", model, "restorer", {"fold": 0, "held_out": "another split"})
+    arguments = ["--data-dir", run_folder[0], "--output-dir", run_folder[1], "--name", "leak"]
+    for fold, init, message in (
+        (1, run_folder[1] / "tiny" / "fold0", "was trained on 100% of the images that fold 1 is"),
+        ("all", run_folder[1] / "tiny" / "fold0", "of the images that fold 1 is validated on"),
+        (0, tmp_path / "old", "does not say whether it was trained on the images"),
+    ):
+        status, _, stderr = script("train", *arguments, *TINY, "--fold", fold, "--init", init)
+        assert status == 2 and message in stderr, stderr
+    assert not list((run_folder[1] / "leak").rglob("*.safetensors"))
+
+
+def test_the_shipped_weights_are_a_start_for_the_same_fold(run_folder):
+    truths = sorted((run_folder[0] / "train_gt").iterdir())
+    split_info = {"fold": 1, "held_out": "that of other photos"}
+    check_initial(SHIPPED / "fold1", RestorerOptions(), split_info, truths)
+    with pytest.raises(InputError, match="fold0: its colorizer is of another split"):
+        check_initial(SHIPPED / "fold0", RestorerOptions(), split_info, truths)
+    options = RestorerOptions(parts="colorizer")
+    with pytest.raises(InputError, match="has no inpainter, and --parts does not train it"):
+        check_initial(SHIPPED / "fold1" / "colorizer.safetensors", options, split_info, truths)
+
+
+def test_what_is_not_trained_is_kept_as_it_is_validated(tmp_path):
+    """A colorizer that was trained at another size is kept with the size of this training."""
+    model = create_model("restorer", color_size=96, parts="inpainter", encoder_weights="random")
+    loaded = {"colorizer": {"fold": 0, "arguments": {"color_size": 64}, "trained_on": "AAAA"}}
+    keep_untrained(tmp_path, model, "restorer", loaded, {"fold": 1, "held_out": "x"})
+    (facts,) = read_description(tmp_path).values()
+    assert facts["arguments"]["color_size"] == 96
+    assert (facts["fold"], facts["held_out"], facts["trained_on"]) == (1, "x", "AAAA")
+
+
+def test_a_run_that_goes_on_is_not_finished(tmp_path):
+    config = {"epochs": 2, "lr": 1.0}
+    for name in ("last.pt", "best.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "config.json").write_text(json.dumps(config | {"finished": True}))
+    begin_run(tmp_path, config | {"epochs": 3}, ["best"])
+    assert json.loads((tmp_path / "config.json").read_text()) == config | {"epochs": 3}
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(InputError, match="would be overwritten"):
+        begin_run(tmp_path, config, ["best"])
+
+
+class Drawing(TrainableModel):
+    """Draws from every global generator."""
+
+    def __init__(self):
+        super().__init__(ModelOptions())
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.drawn = []
+
+    def losses(self, batch):
+        self.drawn.append((random.random(), np.random.rand(), torch.rand(()).item()))
+        yield "model", {"l1": self.weight**2}
+
+
+def test_a_resumed_training_draws_the_same_random_numbers(monkeypatch, tmp_path):
+    monkeypatch.setattr(ModelOptions, "loss_terms", {"l1": 1.0})
+    fabric, whole, resumed = launch("cpu"), TrainingState(Drawing()), TrainingState(Drawing())
+    training_step(whole, {}, 0.1, fabric)
+    whole.save(tmp_path / "last.pt")
+    training_step(whole, {}, 0.1, fabric)
+    random.random(), np.random.rand(), torch.rand(())
+    resumed.load(tmp_path / "last.pt")
+    training_step(resumed, {}, 0.1, fabric)
+    assert resumed.model.drawn == whole.model.drawn[1:] != whole.model.drawn[:1]
+
+
+def test_a_loss_term_without_weight_is_named():
+    with pytest.raises(InputError, match="loss term hues has no weight; add it to loss_terms"):
+        weighted_sum({"hue": torch.ones(()), "hues": torch.ones(())}, {"hue": 1.0})
 
 
 def test_other_settings_are_refused(run_folder, script):
@@ -363,7 +417,6 @@ def test_submission_refuses(run_folder, script, tmp_path):
             "--model unet: unknown; choose one of restorer, full_pipeline, gan, detector",
         ),
         ("train", ["--fold", 5], "--fold 5: out of range; choose 0 to 4"),
-        ("train", ["--fold", -1], "out of range"),
         ("train", ["gan", "--image-size", 256], "--image-size 256: must be a multiple of 512"),
         ("train", ["gan", "--batch-size", 1], "at least 2"),
         ("train", ["--lr", -1], "--lr -1.0: must be above 0"),
@@ -373,14 +426,13 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("train", ["detector", "--loss-weights", "hue", 0], "the terms are cross_entropy"),
         ("train", [*TINY, "--max-minutes", 0.001], "raise --max-minutes"),
         ("train", ["--name", ".."], "plain folder name"),
-        ("train", ["--name", "../x"], "plain folder name"),
         ("train", ["--device", "abacus"], "--device abacus"),
         ("train", ["--encoder", "vgg"], "--encoder vgg: unknown; choose lite0"),
-        (
-            "train",
-            ["full_pipeline", "--encoder-weights", "pretrained"],
-            "no package has those of resnet34",
-        ),
+        ("train", ["--encoder", "convnext_tiny"], "no package has those of convnext_tiny"),
+        ("train", ["--parts", "colorizer"], "the inpainter must come from --init"),
+        ("train", ["--ema-decay", 1], "must be at least 0 and below 1"),
+        ("train", ["--loss-weights", "hue", -1], "must be 0 or more"),
+        ("train", ["--folds", 1], "--folds 1: at least 2"),
         ("train", ["--val-images", -1], "must be 0 or more"),
         ("train", ["--data-dir", "/proc/none"], "prepare_data.py build --sample"),
         ("train", ["--output-dir", "/proc/none", *TINY], "/proc/none"),
@@ -477,45 +529,38 @@ def test_a_training_sees_images_by_their_weights(run_folder, monkeypatch, tmp_pa
 
     monkeypatch.setattr("src.datasets.loader.TrainingImages", Noted)
     folders = ["--data-dir", data_dir, "--output-dir", tmp_path / "outputs"]
-    train(*folders, "--epochs", 1, *TINY, "--parts", "colorizer")
+    train(*folders, "--epochs", 1, *TINY)
     assert len(seen) > 8 and np.mean([path == data_dir / heavy for path in seen]) > 0.8
 
 
 def test_learning_rate():
-    assert learning_rate(1.0, 0.0) == 0 and learning_rate(1.0, 1.0) == 0
+    assert 0 < learning_rate(1.0, 0.0) < 0.1  # the first step counts
     assert learning_rate(1.0, 0.03) == pytest.approx(1, abs=0.01)
-    assert learning_rate(1.0, 0.5) == pytest.approx(0.5)
+    assert learning_rate(1.0, 0.5) == pytest.approx(0.5) and learning_rate(1.0, 1.0) == 0
 
 
 def test_budget_ends_with_its_steps_or_its_seconds():
     times = iter([1000.0, 1010.0, 1095.0])
-    budget = Budget(steps=10, seconds=100, spent=30, clock=times.__next__)
-    assert budget.spent() == 40 and budget.done(1, 40) == 0.4 and budget.done(9, 40) == 0.9
+    budget = Budget(steps=10, seconds=100, validate_steps=7, clock=times.__next__)
+    budget.start_clock(30)
+    assert budget.elapsed() == 40
+    assert budget.progress(1, 40) == 0.4 and budget.progress(9, 40) == 0.9
     budget.reserve = 20  # seconds, for the last validation
-    assert budget.done(1, 40) == 0.5 and budget.done(1, 80) == 1 and budget.done(10, 0) == 1
-    assert budget.done(1, budget.spent()) == 1  # beyond its seconds
-    assert Budget(None, 60.0, 0.0, clock=lambda: 5.0).done(1000, 30) == 0.5
-    assert Budget(10, None, 0.0, clock=lambda: 5.0).done(5, 1e9) == 0.5
-
-
-def test_steps_at_which_is_validated():
-    budget = Budget(steps=100, seconds=None, spent=0.0, validate_steps=7)
-    assert [step for step in range(1, 30) if budget.validation_due(step, 0.0)] == [7, 14, 21, 28]
-
-
-def test_minutes_at_which_is_validated_pass_once():
-    clock = [100.0]
-    marks = {"validate_at": (1, 2, 3, 4), "clock": lambda: clock[0]}
-    budget = Budget(None, 600.0, spent=90.0, **marks)  # the first passed before
-    passed = []
-    for clock[0] in (100.0, 129.0, 131.0, 132.0, 260.0, 261.0):
-        passed.append(budget.validation_due(1, budget.spent()))
-    assert passed == [False, False, True, False, True, False]  # two at once count once
+    assert budget.progress(1, 40) == 0.5 and budget.progress(1, 80) == 1
+    assert budget.progress(10, 0) == 1 and budget.progress(1, budget.elapsed()) == 1
+    assert Budget(None, 60.0).progress(1000, 30) == 0.5
+    assert Budget(10, None).progress(5, 1e9) == 0.5
+    due = [step for step in range(1, 30) if budget.validation_due(step, 0.5)]
+    assert due == [7, 14, 21, 28] and budget.validation_due(1, 1.0)
 
 
 def test_log_survives_a_cut_off_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 20, "x": 1}\n{"step": 40, "x": 2}\n{"step": 60, "x"')
+    logger = RunLogger(tmp_path, 20, launch("cpu"))
+    with logger:
+        pass
+    assert logger.writer.all_writers is None  # closed
     logger = RunLogger(tmp_path, 20, launch("cpu"))
     assert path.read_text() == '{"step": 20, "x": 1}\n'
     for _ in range(5):

@@ -1,7 +1,10 @@
 """Folds for validation: crops of one photo never lie on both sides of a split."""
 
+import base64
 import errno
 import hashlib
+import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -140,3 +143,22 @@ def fingerprint(pairs: Pairs) -> str:
     """A short hash of the inputs' file names: were these images held out from a model?"""
     names = "\n".join(source.name for source, _ in pairs)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def image_keys(paths: Sequence[Path]) -> np.ndarray:
+    """(K,) uint32, sorted and unique: a hash of the name and size of each file.
+
+    A checkpoint keeps those of the truths that it was trained on.
+    """
+    keys = (zlib.crc32(f"{path.name}:{os.stat(path).st_size}".encode()) for path in paths)
+    return np.unique(np.fromiter(keys, np.uint32))
+
+
+def encode_keys(keys: np.ndarray) -> str:
+    """`image_keys` as text, for JSON."""
+    return base64.b64encode(keys.astype("<u4").tobytes()).decode()
+
+
+def decode_keys(text: str) -> np.ndarray:
+    """The inverse of `encode_keys`."""
+    return np.frombuffer(base64.b64decode(text), "<u4")

@@ -63,13 +63,6 @@ def timm_weights(encoder: str, encoder_weights: str) -> dict:
     return {}
 
 
-def describe(encoder: str, encoder_weights: str) -> str:
-    """One line on where an encoder's weights come from."""
-    if encoder_weights == "pretrained":
-        return f"encoder {encoder}: ImageNet weights of the package {PACKAGED[encoder][1]}"
-    return f"encoder {encoder}: random weights, trained at the full learning rate"
-
-
 def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: float) -> nn.Module:
     """timm's feature extractor of inputs in [-1, 1], with maps at the strides 4, 8, 16 and 32.
 

@@ -21,41 +21,50 @@ from src.utils.images import write_png
 LOG_EVERY = 20  # steps between lines of metrics.jsonl
 
 
-def progress_bar(label: str, done: float, visible: bool) -> tqdm:
-    """A bar in per cent of the run, with the time left."""
-    style = "{desc}: {percentage:5.1f}%|{bar}| {elapsed} < {remaining}{postfix}"
-    return tqdm(
-        desc=label,
-        total=100.0,
-        initial=100 * done,
-        bar_format=style,
-        dynamic_ncols=True,
-        disable=not visible,
-    )
-
-
 class RunLogger:
-    """`metrics.jsonl`, TensorBoard curves and validation pictures of a fold, by the first process.
+    """Progress bar, `metrics.jsonl`, TensorBoard curves and validation pictures of a fold.
 
-    Lines beyond `step` are dropped: an interrupted session wrote them after its last checkpoint.
+    Only the first process writes. Lines of `metrics.jsonl` beyond `step` are dropped: an
+    interrupted session wrote them after its last checkpoint.
     """
 
-    def __init__(self, folder: Path, step: int, fabric: Fabric):
-        self.folder, self.fabric = folder, fabric
+    def __init__(self, folder: Path, step: int, fabric: Fabric, label: str = ""):
+        self.folder = folder
+        self.fabric = fabric
         self.path = folder / "metrics.jsonl"
         if fabric.is_global_zero:
-            lines = (
-                read_text(self.path, f"delete {folder}").splitlines() if self.path.exists() else []
-            )
+            remedy = f"delete {folder}"
+            lines = read_text(self.path, remedy).splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
             self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self.bar = tqdm(
+            desc=label,
+            total=100.0,
+            bar_format="{desc}: {percentage:5.1f}%|{bar}| {elapsed} < {remaining}{postfix}",
+            dynamic_ncols=True,
+            disable=not (label and fabric.is_global_zero),
+        )
         self._sums: dict[str, Tensor] = {}
-        self._flushed, self._since = step, time.monotonic()
+        self._flushed = step
+        self._since = time.monotonic()
         self._waited = 0.0
 
+    def __enter__(self) -> "RunLogger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.fabric.is_global_zero:
+            self.writer.close()
+
+    def show(self, progress: float) -> None:
+        """Move the bar to a share of the run."""
+        if self.bar.n == 0:
+            self.bar.initial = 100 * progress  # a resumed run: for the estimate of what is left
+        self.bar.update(100 * progress - self.bar.n)
+
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; how long training waits for them becomes `data_wait`, a share of its
-        time."""
+        """The same batches; the share of the time that training waits for them is logged."""
         while True:
             start = time.monotonic()
             batch = next(batches)
@@ -67,27 +76,32 @@ class RunLogger:
         for key, value in terms.items():
             self._sums[key] = self._sums.get(key, 0) + value.detach()
 
-    def flush(self, step: int, lr: float, batch_size: int) -> str:
-        """Write mean losses since the last call, with lr and images a second; returns them as a
-        short text.
-
-        Raises `InputError` when a loss is not finite.
-        """
-        steps, now = step - self._flushed, time.monotonic()
-        if self._sums:
-            average(self.fabric, list(self._sums.values()))
+    def flush(self, step: int, lr: float, batch_size: int) -> None:
+        """Write the mean losses since the last call, with learning rate and images per second."""
+        steps, seconds = step - self._flushed, time.monotonic() - self._since
+        if not steps:
+            return
+        average(self.fabric, list(self._sums.values()))
         losses = {f"loss/{key}": float(value) / steps for key, value in self._sums.items()}
         bad = [key for key, value in losses.items() if not math.isfinite(value)]
         if bad:
-            found = f"{', '.join(bad)} is not finite at step {step}"
-            raise InputError(
-                f"{self.path}: {found}; delete {self.folder} and start again", "learning rate"
-            )
-        speed, wait = steps * batch_size / (now - self._since), self._waited / (now - self._since)
-        self._sums, self._flushed, self._since, self._waited = {}, step, now, 0.0
-        if steps:
-            self.write(step, losses | {"lr": lr, "images_per_second": speed, "data_wait": wait})
-        return f"{speed:.2f} images/s  " + "  ".join(f"{k[5:]} {v:.3f}" for k, v in losses.items())
+            found = f"{self.path}: {', '.join(bad)} is not finite at step {step}"
+            raise InputError(f"{found}; delete {self.folder} and start again", "learning rate")
+        speed = {
+            "images_per_second": steps * batch_size / seconds,
+            "data_wait": self._waited / seconds,
+        }
+        self._sums = {}
+        self._flushed = step
+        self.write(step, losses | {"lr": lr} | speed)
+        values = "  ".join(f"{key[5:]} {value:.3f}" for key, value in losses.items())
+        self.bar.set_postfix_str(f"{speed['images_per_second']:.2f} images/s  {values}")
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Measure images per second from now on, not what was done beside training."""
+        self._since = time.monotonic()
+        self._waited = 0.0
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one line to `metrics.jsonl` and one point to each curve."""
@@ -101,25 +115,20 @@ class RunLogger:
     def validation(
         self, step: int, minutes: float, scores: dict[str, float], pictures: Sequence[np.ndarray]
     ) -> None:
-        """Write the scores of a validation, and its pictures as one PNG of the step, and to
-        TensorBoard."""
-        self.write(
-            step, {f"val/{key}": value for key, value in scores.items()} | {"minutes": minutes}
-        )
+        """Write the scores of a validation, and its pictures as one PNG and to TensorBoard."""
+        values = {f"val/{key}": value for key, value in scores.items()}
+        self.write(step, values | {"minutes": minutes})
         if self.fabric.is_global_zero:
+            text = "  ".join(f"{key} {value:.4f}" for key, value in scores.items())
+            self.bar.write(f"step {step}: {text}")
             picture = np.vstack(pictures)
             write_png(self.folder / "validation" / f"step{step:07d}.png", picture)
             self.writer.add_image("input, result, truth", picture, step, dataformats="HWC")
 
-    def pause(self, seconds: float) -> None:
-        """Leave seconds that were not spent on training out of the images a second."""
-        self._since += seconds
-
 
 def _step_of(line: str) -> float:
-    """The step of a line of `metrics.jsonl`; infinite for a line that a full disk or a kill cut
-    off."""
+    """The step of a line of `metrics.jsonl`; infinite for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return math.inf

@@ -19,7 +19,7 @@ from src.metrics import score_image
 from src.models.base import TrainableModel
 from src.models.detector import DamageDetector
 from src.pipeline import Pipeline
-from src.training.schedule import Budget
+from src.training.state import Budget
 from src.utils.distributed import all_reduce_max, gather, share
 from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb
