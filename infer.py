@@ -76,8 +76,15 @@ def main() -> int:
         raise InputError("--input: needs --output as well, the folder for the restored PNGs")
     from src.datasets.competition import read_test
     from src.datasets.overlap import find_overlaps
-    from src.ray_engine import restore_with_ray
-    from src.restoring import Job, passed_over, photo_jobs, restore_files, unrestored, with_overlaps
+    from src.restoring import (
+        Job,
+        passed_over,
+        photo_jobs,
+        restore_files,
+        restore_with_ray,
+        unrestored,
+        with_overlaps,
+    )
     from src.runs import DETECTOR, trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder

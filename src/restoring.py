@@ -1,10 +1,11 @@
 """Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
 
 import errno
+import logging
 import os
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,8 +20,8 @@ from src.damage.masks import match_masks, read_mask, without_masks
 from src.datasets.overlap import Overlap, fill_from_overlaps, paste_truths
 from src.pipeline import Baseline, Pipeline
 from src.utils.distributed import gather, share
-from src.utils.errors import InputError
-from src.utils.files import file_hash, lock_folder, read_json, write_json
+from src.utils.errors import InputError, SettingError
+from src.utils.files import file_hash, identity, lock_folder, read_json, write_json
 from src.utils.images import (
     HEIF_MISSING,
     HEIF_SUFFIXES,
@@ -30,8 +31,7 @@ from src.utils.images import (
     read_photo,
     write_png,
 )
-from src.utils.processes import prefetch
-from src.utils.recipe import identity
+from src.utils.processes import cores, prefetch
 
 THREADS = 2  # that read and write files while photos are restored
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of a disk that takes no other file either
@@ -265,3 +265,63 @@ def _read_manifest(path: Path) -> dict:
         for key, value in found["photos"].items()
     }
     return {"recipe": found["recipe"], "photos": photos}
+
+
+def restore_with_ray(
+    make_pipeline: Callable[[], Pipeline | Baseline], jobs: Sequence[Job], actors: int, gpus: int
+) -> list[str]:
+    """Restore files with Ray Data; if an actor or its machine dies, others take over its photos.
+
+    Ray is the cluster that RAY_ADDRESS names, or one on this machine. All its machines must see
+    the same files under the same paths.
+
+    Args:
+        make_pipeline: called once in each actor.
+        jobs: what to restore; a PNG that exists is finished, since none is ever half-written.
+        actors: processes that restore; they share the cores of a machine like this one.
+        gpus: per actor.
+
+    Returns: an error line for each photo that could not be read or written.
+    """
+    if actors < 1:
+        raise SettingError("devices", actors, "must be at least 1")
+    threads = max(1, cores() // actors)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports nothing over the network
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is missing", "ray") from None
+
+    class Actor:
+        def __init__(self):
+            import torch
+
+            torch.set_num_threads(threads)
+            self.pipeline = make_pipeline()
+
+        def __call__(self, row: dict) -> dict:
+            mask = Path(row["mask"]) if row["mask"] else None
+            job = Job(Path(row["photo"]), Path(row["output"]), mask)
+            if job.output.exists():
+                return {"failure": ""}
+            return {"failure": "".join(restore_jobs(self.pipeline, [job], shown=False))}
+
+    if not jobs:
+        return []
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    package = {"py_modules": [str(Path(__file__).parent)]}
+    ray.init(runtime_env=package, log_to_driver=False, logging_level="warning")
+    try:
+        rows = []
+        for job in jobs:
+            paths = {"photo": job.photo, "output": job.output, "mask": job.mask}
+            rows.append({key: str(path.absolute()) if path else "" for key, path in paths.items()})
+        # a block is handed out as a whole, and again if its actor dies
+        blocks = min(len(rows), max(8 * actors, len(rows) // 64))
+        done = ray.data.from_items(rows, override_num_blocks=blocks).map(
+            Actor, compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus, num_cpus=threads
+        )
+        rows_done = tqdm(done.iter_rows(), "restoring", len(rows), unit="image", dynamic_ncols=True)
+        return [row["failure"] for row in rows_done if row["failure"]]
+    finally:
+        ray.shutdown()

@@ -1,8 +1,7 @@
-"""One process or many, on one machine or several: launched and connected by Lightning Fabric.
+"""One process or many, on one machine or several, with Lightning Fabric.
 
-Every process does the same steps with the same random numbers on its share of each batch; what
-differs is averaged. So one process and several follow the same course, and a run may go on with
-another number.
+Every process takes the same steps with the same random numbers on its share of each batch, and
+gradients are averaged. So a run may be resumed with another number of processes.
 """
 
 import atexit
@@ -26,18 +25,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises `SettingError` for an unknown or absent device.
-    """
+    """The torch device of a name; "auto" takes CUDA, then MPS, then the CPU."""
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -50,32 +41,24 @@ def pick_device(name: str) -> torch.device:
 def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> Fabric:
     """Start the other processes, which run this script from its beginning, and connect to them.
 
-    Under torchrun the processes are there already: their number is torchrun's, whatever `devices`
-    says.
+    Under torchrun the processes are already there, and `devices` is ignored.
 
     Args:
         device: a name for `pick_device`.
-        devices: processes on this machine, each with a device of its own or its share of the CPU's
-            cores.
+        devices: processes on this machine, each with its own device or share of the cores.
         precision: "fp32", "bf16", or "auto": bf16 on a GPU that has it.
-
-    Raises `SettingError` for an absent device or fewer than `devices` of them.
     """
     chosen, nodes = pick_device(device), 1
-    elastic = torch.distributed.is_torchelastic_launched()
-    if elastic:
+    torchrun = torch.distributed.is_torchelastic_launched()
+    if torchrun:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen.type, devices)
-    if not 1 <= devices <= (1 if chosen.index is not None else there):
-        found = (
-            f"this machine has {there} {chosen.type} device(s)"
-            if chosen.index is None
-            else f"{chosen} is one"
-        )
-        raise SettingError(
-            "devices", devices, f"{found}; choose fewer, and a device without a number"
-        )
+    available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(chosen.type, devices)
+    if chosen.index is not None:
+        available = 1
+    if not 1 <= devices <= available:
+        reason = f"there are {available} of {chosen}; choose fewer, and a device without a number"
+        raise SettingError("devices", devices, reason)
     if precision == "auto":
         half = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if half else "fp32"
@@ -84,44 +67,41 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
         devices=devices if chosen.index is None else [chosen.index],
         num_nodes=nodes,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
-        plugins=[] if elastic else [LightningEnvironment()],
+        plugins=[] if torchrun else [LightningEnvironment()],
     )
     fabric.launch()
-    if (
-        torch.distributed.is_initialized()
-    ):  # gloo's threads abort a process that exits while they run
+    if torch.distributed.is_initialized():
+        # gloo's threads abort a process that exits while they run
         atexit.register(torch.distributed.destroy_process_group)
     torch.set_num_threads(max(1, cores() // devices))
     return fabric
 
 
 def average(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
-    """Replace float tensors by their mean over the processes, in one message."""
-    if fabric.world_size > 1:
-        flat = fabric.all_reduce(
-            torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean"
-        )
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+    """Replace float tensors by their mean over all processes, in one message."""
+    if fabric.world_size == 1:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    parts = fabric.all_reduce(flat, reduce_op="mean").split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def all_reduce_max(fabric: Fabric, *values: float) -> list[float]:
     """Element-wise maximum over all processes."""
     if fabric.world_size == 1:
         return list(values)
-    return fabric.all_reduce(
-        torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op="max"
-    ).tolist()
+    tensor = torch.tensor(values, dtype=torch.float64, device=fabric.device)
+    return fabric.all_reduce(tensor, reduce_op="max").tolist()
 
 
 def share(fabric: Fabric, items: Sequence[T]) -> Sequence[T]:
-    """This process' share of a list: every n-th item."""
+    """This process' share of a list: every n-th item of it."""
     return items[fabric.global_rank :: fabric.world_size]
 
 
 def gather(fabric: Fabric, shared: Sequence[T]) -> list[T]:
-    """All results of `share`, in the order of the list that was shared."""
+    """The results of all processes for their `share`, in the order of the whole list."""
     if fabric.world_size == 1:
         return list(shared)
     lists = [None] * fabric.world_size

@@ -1,6 +1,6 @@
 """Errors that the user can fix, and a warning that nobody needs."""
 
-# PIL warns of an image with half as many pixels as it refuses; `src.utils.images` has its own limit.
+# PIL warns at half the pixels that it refuses; `src.utils.images` has a limit of its own.
 LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
