@@ -186,7 +186,7 @@ def main() -> None:
     from src.utils.distributed import launch
     from src.utils.images import IMAGE_FORMATS
 
-    run_dir = trained_or_shipped(settings.folders.run_dir)
+    run_dir = trained_or_shipped(settings.folders)
     pipeline = Pipeline.load(run_dir, style="visual", device=launch(settings.device).device)
     if pipeline.recipe["model"] != "restorer":
         raise InputError(

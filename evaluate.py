@@ -8,6 +8,8 @@ from typing import Literal
 from src.utils.cli import Compute, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
 
+MAX_SEEN = 0.01  # share of validation images; names and sizes of so many agree by chance
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,40 +44,62 @@ class Settings:
 
 
 def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
-    """Restore the images that one fold's model was not trained on, into `<run>/fold<k>/oof/`.
+    """Restore the images that one fold's networks were not trained on, into `<run>/fold<k>/oof/`.
 
     Returns (restored, truth, damaged input) files.
     """
-    from src.datasets.folds import fingerprint, fold_files
-    from src.models.checkpoints import read_description
     from src.pipeline import Pipeline
     from src.restoring import Job, restore_files
 
-    data_dir = settings.folders.data_dir
-    for network, description in read_description(checkpoint).items():
-        fold = description.get("fold")
-        if fold not in range(settings.folds):
-            raise InputError(
-                f"{checkpoint}: of fold {fold}, expected 0 to {settings.folds - 1}", "folds"
-            )
-        _, held_out = fold_files(
-            data_dir, settings.folds, settings.seed, fold, settings.folders.run_dir
-        )
-        if fingerprint(held_out) != description.get("held_out"):
-            found = f"not the split that the {network} of {checkpoint} was trained on"
-            raise InputError(f"folds.csv of {data_dir} or {settings.folders.run_dir}: {found}")
     number = int(checkpoint.name.removeprefix("fold"))
-    run_dir, output = checkpoint.parent, checkpoint / "oof"
+    held_out = held_out_pairs(settings, checkpoint, number)
     pipeline = Pipeline.load(
-        run_dir, [number], settings.tta, settings.decode, "hole", fabric.device
+        checkpoint.parent, [number], settings.tta, settings.decode, "hole", fabric.device
     )
+    # a folder for each way of restoring; only another training replaces what is in it
+    views = "" if settings.tta == 1 else f"_tta{settings.tta}"
+    output = checkpoint / f"oof{'' if settings.decode == 'score' else '_visual'}{views}"
     jobs = [Job(source, output / f"{source.stem}.png") for source, _ in held_out]
-    failures = restore_files(pipeline, jobs, output, fabric)
+    failures = restore_files(pipeline, jobs, output, fabric, overwrite=True)
     if failures:
         raise InputError(failures[0])
     return [
         (job.output, truth, source) for (source, truth), job in zip(held_out, jobs, strict=True)
     ]
+
+
+def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
+    """The (input, truth) files of a fold.
+
+    Raises `InputError` unless each network of the checkpoint held out exactly these.
+    """
+    import numpy as np
+
+    from src.datasets import folds as transitional
+    from src.datasets.folds import fingerprint, fold_files
+    from src.models.checkpoints import read_description
+
+    data_dir, run_dir = settings.folders.data_dir, settings.folders.run_dir
+    if number not in range(settings.folds):
+        found = f"{checkpoint}: is fold {number}, expected 0 to {settings.folds - 1}"
+        raise InputError(found, "folds")
+    _, held_out = fold_files(data_dir, settings.folds, settings.seed, number, run_dir)
+    if hasattr(transitional, "image_keys"):
+        keys = transitional.image_keys([truth for _, truth in held_out])
+    for network, facts in read_description(checkpoint).items():
+        if facts.get("fold") != number:
+            found = f"the {network} held out fold {facts.get('fold')}, so it has seen this one"
+            raise InputError(f"{checkpoint}: {found}; train it on the other folds")
+        if facts.get("held_out") != fingerprint(held_out):
+            found = f"not the split that the {network} of {checkpoint} was trained on"
+            raise InputError(f"folds.csv of {data_dir} or {run_dir}: {found}")
+        if "trained_on" not in facts:
+            continue
+        seen = np.isin(keys, transitional.decode_keys(facts["trained_on"])).mean()
+        if seen > MAX_SEEN:
+            found = f"the {network} was trained on {seen:.0%} of the images to be scored"
+            raise InputError(f"{checkpoint}: {found}; train it again without --init")
+    return held_out
 
 
 def report(parts: dict[str, list], settings: Settings) -> None:
@@ -112,7 +136,7 @@ def report(parts: dict[str, list], settings: Settings) -> None:
 
         run_dir = settings.folders.run_dir
         own = settings.pred is None or settings.pred.resolve().is_relative_to(run_dir.resolve())
-        curves = read_curves(trained_or_shipped(run_dir)) if own else []
+        curves = read_curves(trained_or_shipped(settings.folders)) if own else []
         title = f"{settings.pred or run_dir}: restored photos"
         write_report(run_dir / "report.html", title, triples, table, mean, curves)
         print(f"{run_dir / 'report.html'}: open it in a browser")

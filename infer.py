@@ -16,11 +16,11 @@ class Settings:
     resume."""
 
     ensemble: bool = False
-    """Average all trained folds of the run, or the shipped ones where nothing was trained."""
+    """Average all finished folds of the run; the shipped ones if none is trained and no --name given."""
     fold: int = 0
     """The fold to use without --ensemble."""
     tta: Tta = 1
-    """Views averaged for each image: 1, 2 (mirrored) or 8 (mirrored and turned)."""
+    """Views averaged per image: 1, or 2 (mirrored)."""
     decode: Style = "score"
     """What the restorer's colours are chosen for: the competition's score, or "visual": what looks
     best."""
@@ -28,6 +28,8 @@ class Settings:
     """A photo or a folder of photos to restore instead of the test images."""
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+    overwrite: bool = False
+    """Replace results in it that were made with other settings, weights, photos or masks."""
     damage: DamageKind = "auto"
     """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a
     hole or, if there is none, scratches, cracks, stains and tears; "none" finds nothing."""
@@ -48,10 +50,21 @@ class Settings:
     folders: Folders = field(default_factory=Folders)
     compute: Compute = field(default_factory=Compute)
 
+    def __post_init__(self) -> None:
+        if self.input is None and (self.mask or self.damage != "auto"):
+            raise InputError("--mask and --damage need --input; test images have a hole each")
+        if self.mask and self.damage != "auto":
+            raise InputError("--damage: nothing is looked for if --mask is given; leave one out")
+        if self.overlap and (self.input or self.engine == "ray"):
+            raise InputError("--overlap is for the test images, and not for --engine ray")
+        if self.input and self.output is None:
+            raise InputError("--input: needs --output as well, the folder for the restored PNGs")
+        if self.output and self.output.suffix.lower() in (".png", ".jpg"):
+            raise InputError(f"--output {self.output}: name a folder, not a file")
+
 
 def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
-    """What the command line asks for, a `Pipeline` or a `Baseline`; also called in the actors of
-    Ray."""
+    """The `Pipeline` or `Baseline` of the settings; Ray's actors call it as well."""
     from src.pipeline import Baseline, Pipeline
 
     damage = settings.damage if settings.input else "hole"
@@ -63,59 +76,50 @@ def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str
     return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device, detector)
 
 
-def main() -> int:
-    """Restore what the command line asks for; 2 when some photo could not be read."""
-    settings = parse_settings(Settings)
-    if settings.input is None and (settings.mask or settings.damage != "auto"):
-        raise InputError(
-            "--mask and --damage need --input; the hole of a test image is found automatically"
-        )
-    if settings.overlap and (settings.input or settings.engine == "ray"):
-        raise InputError("--overlap works on the test images alone, and not with --engine ray")
-    if settings.input and settings.output is None:
-        raise InputError("--input: needs --output as well, the folder for the restored PNGs")
+def make_jobs(settings: Settings, output: Path) -> list:
+    """The photos to restore; a line is printed for each file that is skipped."""
     from src.datasets.competition import read_test
+    from src.restoring import Job, photo_jobs, skipped_files
+
+    if settings.input:
+        jobs = photo_jobs(settings.input, output, settings.mask)
+        for line in skipped_files(settings.input, output, jobs, settings.mask):
+            print(line)
+        return jobs
+    data_dir = settings.folders.data_dir
+    paths = [data_dir / path for path in read_test(data_dir)["input_image_path"]]
+    return [Job(path, output / f"{path.stem}.png") for path in paths]
+
+
+def main() -> int:
+    """Restore what the command line asks for; 2 if a photo could not be read or written."""
+    settings = parse_settings(Settings)
     from src.datasets.overlap import find_overlaps
-    from src.restoring import (
-        Job,
-        passed_over,
-        photo_jobs,
-        restore_files,
-        restore_with_ray,
-        unrestored,
-        with_overlaps,
-    )
+    from src.restoring import prepare_output, restore_files, restore_with_ray, with_overlaps
     from src.runs import DETECTOR, trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder
 
-    run_dir, data_dir = settings.folders.run_dir, settings.folders.data_dir
-    output = settings.output or run_dir / "test"
-    if settings.input:
-        jobs = photo_jobs(settings.input, output, settings.mask)
-    else:
-        paths = [data_dir / path for path in read_test(data_dir)["input_image_path"]]
-        jobs = [Job(path, output / f"{path.stem}.png") for path in paths]
+    output = settings.output or settings.folders.run_dir / "test"
     ray = settings.engine == "ray"
     fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
-    used = trained_or_shipped(run_dir).absolute()  # whatever the folder of a process elsewhere
-    pipeline = make_pipeline(settings, used, DETECTOR, fabric.device.type if ray else fabric.device)
+    run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors work elsewhere
+    device = fabric.device.type if ray else fabric.device
+    pipeline = make_pipeline(settings, run_dir, DETECTOR, device)
+    jobs = []
     if fabric.is_global_zero:
+        jobs = make_jobs(settings, output)
         if settings.overlap:
-            jobs = with_overlaps(jobs, find_overlaps(data_dir))
-        for line in (
-            passed_over(settings.input, output, jobs, settings.mask) if settings.input else []
-        ):
-            print(line)
-        print(describe(pipeline.recipe, used, run_dir, fabric.device.type))
+            jobs = with_overlaps(jobs, find_overlaps(settings.folders.data_dir))
+        print(describe(pipeline.recipe, run_dir, settings, fabric.device.type))
     if ray:
-        make = partial(make_pipeline, settings, used, DETECTOR, fabric.device.type)
+        make = partial(make_pipeline, settings, run_dir, DETECTOR, fabric.device.type)
         gpus = int(fabric.device.type == "cuda")
         with lock_folder(output):
-            waiting = unrestored(jobs, pipeline.recipe, output)
-            failures = restore_with_ray(make, waiting, settings.compute.devices, gpus)
+            pending = prepare_output(jobs, pipeline.recipe, output, settings.overwrite)
+            failures = restore_with_ray(make, pending, settings.compute.devices, gpus)
     else:
-        failures = restore_files(pipeline, jobs, output, fabric)
+        failures = restore_files(pipeline, jobs, output, fabric, settings.overwrite)
     if not fabric.is_global_zero:
         return 0
     print(f"{len(jobs) - len(failures)} images in {output}")
@@ -124,18 +128,20 @@ def main() -> int:
     return 2 if failures else 0
 
 
-def describe(recipe: dict, used: Path, run_dir: Path, device: str) -> str:
-    """One line: which folds restore, how, and on what."""
-    files = ("checkpoints", "detector")
-    facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in files)
+def describe(recipe: dict, run_dir: Path, settings: Settings, device: str) -> str:
+    """A line: which folds restore, how, and on what device."""
+    from src.runs import SHIPPED, folds_in_training
+
+    hashes = ("checkpoints", "detector")
+    facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in hashes)
     if "checkpoints" not in recipe:
         return f"{facts}, {device}"
-    begun = any(run_dir.glob("fold*/config.json"))
-    why = (
-        f"no fold of {run_dir} was validated yet" if begun else f"nothing was trained in {run_dir}"
-    )
-    where = "" if used == run_dir.absolute() else f" ({why})"
-    return f"{len(recipe['checkpoints'])} fold(s) of {used}{where}, {facts}, {device}"
+    own = settings.folders.run_dir
+    why = f" (no weights in {own} yet)" if run_dir == SHIPPED and own != SHIPPED else ""
+    training = ", ".join(map(str, folds_in_training(run_dir)))
+    if training and settings.ensemble:
+        why += f" without fold {training}, still in training"
+    return f"{len(recipe['checkpoints'])} fold(s) of {run_dir}{why}, {facts}, {device}"
 
 
 if __name__ == "__main__":

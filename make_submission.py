@@ -8,7 +8,7 @@ from src.utils.cli import Folders, parse_settings, run_script
 
 @dataclass(frozen=True)
 class Settings:
-    """Zip exactly the PNGs that test.csv asks for; anything missing, extra or malformed is refused."""
+    """Zip the PNGs that test.csv asks for; anything missing, extra or malformed is refused."""
 
     pred: Path | None = None
     """The folder of restored test images; <output-dir>/<name>/test when left out."""
@@ -23,7 +23,7 @@ def main() -> None:
     """Check and zip, or check alone."""
     settings = parse_settings(Settings)
     from src.datasets.competition import read_test
-    from src.evaluation.submission import check_submission, write_submission
+    from src.evaluation.submission import check_submission, describe_results, write_submission
     from src.utils.files import file_hash
 
     run_dir = settings.folders.run_dir
@@ -35,7 +35,9 @@ def main() -> None:
     if settings.check:
         check_submission(target, names)
     else:
-        write_submission(settings.pred or run_dir / "test", names, target)
+        pred = settings.pred or run_dir / "test"
+        write_submission(pred, names, target)
+        print(describe_results(pred, names))
     size = target.stat().st_size / 1e6
     print(f"{target}: {len(names)} images, {size:.1f} MB, sha256 {file_hash(target)}")
 

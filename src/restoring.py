@@ -1,4 +1,4 @@
-"""Files in, PNGs out: reading ahead, writing behind, going on where an earlier call stopped."""
+"""Photos in, PNGs out: what is pending, reading ahead, writing behind."""
 
 import errno
 import logging
@@ -19,9 +19,10 @@ from src.damage.finders import look_for_hole, report_damage
 from src.damage.masks import match_masks, read_mask, without_masks
 from src.datasets.overlap import Overlap, fill_from_overlaps, paste_truths
 from src.pipeline import Baseline, Pipeline
+from src.runs import RECIPE
 from src.utils.distributed import gather, share
 from src.utils.errors import InputError, SettingError
-from src.utils.files import file_hash, identity, lock_folder, read_json, write_json
+from src.utils.files import differences, file_hash, lock_folder, read_recipe, write_json
 from src.utils.images import (
     HEIF_MISSING,
     HEIF_SUFFIXES,
@@ -33,63 +34,54 @@ from src.utils.images import (
 )
 from src.utils.processes import cores, prefetch
 
-THREADS = 2  # that read and write files while photos are restored
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of a disk that takes no other file either
-MUCH = 0.5  # share of a photo; of a mask that says that more is lost, a warning is given
-AHEAD = 2  # photos that are read before, and that are written after, the one at hand
-MANIFEST = ".restored.json"  # in the folder of the results: what they were made of
+THREADS = 2  # read and write files while photos are restored
+QUEUE = 2  # photos read ahead and written behind
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written either
 
 
 class Job(NamedTuple):
-    """One photo to restore."""
+    """A photo to restore."""
 
     photo: Path
     output: Path  # the PNG to write
-    mask: Path | None = None  # a file that says what is lost; the damage is looked for without one
-    overlaps: tuple[Overlap, ...] = ()  # of a test image, to take pixels from
+    mask: Path | None = None  # a mask file; damage is looked for without one
+    overlaps: tuple[Overlap, ...] = ()  # images that share pixels with a test image
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
-    """What to restore of a photo or a folder of photos, and the PNG of each below `output`.
+    """The jobs of a photo or a folder of photos; results are placed below `output` alike.
 
     Args:
         masks: a mask file, or a folder of masks named and placed like the photos.
 
-    Raises `InputError` where there is no photo or no mask, where two photos would have one result,
-    or where a result would be written over a photo or over the result of another photo.
+    Raises `InputError` if there is no photo or no mask, or if a result would overwrite a photo.
     """
+    if not photos.exists():
+        raise InputError(f"{photos}: no such photo or folder")
     root = photos.parent if photos.is_file() else photos
-    paths = [photos] if photos.is_file() else _not_results(list_images(photos), photos, output)
+    paths = [photos] if photos.is_file() else _without_results(list_images(photos), photos, output)
     if not paths:
         raise InputError(f"{photos}: no image file found; name a photo or a folder of photos")
     if masks and masks.is_dir() and masks.absolute() == root.absolute():
         paths = without_masks(paths)
-    drawn = match_masks(masks, root, paths) if masks else {}
-    plain = [output / path.relative_to(root).with_suffix(".png") for path in paths]
+    matched = match_masks(masks, root, paths) if masks else {}
+    targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
     # a.jpg beside a.png, or beside A.png, whose results are one file on some systems
-    counts = Counter(_key(target) for target in plain)
-    made_of = _read_manifest(output / MANIFEST)["photos"]
+    counts = Counter(_key(target) for target in targets)
     jobs: list[Job] = []
-    taken: dict[str, Path] = {}
-    for path, target in zip(paths, plain, strict=True):
+    taken: set[str] = set()
+    for path, target in zip(paths, targets, strict=True):
         if counts[_key(target)] > 1 or _key(target) in taken:
             target = target.with_name(path.name + ".png")
-        if _key(target) in taken:
-            raise InputError(
-                f"{path}: {taken[_key(target)]} would have the same result; rename one of them"
-            )
-        taken[_key(target)] = path
+        taken.add(_key(target))
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
-        before = next(iter(made_of.get(str(target.absolute()), [])), "")
-        if target.exists() and Path(before).is_file() and not os.path.samefile(before, path):
-            raise InputError(f"{target}: is the result of another photo, {before}", "output")
-        jobs.append(Job(path, target, drawn.get(path)))
+        jobs.append(Job(path, target, matched.get(path)))
     return jobs
 
 
 def _key(path: Path) -> str:
-    """The same for names that some file systems hold for one."""
+    """Equal for names that some file systems take for one."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
@@ -101,88 +93,129 @@ def with_overlaps(jobs: Sequence[Job], overlaps: Sequence[Overlap]) -> list[Job]
     ]
 
 
-def passed_over(
+def skipped_files(
     photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None
 ) -> list[str]:
-    """A line for each file that `photo_jobs` of these arguments left out, and each photo without a
-    mask."""
-    others = _not_results(list_others(photos), photos, output) if photos.is_dir() else []
-    lines = [f"{path}: passed over, {_why(path)}" for path in others]
+    """A line for each file that `photo_jobs` left out, and for each photo without a mask."""
+    others = _without_results(list_others(photos), photos, output) if photos.is_dir() else []
+    lines = []
+    for path in others:
+        heif = path.suffix.lower() in HEIF_SUFFIXES
+        lines.append(f"{path}: skipped: {HEIF_MISSING if heif else 'not an image file'}")
     without = [job.photo for job in jobs if masks and not job.mask]
     return lines + [f"{path}: no mask, so it is only coloured" for path in without]
 
 
-def _why(path: Path) -> str:
-    if path.suffix.lower() in HEIF_SUFFIXES:
-        return f"since {HEIF_MISSING}"
-    return "since it is not named as an image"
-
-
-def _not_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
-    """Those of the files below a folder that are no results: not in their folder, or not known to
-    it."""
-    if output.absolute() == root.absolute():
-        results = _read_manifest(output / MANIFEST)["photos"]
-        return [path for path in paths if str(path.absolute()) not in results]
-    return [path for path in paths if not path.absolute().is_relative_to(output.absolute())]
+def _without_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
+    """The files below a folder that are not results: those listed in the folder of the results, or
+    all of that folder if it is inside the other."""
+    root, output = root.absolute(), output.absolute()
+    if output != root and output.is_relative_to(root):
+        return [path for path in paths if not path.absolute().is_relative_to(output)]
+    results = {output / name for name in _read_photos(output)}
+    return [path for path in paths if path.absolute() not in results]
 
 
 def restore_files(
-    pipeline: Pipeline | Baseline, jobs: Sequence[Job], output: Path, fabric: Fabric
+    pipeline: Pipeline | Baseline,
+    jobs: Sequence[Job],
+    output: Path,
+    fabric: Fabric,
+    overwrite: bool = False,
 ) -> list[str]:
-    """Restore files, going on where an earlier call stopped; the processes share them.
+    """Restore files, resuming an earlier call; the processes share them.
 
     Args:
         output: the folder of the PNGs.
+        overwrite: see `prepare_output`.
 
-    Returns: an error line for each photo that could not be read or written; the others are
-    restored.
-
-    Raises `InputError` as `unrestored` does, and when another program works in the folder.
+    Returns: an error line for each photo that could not be read or written.
     """
     with lock_folder(output) if fabric.is_global_zero else nullcontext():
-        waiting = unrestored(jobs, pipeline.recipe, output) if fabric.is_global_zero else None
-        own = share(fabric, fabric.broadcast(waiting))
+        pending = None
+        if fabric.is_global_zero:
+            pending = prepare_output(jobs, pipeline.recipe, output, overwrite)
+        own = share(fabric, fabric.broadcast(pending))
         return gather(fabric, restore_jobs(pipeline, own, fabric.is_global_zero))
 
 
-def unrestored(jobs: Sequence[Job], recipe: dict, output: Path) -> list[Job]:
-    """Those of `jobs` that an earlier call has not finished.
+def prepare_output(
+    jobs: Sequence[Job], recipe: dict, output: Path, overwrite: bool = False
+) -> list[Job]:
+    """The jobs without a result yet; the folder's recipe is written.
 
-    `recipe` is kept in a hidden file of the folder with the identity of each photo; a result of
-    another recipe or photo is deleted, to be made again.
+    A result whose photo, mask or recipe has changed is refused, or with `overwrite` deleted to be
+    made again. Nothing is deleted before all jobs were looked at. A photo is known by its content,
+    so folders may be moved.
 
-    Raises `InputError` when a PNG to write exists that the file does not know.
+    Raises `InputError` for a result that would be replaced without `overwrite`, and for any file
+    that the recipe does not list.
     """
-    manifest = output / MANIFEST
-    earlier = _read_manifest(manifest)
-    photos = earlier["photos"]
-    if earlier["recipe"] != recipe:
-        # written by this program, but of another recipe
-        photos = {key: made_of[:1] for key, made_of in photos.items()}
-    masks = {mask: file_hash(mask) for mask in {job.mask for job in jobs} if mask}
+    taken: dict[str, Job] = {}
     for job in jobs:
-        key = str(job.output.absolute())
-        now = [str(job.photo.absolute()), identity(job.photo), masks.get(job.mask)]
-        now += [
-            [
-                [str(path.absolute()), identity(path)]
-                for path in (overlap.other, overlap.truth)
-                if path
-            ]
-            for overlap in job.overlaps
-        ]
-        if job.output.exists() and key not in photos:
-            raise InputError(f"{job.output}: exists, but was not written by this program", "output")
-        if photos.get(key) != now:
-            job.output.unlink(missing_ok=True)
-        photos[key] = now
-    write_json(manifest, {"recipe": recipe, "photos": photos})
-    _beside(manifest).unlink(missing_ok=True)
-    waiting = [job for job in jobs if not job.output.exists()]
-    if len(waiting) < len(jobs):
-        print(f"{len(jobs) - len(waiting)} of {len(jobs)} images are already restored")
-    return waiting
+        other = taken.setdefault(_key(job.output), job)
+        if other is not job:
+            raise InputError(
+                f"{job.photo}: {other.photo} would have the same result; rename one of them"
+            )
+    earlier = read_recipe(output, RECIPE)
+    photos = _read_photos(output)
+    names = {job: job.output.relative_to(output).as_posix() for job in jobs}
+    existing = [job for job in jobs if os.path.lexists(job.output)]
+    for job in existing:
+        if names[job] not in photos:
+            raise InputError(f"{job.output}: exists, but {RECIPE} does not list it", "output")
+    with ThreadPoolExecutor() as pool:
+        made_of = list(pool.map(_made_of, jobs, [photos.get(names[job]) for job in jobs]))
+    now = dict(zip(names.values(), made_of, strict=True))
+    changes = differences(earlier.get("recipe") or {}, recipe)
+    kept = [name for name in photos if (output / name).exists()] if changes else []
+    outdated = [
+        job for job in existing if changes or not _same(photos[names[job]], now[names[job]])
+    ]
+    if (kept or outdated) and not overwrite:
+        found = "; ".join(changes[:3]) or f"{outdated[0].photo} or its mask is another one now"
+        number = len(kept) or len(outdated)
+        raise InputError(
+            f"{output}: holds {number} result(s) made from something else ({found}); "
+            "add --overwrite to replace them, or choose another output folder"
+        )
+    for job in outdated:
+        job.output.unlink()
+    if changes:  # results that are not made again now
+        photos = {name: {"photo": [], "others": []} for name in photos}
+    write_json(output / RECIPE, {"recipe": recipe, "photos": photos | now})
+    pending = [job for job in jobs if not job.output.exists()]
+    if len(pending) < len(jobs):
+        print(f"{len(jobs) - len(pending)} of {len(jobs)} images are already restored")
+    return pending
+
+
+def _made_of(job: Job, earlier: dict | None) -> dict:
+    """The content of a job's files: `photo`, its hash with size and times, and `others`, hashes."""
+    files = [job.mask, *(path for o in job.overlaps for path in (o.other, o.truth))]
+    others = [file_hash(path) for path in files if path and path.is_file()]
+    try:
+        status = os.stat(job.photo)
+        # a file that was put in another's place may have its size and modification time
+        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        known = earlier["photo"] if earlier else []
+        sha256 = known[0] if known[1:] == seen else file_hash(job.photo)
+    except OSError:
+        return {"photo": [], "others": others}  # reading it will name the reason
+    return {"photo": [sha256, *seen], "others": others}
+
+
+def _same(earlier: dict, now: dict) -> bool:
+    """Whether two of `_made_of` are of the same content; unreadable photos are."""
+    same_photo = not now["photo"] or earlier["photo"][:1] == now["photo"][:1]
+    return same_photo and earlier["others"] == now["others"]
+
+
+def _read_photos(output: Path) -> dict[str, dict]:
+    """What the results in a folder were made of, by their path in it."""
+    photos = read_recipe(output, RECIPE).get("photos")
+    return photos if isinstance(photos, dict) else {}
 
 
 def restore_jobs(
@@ -190,81 +223,54 @@ def restore_jobs(
 ) -> list[str]:
     """Restore files one after another; threads read ahead and write behind. Returns as
     `restore_files`."""
-
-    def read_damaged(job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
-        gray, clear, details = read_photo(job.photo)
-        if details.frames > 1:
-            tqdm.write(
-                f"{job.photo}: {details.frames} pages or frames, of which only the first is restored"
-            )
-        if not job.mask:
-            mask, line = report_damage(pipeline.find, gray, clear)
-            if pipeline.find is not look_for_hole:
-                tqdm.write(f"{job.photo}: {line}")
-            return *fill_from_overlaps(gray, mask, job.overlaps), details
-        mask = read_mask(job.mask, gray.shape)
-        line = f"{job.photo}: {mask.mean():.1%} lost, says {job.mask}"
-        if mask.mean() > MUCH:
-            line += "; warning: that is most of it. White means lost; invert the mask if it was meant so"
-        tqdm.write(line)
-        return gray, mask, details
-
     failures, writing = [], deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        reading = prefetch(pool, read_damaged, jobs, AHEAD)
+        reading = prefetch(pool, lambda job: _read(pipeline, job), jobs, QUEUE)
         read = zip(jobs, reading, strict=True)
         for job, damaged in tqdm(
             read, "restoring", len(jobs), unit="image", dynamic_ncols=True, disable=not shown
         ):
             try:
                 gray, mask, details = damaged.result()
+                rgb = pipeline(gray, mask)
             except InputError as error:
                 failures.append(str(error))
                 continue
-            writing.append(pool.submit(_write, job, pipeline(gray, mask), details))
-            if len(writing) > AHEAD:
+            writing.append(pool.submit(_write, job, rgb, details))
+            if len(writing) > QUEUE:
                 failures += writing.popleft().result()
         for written in writing:
             failures += written.result()
     return failures
 
 
+def _read(pipeline: Pipeline | Baseline, job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
+    """The photo of a job, its mask, and what else its file says."""
+    gray, clear, details = read_photo(job.photo)
+    if details.frames > 1:
+        tqdm.write(f"{job.photo}: {details.frames} pages or frames; only the first is restored")
+    if job.mask:
+        mask, line = read_mask(job.mask, gray.shape)
+    else:
+        mask, line = report_damage(pipeline.find, gray, clear)
+    if job.mask or pipeline.find is not look_for_hole:
+        tqdm.write(f"{job.photo}: {line}")
+    return *fill_from_overlaps(gray, mask, job.overlaps), details
+
+
 def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
-    """Write a PNG; the error line of one that cannot be written where others can, say for its long
-    name."""
+    """Write a PNG; the error line if this one cannot be written, say because its name is too
+    long."""
     path = job.output
     try:
         write_png(path, paste_truths(rgb, job.overlaps), details)
-    except InputError as error:  # of a truth
+    except InputError as error:  # reading a truth
         return [str(error)]
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             raise
         return [f"{path}: not written ({error.strerror or error}); check its name and its folder"]
     return []
-
-
-def _beside(manifest: Path) -> Path:
-    """Where version 1.0 kept it."""
-    folder = manifest.parent.absolute()
-    return folder.with_name(f".{folder.name}{MANIFEST}")
-
-
-def _read_manifest(path: Path) -> dict:
-    """`recipe` and `photos` of a manifest; empty ones where there is none, or a broken one."""
-    beside = _beside(path)
-    try:
-        found = read_json(path if path.exists() else beside, "")
-    except (FileNotFoundError, InputError):
-        found = {}
-    if not isinstance(found.get("photos"), dict) or "recipe" not in found:
-        return {"recipe": None, "photos": {}}
-    photos = {
-        # a photo's path, its identity and its mask's
-        key: value if isinstance(value, list) and value and isinstance(value[0], str) else []
-        for key, value in found["photos"].items()
-    }
-    return {"recipe": found["recipe"], "photos": photos}
 
 
 def restore_with_ray(

@@ -1,29 +1,40 @@
-"""The folders of runs, `<output-dir>/<name>/fold<k>/`: which folds have weights, which to use."""
+"""The folders of runs, `<output-dir>/<name>/fold<k>/`: which folds are finished, which to use."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.utils.cli import RunFolder
 from src.utils.errors import InputError
+from src.utils.files import read_recipe
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # laid out like a run's folder
 DETECTOR = SHIPPED / "detector.safetensors"
+RECIPE = ".recipe.json"  # in a folder of results: what they were made of
 
 
-def trained_or_shipped(run_dir: Path) -> Path:
-    """`run_dir`, or the folder of the shipped weights if no fold of it has a checkpoint yet."""
-    return run_dir if _trained(run_dir) else SHIPPED
+def trained_or_shipped(folders: RunFolder) -> Path:
+    """The folder of the run, or of the shipped weights if no run was named and none is trained."""
+    run_dir = folders.run_dir
+    return SHIPPED if folders.name is None and not _trained(run_dir) else run_dir
 
 
 def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
-    """The folders of some folds, or of every trained fold of a run if `folds` is None.
+    """The folders of some folds of a run, or of all that are finished if `folds` is None.
 
     Raises `InputError` if one is missing; it names the folds and runs that exist.
     """
     trained = _trained(run_dir)
-    for fold in set(folds or ()):
-        if list(folds).count(fold) > 1:
+    training = folds_in_training(run_dir)
+    if folds is None and trained and len(training) == len(trained):
+        names = ", ".join(f"fold {fold}" for fold in training)
+        raise InputError(
+            f"{run_dir}: {names} still in training; finish with the same train.py command, "
+            "or use one as it is with --fold"
+        )
+    wanted = sorted(trained.keys() - training) if folds is None else list(folds)
+    for fold in wanted:
+        if wanted.count(fold) > 1:
             raise InputError(f"{run_dir}: fold {fold} is listed twice, and would count twice")
-    wanted = sorted(trained) if folds is None else folds
     missing = [f"fold {fold}" for fold in wanted if fold not in trained]
     if missing or not wanted:
         runs = sorted(run.name for run in run_dir.parent.glob("*/") if _trained(run))
@@ -35,10 +46,20 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
     return [trained[fold] for fold in wanted]
 
 
+def folds_in_training(run_dir: Path) -> list[int]:
+    """The folds with weights whose training was begun and has not reached the end of its budget."""
+    return [
+        fold
+        for fold, path in sorted(_trained(run_dir).items())
+        if (path / "last.pt").exists()
+        and not read_recipe(path, "config.json").get("finished", True)
+    ]
+
+
 def initial_checkpoint(init: Path, fold: int) -> Path:
     """The checkpoint that a fold's training starts from: `init` itself, or the same fold's of a
     run."""
-    is_run = any(init.glob("fold*/"))
+    is_run = init.is_dir() and not any(init.glob("*.safetensors"))
     return fold_checkpoints(init, [fold])[0] if is_run else init
 
 

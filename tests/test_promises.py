@@ -17,7 +17,9 @@ from src.color.lattice import LEVELS
 from src.color.luma import luma
 from src.damage.hole import punch_hole
 from src.datasets.build import sample_photos
+from src.datasets.folds import fingerprint, fold_files
 from src.models import create_model
+from src.models.checkpoints import save_model
 from src.pipeline import Pipeline, load_finder
 from src.utils.images import gray_to_rgb, read_gray
 
@@ -258,3 +260,75 @@ def test_zip_opens_everywhere(small_folder, script, tmp_path):
     assert done.returncode == 0 and "No errors detected" in done.stdout, done.stdout
     target.write_bytes(target.read_bytes().replace(b"IDAT", b"XXXX", 1))
     assert subprocess.run(["unzip", "-t", target], capture_output=True).returncode != 0
+
+
+def test_a_fold_is_scored_only_by_networks_that_held_it_out(
+    random_run, small_folder, script, tmp_path
+):
+    """The colorizer of another fold has seen the images of this one."""
+    model = create_model("restorer", color_size=64, encoder_weights="random")
+    for fold in (0, 1):
+        held_out = fingerprint(fold_files(small_folder, 2, 0, fold)[1])
+        save_model(
+            tmp_path / "own" / f"fold{fold}",
+            model,
+            "restorer",
+            {"fold": fold, "held_out": held_out},
+        )
+    mixed = shutil.copytree(tmp_path / "own", tmp_path / "mixed")
+    shutil.copy(mixed / "fold1" / "colorizer.safetensors", mixed / "fold0")
+    renamed = shutil.copytree(tmp_path / "own", tmp_path / "renamed")
+    (renamed / "fold0").rename(renamed / "fold2")
+    (renamed / "fold1").rename(renamed / "fold0")
+    run = ("--data-dir", small_folder, "--output-dir", tmp_path, "--folds", 2, "--device", "cpu")
+    assert script("evaluate", *run, "--name", "own", "--fold", 0)[0] == 0
+    before = (tmp_path / "own" / "fold0" / "oof").stat().st_mtime_ns
+    assert script("evaluate", *run, "--name", "own", "--fold", 0, "--decode", "visual")[0] == 0
+    assert (tmp_path / "own" / "fold0" / "oof").stat().st_mtime_ns == before
+    for name, network in (("mixed", "colorizer"), ("renamed", "colorizer")):
+        status, _, err = script("evaluate", *run, "--name", name, "--fold", 0)
+        assert status == 2 and f"the {network} held out fold 1, so it has seen this one" in err
+
+
+def test_a_run_that_does_not_exist_is_not_replaced_by_the_shipped_weights(
+    small_folder, script, tmp_path
+):
+    status, _, err = script(
+        "infer", "--data-dir", small_folder, "--output-dir", tmp_path, "--name", "typo"
+    )
+    assert status == 2 and "typo: no checkpoint of fold 0" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_looking_destroys_no_results(small_folder, random_run, script, tmp_path):
+    """Other colours or a baseline are refused in a folder of results; a zip says what it holds."""
+    shutil.copytree(random_run / "random", tmp_path / "mine")
+    run = ("--data-dir", small_folder, "--output-dir", tmp_path, "--name", "mine")
+    assert script("infer", *run, "--device", "cpu")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine" / "test").glob("*.png")}
+    for other in (("--decode", "visual"), ("--baseline", "input")):
+        status, _, err = script("infer", *run, "--device", "cpu", *other)
+        assert status == 2 and "holds 3 result(s) made from something else" in err, err
+        assert "add --overwrite" in err and before == {path: path.read_bytes() for path in before}
+    status, out, _ = script("make_submission", *run)
+    assert (
+        "model restorer, damage hole, tta 1, style score, 1 fold(s)" in out and "warning" not in out
+    )
+    assert script("infer", *run, "--baseline", "input", "--overwrite")[0] == 0
+    status, out, _ = script("make_submission", *run)
+    assert status == 0 and "baseline input" in out and "warning: that is not for the score" in out
+
+
+def test_an_ensemble_leaves_folds_in_training_out(small_folder, random_run, script, tmp_path):
+    for fold in range(2):
+        shutil.copytree(random_run / "random" / "fold0", tmp_path / "run" / f"fold{fold}")
+        (tmp_path / "run" / f"fold{fold}" / "last.pt").touch()
+    run = ("--data-dir", small_folder, "--output-dir", tmp_path, "--name", "run", "--device", "cpu")
+    (tmp_path / "run" / "fold0" / "config.json").write_text('{"finished": false}')
+    (tmp_path / "run" / "fold1" / "config.json").write_text('{"finished": false}')
+    status, _, err = script("infer", *run, "--ensemble")
+    assert status == 2 and "fold 0, fold 1 still in training" in err
+    assert script("infer", *run, "--output", tmp_path / "one")[0] == 0
+    (tmp_path / "run" / "fold1" / "config.json").write_text('{"finished": true}')
+    status, out, _ = script("infer", *run, "--ensemble")
+    assert status == 0 and "1 fold(s) of" in out and "without fold 0, still in training" in out

@@ -1,6 +1,5 @@
 """Files restored while others are read and written, and taken up where an earlier call stopped."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,15 +17,15 @@ from src.damage.finders import look_for_hole, report_damage
 from src.damage.hole import find_hole, punch_hole
 from src.pipeline import Baseline, telea
 from src.restoring import (
-    AHEAD,
-    FULL,
-    MANIFEST,
+    DISK_FULL,
+    QUEUE,
     Job,
-    passed_over,
     photo_jobs,
+    prepare_output,
     restore_files,
-    unrestored,
+    skipped_files,
 )
+from src.runs import RECIPE
 from src.utils import images
 from src.utils.distributed import launch
 from src.utils.errors import InputError
@@ -34,7 +33,7 @@ from src.utils.files import LOCK
 from src.utils.images import read_photo, write_png
 from src.utils.processes import prefetch
 
-HIDDEN = {LOCK, MANIFEST}
+HIDDEN = {LOCK, RECIPE}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,97 @@ def times(folder: Path) -> dict[str, int]:
 def rewritten(folder: Path, before: dict[str, int]) -> set[str]:
     """Names of the PNGs that were written since."""
     return {name for name, time in times(folder).items() if before.get(name) != time}
+
+
+def test_the_same_call_does_nothing_again(photos, fabric, capsys):
+    output = photos.parent / "out"
+    jobs = photo_jobs(photos, output)
+    restore_files(Baseline("input"), jobs, output, fabric)
+    before = times(output)
+    (output / "3.png").unlink()
+    restore_files(Baseline("input"), jobs, output, fabric)
+    assert rewritten(output, before) == {"3.png"}
+    assert "6 of 7 images are already restored" in capsys.readouterr().out
+
+
+def test_results_are_replaced_only_when_told_to(photos, fabric):
+    """Another recipe, photo or mask: refused before anything is deleted, or made again."""
+    masks, output = photos.parent / "masks", photos.parent / "out"
+    mask = np.zeros((100, 120), np.uint8)
+    mask[10:20, 10:90] = 255
+    for number in range(7):
+        write_png(masks / f"{number}.png", mask)
+    one = Baseline("telea", damage="none")
+
+    def restore(pipeline: Baseline, overwrite: bool = False) -> set[str]:
+        """The results that are written; all stay as they are if it is refused."""
+        before = times(output)
+        jobs = photo_jobs(photos, output, masks)
+        try:
+            assert not restore_files(pipeline, jobs, output, fabric, overwrite)
+        finally:
+            assert len(times(output)) == 7
+        return rewritten(output, before)
+
+    restore(one)
+    os.utime(masks / "1.png")  # saved again, the same
+    assert not restore(one)
+    write_png(masks / "3.png", mask[::-1].copy())
+    with pytest.raises(
+        InputError, match=r"holds 1 result\(s\) made from something else \(\S+3\.png"
+    ):
+        restore(one)
+    assert restore(one, overwrite=True) == {"3.png"}
+    gray = np.asarray(Image.open(photos / "3.png"))
+    assert np.array_equal(
+        np.asarray(Image.open(output / "3.png"))[..., 0], telea(gray, mask[::-1] > 0)
+    )
+    seen = os.stat(photos / "5.png")
+    other, _ = punch_hole(data.rocket()[:100, :120], np.random.default_rng(0))
+    write_png(photos / "5.png", other)
+    with open(photos / "5.png", "ab") as file:  # another photo of equal size and time
+        file.write(bytes(max(0, seen.st_size - os.stat(photos / "5.png").st_size)))
+    os.utime(photos / "5.png", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with pytest.raises(InputError, match=r"5\.png or its mask is another one now"):
+        restore(one)
+    assert restore(one, overwrite=True) == {"5.png"}
+    for pipeline in (Baseline("telea"), Baseline("input", damage="none")):
+        with pytest.raises(InputError, match=r"holds 7 .*(hole|input).*add --overwrite"):
+            restore(pipeline)
+    assert len(restore(Baseline("input", damage="none"), overwrite=True)) == 7
+
+
+def test_nothing_is_deleted_before_a_later_refusal(photos, fabric):
+    output = photos.parent / "out"
+    jobs = photo_jobs(photos, output)
+    restore_files(Baseline("input"), jobs[:6], output, fabric)
+    write_png(output / "6.png", data.camera())  # somebody's own
+    before = times(output)
+    with pytest.raises(InputError, match=r"6\.png: exists, but .recipe.json does not list it"):
+        restore_files(Baseline("telea"), jobs, output, fabric, overwrite=True)
+    assert times(output) == before
+
+
+def test_folders_may_be_moved_and_copied(photos, fabric, tmp_path):
+    """Photos and results together, or one of them: nothing is restored again."""
+    (tmp_path / "a").mkdir()
+    folder = Path(shutil.move(photos, tmp_path / "a" / "photos"))
+    restore_files(
+        Baseline("input"), photo_jobs(folder, tmp_path / "a/out"), tmp_path / "a/out", fabric
+    )
+    (tmp_path / "a").rename(tmp_path / "b")
+    shutil.copytree(tmp_path / "b" / "photos", tmp_path / "copied")
+    before = times(tmp_path / "b" / "out")
+    for place in (tmp_path / "b" / "photos", tmp_path / "copied"):
+        jobs = photo_jobs(place, tmp_path / "b" / "out")
+        assert not restore_files(Baseline("input"), jobs, tmp_path / "b" / "out", fabric)
+    assert len(before) == 7 and times(tmp_path / "b" / "out") == before
+
+
+def test_photos_in_a_folder_below_the_results(photos, fabric):
+    jobs = photo_jobs(photos, photos.parent)
+    assert not restore_files(Baseline("input"), jobs, photos.parent, fabric)
+    assert len(times(photos.parent)) == 7 == len(photo_jobs(photos, photos.parent))
 
 
 def test_every_photo_gets_its_own_result(photos, fabric):
@@ -99,79 +189,25 @@ def test_nothing_appears_beside_the_folder(photos, fabric):
     assert sorted(photos.iterdir()) == before
 
 
-def test_the_same_call_does_nothing_again(photos, fabric, capsys):
-    output = photos.parent / "out"
-    jobs = photo_jobs(photos, output)
-    restore_files(Baseline("input"), jobs, output, fabric)
-    before = times(output)
-    (output / "3.png").unlink()
-    gray, _ = punch_hole(data.rocket()[:100, :120], np.random.default_rng(0))
-    write_png(photos / "5.png", gray)
-    restore_files(Baseline("input"), jobs, output, fabric)
-    assert rewritten(output, before) == {"3.png", "5.png"}
-    assert "5 of 7 images are already restored" in capsys.readouterr().out
-    before = times(output)
-    restore_files(Baseline("telea"), jobs, output, fabric)  # another recipe
-    assert rewritten(output, before) == set(before)
-
-
-def test_a_folder_of_version_1_0_is_taken_over(photos, fabric):
-    """Its manifest lay beside the folder; what it knows is not restored again, and the file moves
-    inside."""
-    output = photos.parent / "out"
-    jobs, pipeline = photo_jobs(photos, output), Baseline("input")
-    restore_files(pipeline, jobs, output, fabric)
-    beside = output.parent / ".out.restored.json"
-    (output / MANIFEST).rename(beside)
-    (output / "0.png").unlink()
-    before = times(output)
-    restore_files(pipeline, jobs, output, fabric)
-    assert not beside.exists() and (output / MANIFEST).exists()
-    assert rewritten(output, before) == {"0.png"}
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"recipe": {}}', '{"photos": {}}', '{"photos": 3}']
-)
+@pytest.mark.parametrize("content", ["{", "{}", '{"photos": 3}'])
 def test_a_broken_manifest_is_no_licence_to_overwrite(photos, fabric, content):
     output = photos.parent / "out"
     jobs = photo_jobs(photos, output)
     restore_files(Baseline("input"), jobs, output, fabric)
-    (output / MANIFEST).write_text(content)
-    with pytest.raises(InputError, match=r"0\.png: exists, but was not written by this program"):
-        unrestored(jobs, Baseline("input").recipe, output)
+    (output / RECIPE).write_text(content)
+    with pytest.raises(
+        InputError, match=r"0\.png: exists, but .recipe.json does not list it|not JSON"
+    ):
+        prepare_output(jobs, Baseline("input").recipe, output, overwrite=True)
     assert len(times(output)) == 7
 
 
 def test_a_foreign_picture_is_never_overwritten(photos, fabric):
     output = photos.parent / "out"
     write_png(output / "4.png", data.camera())
-    with pytest.raises(InputError, match=r"4\.png: exists, but was not written by this program"):
+    with pytest.raises(InputError, match=r"4\.png: exists, but .recipe.json does not list it"):
         restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
     assert set(times(output)) == {"4.png"}
-
-
-def test_a_mask_that_was_drawn_anew_redoes_its_photo_alone(photos, fabric):
-    masks, output = photos.parent / "masks", photos.parent / "out"
-    mask = np.zeros((100, 120), np.uint8)
-    mask[10:20, 10:90] = 255
-    for number in range(7):
-        write_png(masks / f"{number}.png", mask)
-    pipeline = Baseline("telea", damage="none")
-    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
-    before = times(output)
-    os.utime(masks / "1.png")  # saved again, the same
-    write_png(masks / "3.png", mask[::-1].copy())
-    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
-    assert rewritten(output, before) == {"3.png"}
-    gray = np.asarray(Image.open(photos / "3.png"))
-    assert np.array_equal(
-        np.asarray(Image.open(output / "3.png"))[..., 0], telea(gray, mask[::-1] > 0)
-    )
-    before = times(output)
-    (masks / "6.png").unlink()  # nothing is lost in it then
-    restore_files(pipeline, photo_jobs(photos, output, masks), output, fabric)
-    assert rewritten(output, before) == {"6.png"}
 
 
 def test_jobs_have_names_of_their_own(tmp_path):
@@ -240,17 +276,14 @@ def test_every_file_of_a_folder_is_restored_or_named(tmp_path, fabric, capsys, m
         "phone.png",
     }
     assert restored == names
-    assert (
-        "scan.tif: 3 pages or frames, of which only the first is restored"
-        in capsys.readouterr().out
-    )
-    named = {Path(line.split(":")[0]).name for line in passed_over(folder, output, jobs)}
+    assert "scan.tif: 3 pages or frames; only the first is restored" in capsys.readouterr().out
+    named = {Path(line.split(":")[0]).name for line in skipped_files(folder, output, jobs)}
     assert named == {"Thumbs.db", "notes.txt"}
     # without the package that reads it
     monkeypatch.setattr(images, "IMAGE_SUFFIXES", images.IMAGE_SUFFIXES - images.HEIF_SUFFIXES)
-    (line,) = [line for line in passed_over(folder, output, jobs) if "heic" in line]
+    (line,) = [line for line in skipped_files(folder, output, jobs) if "heic" in line]
     assert (
-        "phone.heic: passed over, since HEIC needs a package that is not installed: pip install pi-heif"
+        "phone.heic: skipped: HEIC needs a package that is not installed: pip install pi-heif"
         in line
     )
     with pytest.raises(InputError, match="pip install pi-heif"):
@@ -307,21 +340,6 @@ def test_what_is_transparent_is_lost(tmp_path, fabric):
     assert (results["cut_out"][alpha > 0] == 255).all()
 
 
-def test_two_photos_of_one_name_do_not_share_a_result(tmp_path, fabric):
-    output = tmp_path / "out"
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        Image.fromarray(data.camera()[:40, :50]).save(tmp_path / name / "photo.png")
-    assert not restore_files(Baseline("input"), photo_jobs(tmp_path / "a", output), output, fabric)
-    with pytest.raises(
-        InputError, match=r"photo\.png: is the result of another photo, .*a/photo\.png"
-    ):
-        photo_jobs(tmp_path / "b", output)
-    assert photo_jobs(tmp_path / "b" / ".." / "a", output)  # the same photo by another path
-    (tmp_path / "a").rename(tmp_path / "moved")  # and elsewhere
-    assert photo_jobs(tmp_path / "moved", output)
-
-
 def test_results_beside_their_photos(photos, fabric):
     """As often as it is run, with photos that come later, and with two that would have one result."""
     for path in photos.iterdir():
@@ -339,7 +357,7 @@ def test_results_beside_their_photos(photos, fabric):
         }
     Image.open(photos / "1.bmp").save(photos / "new.bmp")
     assert not restore_files(Baseline("input"), photo_jobs(photos, photos), photos, fabric)
-    assert rewritten(photos, before) == {"new.png"} and not passed_over(photos, photos, jobs)
+    assert rewritten(photos, before) == {"new.png"} and not skipped_files(photos, photos, jobs)
 
 
 def test_two_programs_never_share_a_folder(photos):
@@ -377,7 +395,7 @@ def test_a_failed_write_is_that_of_one_photo(photos, fabric):
     }
 
 
-@pytest.mark.parametrize("number", sorted(FULL))
+@pytest.mark.parametrize("number", sorted(DISK_FULL))
 def test_a_disk_that_takes_nothing_ends_it(photos, fabric, monkeypatch, number):
     def full(path, rgb, details):
         raise OSError(number, os.strerror(number), str(path))
@@ -388,17 +406,10 @@ def test_a_disk_that_takes_nothing_ends_it(photos, fabric, monkeypatch, number):
         restore_files(Baseline("input"), photo_jobs(photos, output), output, fabric)
 
 
-def test_the_manifest_tells_what_the_results_are_made_of(photos, fabric):
-    output = photos.parent / "out"
-    restore_files(Baseline("telea"), photo_jobs(photos, output), output, fabric)
-    kept = json.loads((output / MANIFEST).read_text())
-    assert kept["recipe"] == {"baseline": "telea", "damage": "hole"} and len(kept["photos"]) == 7
-
-
 def test_photos_are_not_all_read_at_once():
     begun, most = [], []
     with ThreadPoolExecutor(2) as pool:
-        for number, future in enumerate(prefetch(pool, begun.append, range(20), AHEAD)):
+        for number, future in enumerate(prefetch(pool, begun.append, range(20), QUEUE)):
             future.result()
             most.append(len(begun) - number)
-    assert sorted(begun) == list(range(20)) and len(most) == 20 and max(most) <= AHEAD + 1
+    assert sorted(begun) == list(range(20)) and len(most) == 20 and max(most) <= QUEUE + 1

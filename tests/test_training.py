@@ -110,7 +110,7 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
         if image is not None:
             Image.fromarray(image).save(two / "a.png")
         status, stdout, stderr = script(
-            "infer", *flags(run_folder), "--input", two, "--output", out
+            "infer", *flags(run_folder), "--input", two, "--output", out, "--overwrite"
         )
         assert status == 0, stderr
         results.append((out / "a.png").read_bytes())
@@ -118,7 +118,7 @@ def test_other_photos_are_restored_anew(run_folder, script, tmp_path):
     # Another recipe for another file of the same folder: the first file's result is of the old
     # recipe.
     Image.fromarray(data.camera()[64:128, :64]).save(two / "b.png")
-    arguments = [*flags(run_folder), "--output", out, "--ensemble"]
+    arguments = [*flags(run_folder), "--output", out, "--ensemble", "--overwrite"]
     assert script("infer", *arguments, "--input", two / "b.png")[0] == 0
     assert script("infer", *arguments, "--input", two / "a.png")[0] == 0
     assert (out / "a.png").read_bytes() != results[2]
@@ -335,7 +335,7 @@ def test_any_photo(run_folder, script, tmp_path):
     assert all(Image.open(p).mode == "RGB" for p in out.rglob("*.png"))
     for output, message in (
         (photos, "would overwrite"),
-        (tmp_path / "own", "not written by this program"),
+        (tmp_path / "own", "does not list it"),
     ):
         (tmp_path / "own").mkdir(exist_ok=True)
         (tmp_path / "own" / "odd.png").write_bytes(b"mine")
@@ -353,7 +353,8 @@ def test_any_photo(run_folder, script, tmp_path):
     # Another decode: other colours of the same luma, and the old result is not taken for it.
     pictures = [np.asarray(Image.open(tmp_path / "one" / "odd.png"))]
     arguments = [*flags(run_folder), "--input", photos / "odd.png", "--output", tmp_path / "one"]
-    assert script("infer", *arguments, "--decode", "visual")[0] == 0
+    assert script("infer", *arguments, "--decode", "visual")[0] == 2  # looking destroys nothing
+    assert script("infer", *arguments, "--decode", "visual", "--overwrite")[0] == 0
     pictures.append(np.asarray(Image.open(tmp_path / "one" / "odd.png")))
     assert not np.array_equal(*pictures)
     assert all(np.array_equal(luma(rgb), data.camera()[:101, :77]) for rgb in pictures)
@@ -437,9 +438,10 @@ def test_submission_refuses(run_folder, script, tmp_path):
         ("train", ["--data-dir", "/proc/none"], "prepare_data.py build --sample"),
         ("train", ["--output-dir", "/proc/none", *TINY], "/proc/none"),
         ("infer", ["--fold", 7], "trained folds: 0, 1, 2, 3, 4"),  # the shipped ones
+        ("infer", ["--fold", 7, "--name", "x"], "trained folds: none"),
         ("evaluate", ["--fold", 0], "trained folds: none"),
         ("evaluate", ["--fold", "all"], "train it first"),
-        ("infer", ["--input", "/proc/none", "--output", "/tmp/none"], "no such folder"),
+        ("infer", ["--input", "/proc/none", "--output", "/tmp/none"], "no such photo or folder"),
         ("infer", ["--input", "/proc/none"], "needs --output as well"),
         ("infer", ["--damage", "none"], "need --input"),
         ("evaluate", [], "--pred, --gt and --input"),

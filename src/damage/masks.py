@@ -1,6 +1,5 @@
-"""Masks that people and programs draw: which file belongs to which photo, and what it says is lost."""
+"""Mask files: which belongs to which photo, and where it says that the photo is lost."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -9,33 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from src.utils.errors import InputError
-from src.utils.files import require_file
 from src.utils.images import OPAQUE, list_images, open_image, upright
 
-BESIDE = re.compile(
-    r"(.+)_mask\d*"
-)  # the name of a mask that lies beside its photo, as LaMa has them
-VIVID = 64  # difference of two channels from which on a pixel is painted in colour
-VARIED = 32  # standard deviation of a channel from which on colours are those of a photo
-ENDS, LEAST_AT_ENDS = (
-    0.2,
-    0.9,
-)  # this share of the range at each end holds that share of a mask's pixels
-REMEDY = "draw what is lost in white on black"
+BESIDE = re.compile(r"(.+)_mask\d*")  # name of a mask beside its photo, as LaMa has them
+WARN_SHARE = 0.5  # warn if a mask covers more of the photo than this
 
 
-def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """What a mask file says is lost, (H, W) bool.
+def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """Where a mask file says that a photo of (rows, columns) is lost, and a line that says so.
 
-    White on black is lost, of whatever depth and values, 0 and 1 as well; so is what is painted on
-    a transparent layer, whatever its colour, what was erased from the photo itself, and what is
-    painted in colour over grey.
+    If its transparency varies, opaque pixels are lost; else those at least half as bright as the
+    brightest, in any channel.
 
-    Args:
-        shape: rows and columns of the photo.
-
-    Raises `InputError` for a file that is unreadable, not of the photo's size, or of which it
-    cannot be told what it says.
+    Returns: mask (H, W) bool, True where lost; and the line.
     """
     image = upright(open_image(path))
     if image.size != shape[::-1]:
@@ -43,49 +28,22 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise InputError(
             f"{path}: size is {found}, the photo's is {wanted}; draw it on the photo itself"
         )
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA"))
-        painted = rgba[..., 3] >= OPAQUE
-        if not painted.any():
-            raise InputError(f"{path}: transparent everywhere, so nothing is painted; {REMEDY}")
-        if not painted.all():
-            # a photo with what is lost erased, or strokes on a layer
-            return ~painted if _varied(rgba[painted][:, :3]) else painted
-        image = image.convert("RGB")
-    if image.mode.startswith("I") or image.mode in ("1", "L", "F"):
-        return _bright(np.asarray(image).astype(np.float64), path)
-    rgb = np.asarray(image.convert("RGB"))
-    vivid = np.ptp(rgb, axis=-1) >= VIVID
-    if vivid.any() and _varied(rgb[vivid]):
-        raise InputError(f"{path}: of many colours, as a photo; {REMEDY}")
-    return (
-        vivid if vivid.any() else _bright(np.asarray(image.convert("L")).astype(np.float64), path)
-    )
-
-
-def _varied(colors: np.ndarray) -> bool:
-    """Whether (N, 3) colours are more than one with a soft border."""
-    return bool(colors.astype(np.float64).std(axis=0).max() > VARIED)
-
-
-def _bright(values: np.ndarray, path: Path) -> np.ndarray:
-    """The brighter of two levels, (H, W) bool; raises `InputError` where there are not two."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: values that are no numbers; {REMEDY}")
-    if low == high:
-        if low == 0:
-            return np.zeros(values.shape, bool)
-        raise InputError(
-            f"{path}: {low:g} everywhere, so that nothing tells what is lost; {REMEDY}"
-        )
-    place = (values - low) / (high - low)
-    if np.mean((place <= ENDS) | (place >= 1 - ENDS)) < LEAST_AT_ENDS:
-        levels = len(np.unique(values))
-        raise InputError(
-            f"{path}: {levels} levels from {low:g} to {high:g}, as in a photo; {REMEDY}"
-        )
-    return place > 0.5
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    if np.ptp(alpha):
+        mask = alpha >= OPAQUE
+    else:
+        deep = image.mode.startswith("I") or image.mode == "F"
+        values = np.asarray(image if deep else image.convert("RGB")).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}: contains NaN or infinity; save it as 8 bit")
+        values = values if deep else values.max(axis=-1)
+        mask = (2 * values >= values.max()) & (values > 0)
+    if mask.all():
+        raise InputError(f"{path}: all of the photo is lost; draw what is lost in white on black")
+    line = f"{mask.mean():.1%} is lost according to {path}"
+    if mask.mean() > WARN_SHARE:
+        line += "; warning: that is most of it, and white means lost; is the mask inverted?"
+    return mask, line
 
 
 def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Path]:
@@ -93,19 +51,14 @@ def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Pa
 
     Args:
         mask: a mask file for all, or a folder of masks placed like the photos and named like them,
-            or with _mask or _mask001 after the name. Names are compared whatever their Unicode
-            form.
-
-    Raises `InputError` for a missing file or folder, for two masks of one photo, and where no photo
-    has one.
+            or with _mask or _mask001 after the name.
     """
     if mask.is_dir():
         drawn: dict[str, Path] = {}
         for path in list_images(mask):
             name = _name(path, mask)
-            keys = (
-                [name] if mask.absolute() != root.absolute() else []
-            )  # there a photo has its own name
+            # beside the photos, a file of a photo's name is the photo
+            keys = [name] if mask.absolute() != root.absolute() else []
             beside = BESIDE.fullmatch(name)
             for key in [*keys, *([beside[1]] if beside else [])]:
                 if key in drawn:
@@ -114,19 +67,17 @@ def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Pa
                 drawn[key] = path
         named = {photo: drawn.get(_name(photo, root)) for photo in photos}
         masks = {photo: path for photo, path in named.items() if path}
-    elif not os.path.lexists(mask):
-        raise InputError(f"{mask}: no such mask; {REMEDY}, as large as the photo")
+    elif not mask.is_file():
+        raise InputError(f"{mask}: no such mask; name an image file or a folder of them")
     else:
         masks = dict.fromkeys(photos, mask)
     if not masks:
         raise InputError(f"{mask}: holds no mask of any photo; name each like its photo")
-    for path in set(masks.values()):
-        require_file(path)
     return {photo: path.absolute() for photo, path in masks.items()}
 
 
 def without_masks(photos: Sequence[Path]) -> list[Path]:
-    """Those of some files that are no masks of others among them."""
+    """The files that are not masks of others among them."""
     names = {(path.parent, path.stem) for path in photos}
     kept = []
     for path in photos:

@@ -59,18 +59,19 @@ REMEDIES = {
 class RunFolder:
     """Where a run's results are."""
 
-    name: str = "restorer"
-    """Name of the run and of its folder in output-dir; when training, the model's name."""
+    name: str | None = None
+    """Name of the run and of its folder in output-dir; restorer when left out, or, when training,
+    the model's name."""
     output_dir: Path = Path("outputs")
     """The folder that holds all runs."""
 
     @property
     def run_dir(self) -> Path:
         """The folder of the run."""
-        if not self.name or Path(self.name).name != self.name or self.name == "..":
-            reason = "must be one plain folder name, such as first_try"
-            raise SettingError("name", self.name, reason)
-        return self.output_dir / self.name
+        name = "restorer" if self.name is None else self.name
+        if not name or Path(name).name != name or name == "..":
+            raise SettingError("name", name, "must be one plain folder name, such as first_try")
+        return self.output_dir / name
 
 
 @dataclass(frozen=True)
