@@ -75,8 +75,7 @@ def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
     """
     import numpy as np
 
-    from src.datasets import folds as transitional
-    from src.datasets.folds import fingerprint, fold_files
+    from src.datasets.folds import decode_keys, fingerprint, fold_files, image_keys
     from src.models.checkpoints import read_description
 
     data_dir, run_dir = settings.folders.data_dir, settings.folders.run_dir
@@ -84,8 +83,7 @@ def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
         found = f"{checkpoint}: is fold {number}, expected 0 to {settings.folds - 1}"
         raise InputError(found, "folds")
     _, held_out = fold_files(data_dir, settings.folds, settings.seed, number, run_dir)
-    if hasattr(transitional, "image_keys"):
-        keys = transitional.image_keys([truth for _, truth in held_out])
+    keys = image_keys([truth for _, truth in held_out])
     for network, facts in read_description(checkpoint).items():
         if facts.get("fold") != number:
             found = f"the {network} held out fold {facts.get('fold')}, so it has seen this one"
@@ -93,9 +91,7 @@ def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
         if facts.get("held_out") != fingerprint(held_out):
             found = f"not the split that the {network} of {checkpoint} was trained on"
             raise InputError(f"folds.csv of {data_dir} or {run_dir}: {found}")
-        if "trained_on" not in facts:
-            continue
-        seen = np.isin(keys, transitional.decode_keys(facts["trained_on"])).mean()
+        seen = np.isin(keys, decode_keys(facts.get("trained_on", ""))).mean()
         if seen > MAX_SEEN:
             found = f"the {network} was trained on {seen:.0%} of the images to be scored"
             raise InputError(f"{checkpoint}: {found}; train it again without --init")

@@ -51,8 +51,7 @@ def folds_in_training(run_dir: Path) -> list[int]:
     return [
         fold
         for fold, path in sorted(_trained(run_dir).items())
-        if (path / "last.pt").exists()
-        and not read_recipe(path, "config.json").get("finished", True)
+        if (path / "last.pt").exists() and not read_recipe(path, "config.json").get("finished")
     ]
 
 

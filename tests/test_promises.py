@@ -324,8 +324,8 @@ def test_an_ensemble_leaves_folds_in_training_out(small_folder, random_run, scri
         shutil.copytree(random_run / "random" / "fold0", tmp_path / "run" / f"fold{fold}")
         (tmp_path / "run" / f"fold{fold}" / "last.pt").touch()
     run = ("--data-dir", small_folder, "--output-dir", tmp_path, "--name", "run", "--device", "cpu")
-    (tmp_path / "run" / "fold0" / "config.json").write_text('{"finished": false}')
-    (tmp_path / "run" / "fold1" / "config.json").write_text('{"finished": false}')
+    (tmp_path / "run" / "fold0" / "config.json").write_text("{}")
+    (tmp_path / "run" / "fold1" / "config.json").write_text("{}")
     status, _, err = script("infer", *run, "--ensemble")
     assert status == 2 and "fold 0, fold 1 still in training" in err
     assert script("infer", *run, "--output", tmp_path / "one")[0] == 0
