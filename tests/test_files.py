@@ -1,4 +1,4 @@
-"""Reading and writing: nothing half-written, every mode of photo understood."""
+"""Files written whole or not at all, locks, and what a script says of an error."""
 
 import errno
 import os
@@ -42,14 +42,38 @@ def test_full_disk(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_no_permission(tmp_path, capsys):
+SIZE = SettingError("color_size", 100, "must be a multiple of 32")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("train.csv: no such file; do this"), "train.csv: no such file; do this"),
+        (InputError("data: no folder", "data folder"), f"data: no folder; {HINTS['data folder']}"),
+        (SIZE, "--color-size 100: must be a multiple of 32"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x.png"),
+            "x.png: Permission denied; check its permissions",
+        ),
+    ],
+)
+def test_errors_become_a_line_with_the_remedy(capsys, error, line):
+    """Library code knows facts, the command line adds the flag or the command."""
+
     def main():
-        raise PermissionError(13, "Permission denied", str(tmp_path / "x.png"))
+        raise error
 
     with pytest.raises(SystemExit) as stop:
         run_script(main)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'x.png'}: Permission denied")
+    assert stop.value.code == 2 and capsys.readouterr().err == f"error: {line}\n"
+    assert "--" not in str(error)
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (1, 1)])
+def test_exit_status(result, status):
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: result)
+    assert stop.value.code == status
 
 
 @pytest.mark.parametrize(
@@ -90,42 +114,6 @@ def test_names_as_long_as_file_systems_allow(tmp_path, name):
 def test_an_error_of_a_setting_survives_the_way_from_another_process():
     error = pickle.loads(pickle.dumps(SettingError("seed", -1, "must be 0 or more")))
     assert (error.setting, error.value, str(error)) == ("seed", -1, "seed -1: must be 0 or more")
-
-
-def test_exit_status(capsys):
-    for main, status in ((lambda: None, 0), (lambda: 1, 1)):
-        with pytest.raises(SystemExit) as stop:
-            run_script(main)
-        assert stop.value.code == status
-
-    def broken():
-        raise InputError("data/train.csv: no such file; do this")
-
-    with pytest.raises(SystemExit) as stop:
-        run_script(broken)
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: data/train.csv: no such file; do this\n"
-
-
-def test_errors_become_a_line_with_the_remedy(capsys):
-    """Library code knows facts, the command line adds the flag or the command."""
-    errors = {
-        SettingError(
-            "color_size", 100, "must be a multiple of 32"
-        ): "--color-size 100: must be a multiple of 32",
-        InputError(
-            "data: no such folder", "data folder"
-        ): f"data: no such folder; {HINTS['data folder']}",
-    }
-    for error, line in errors.items():
-
-        def main(error=error):
-            raise error
-
-        with pytest.raises(SystemExit) as stop:
-            run_script(main)
-        assert stop.value.code == 2 and capsys.readouterr().err == f"error: {line}\n"
-        assert "--" not in str(error)
 
 
 def killed_while_writing(path: Path) -> Path:

@@ -1,5 +1,4 @@
-"""Command lines: which model, which options, what a resumed run may change, and how light the start
-is."""
+"""Command lines: which model, which options, and how quick the start is."""
 
 import json
 import subprocess
@@ -34,12 +33,7 @@ def test_the_model_is_the_first_word(config):
     found = config("gan", "--fold", 1)
     assert (found["model"], found["fold"], found["name"]) == ("gan", 1, "gan")
     assert found["lr"] != config("--fold", 1)["lr"]
-
-
-def test_without_a_name_it_is_the_restorer(config):
-    found = config("--fold", 1)
-    assert found == config("restorer", "--fold", 1)
-    assert (found["model"], found["name"]) == ("restorer", "restorer")
+    assert config("--fold", 1) == config("restorer", "--fold", 1)
     assert config("--name", "first_try")["name"] == "first_try"
 
 
@@ -71,19 +65,13 @@ def test_values_arrive(config):
             "--model unet: unknown; choose one of restorer, full_pipeline, gan, detector",
         ),
         (("gan", "--color-size", 64), "color-size"),
-        (("full_pipeline", "--parts", "both"), "parts"),
         (("gan", "--encoder", "lite0"), "encoder"),
-        (("--encoder-weights", "web"), "web"),
         (("--loss-weights", "hues", 1), "--loss-weights hues: unknown; the terms are inpaint_l1 2"),
         (("--color-size", 100), "--color-size 100: must be a multiple of 32 from 64 to 1024"),
-        (("--image-size", 100), "--image-size 100: must be a multiple of 32"),
         (("gan", "--image-size", 256), "--image-size 256: must be a multiple of 512"),
         (("--image-size", 32, "--batch-size", 1), "--batch-size 1: this model needs at least 2"),
         (("--fold", 5), "--fold 5: out of range; choose 0 to 4, or all"),
         (("--folds", 0), "--folds 0: at least 2"),
-        (("--max-minutes", 0), "--max-minutes 0.0: must be above 0"),
-        (("--lr", -1), "--lr -1.0: must be above 0"),
-        (("--workers", -1), "--workers -1: must be 0 or more"),
         (("--lr", "nan"), "--lr nan: must be above 0"),
     ],
 )
@@ -92,7 +80,7 @@ def test_what_is_impossible_is_refused(script, arguments, message):
     assert status == 2 and message in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "", "/tmp/x"])
+@pytest.mark.parametrize("name", ["..", "a/b"])
 def test_a_run_stays_below_the_output_folder(script, tmp_path, name):
     status, _, err = script("make_submission", "--name", name, "--output-dir", tmp_path)
     assert status == 2 and f"--name {name}: must be one plain folder name" in err

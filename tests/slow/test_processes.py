@@ -17,7 +17,6 @@ from skimage import data
 
 from src.damage.hole import punch_hole
 from src.models.checkpoints import load_state
-from tests.training import assert_batches_of_one
 
 TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6)
 RUN = (*TINY, "--workers", 0, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)
@@ -130,10 +129,6 @@ def test_processes_share_the_files(sample_folder, alone):
         shutil.rmtree(alone / "one" / "fold0" / "oof")
     assert results[0] == results[1] and len(results[0]) == 3
     assert scores[0] == scores[1]
-
-
-def test_processes_with_workers_see_the_batches_of_one(sample_folder):
-    assert_batches_of_one(sample_folder, processes=2, workers=1)
 
 
 def test_ray_restores_every_file_once(alone, tmp_path):
