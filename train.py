@@ -46,6 +46,12 @@ class Run:
     fabric: "Fabric"
 
 
+def train_fold(settings: TrainSettings, fold: int, fabric: "Fabric") -> None:
+    """Train on all folds but one and validate on that one, in `<run>/fold<k>/`."""
+    run = set_up(settings, fold, fabric)
+    report(run, loop(run))
+
+
 def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     """Data, model and budget of a fold, and where an interrupted run stopped."""
     from lightning_fabric import seed_everything
@@ -80,8 +86,7 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     state = runs.TrainingState(model, seed, split_info)
     if resumed:
         state.load(folder / LAST)
-    seen = [*loaded.values(), state.facts]
-    state.facts["trained_on"] = runs.trained_on(truths, seen)
+    state.facts["trained_on"] = runs.trained_on(truths, [*loaded.values(), state.facts])
     if fabric.is_global_zero:
         images = f"{len(truths)} training and {len(val_pairs)} validation images"
         print(f"fold {fold}: {images}, {fabric.world_size} x {fabric.device.type}")
@@ -92,20 +97,14 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
         steps=settings.planned_epochs and settings.planned_epochs * epoch_steps,
         seconds=settings.max_minutes and settings.max_minutes * 60,
         validate_steps=settings.validate_every * epoch_steps,
+        earlier=state.elapsed,
     )
-    budget.start_clock(state.elapsed)
     if settings.max_minutes:
         reserve_time(budget, state.ema.module, val_pairs, fabric)
-    sampler = EndlessSampler(
-        weights,
-        options.batch_size,
-        seed,
-        first_batch=state.step,
-        process=fabric.global_rank,
-        processes=fabric.world_size,
-        hole_every=model.batch_spec.hole_every,
-    )
     images = TrainingImages(truths, options.image_size, seed, model.batch_spec, bank)
+    process = {"process": fabric.global_rank, "processes": fabric.world_size}
+    order = {"first_batch": state.step, "hole_every": model.batch_spec.hole_every, **process}
+    sampler = EndlessSampler(weights, options.batch_size, seed, **order)
     on_gpu = fabric.device.type == "cuda"
     batches = training_batches(images, sampler, settings.workers, pin_memory=on_gpu)
     return Run(settings, fold, folder, config, val_pairs, state, budget, batches, fabric)
@@ -235,8 +234,7 @@ def main() -> None:
     for fold in folds:
         folder = settings.folders.run_dir / f"fold{fold}"
         with lock_folder(folder) if fabric.is_global_zero else nullcontext():
-            run = set_up(settings, fold, fabric)
-            report(run, loop(run))
+            train_fold(settings, fold, fabric)
 
 
 if __name__ == "__main__":

@@ -117,18 +117,16 @@ class Budget:
     steps: int | None
     seconds: float | None
     validate_steps: int = 1  # steps between validations
-    save_seconds: float = math.inf  # seconds between checkpoints
+    earlier: float = 0.0  # seconds that earlier sessions of the run took
     reserve: float = 0.0  # seconds kept for the last validation
     clock: Callable[[], float] = time.monotonic
-    start: float = 0.0  # what the clock showed when the run began
 
-    def start_clock(self, elapsed: float) -> None:
-        """Begin to measure, after earlier sessions took `elapsed` seconds."""
-        self.start = self.clock() - elapsed
+    def __post_init__(self) -> None:
+        self._start = self.clock() - self.earlier
 
     def elapsed(self) -> float:
         """Seconds since the run began, over all its sessions, by this process' clock."""
-        return self.clock() - self.start
+        return self.clock() - self._start
 
     def progress(self, step: int, elapsed: float) -> float:
         """Share of the run that is done, 0 to 1."""

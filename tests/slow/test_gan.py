@@ -5,7 +5,12 @@ import shutil
 import numpy as np
 import pandas as pd
 
+from tests.test_models import lowers_the_loss
 from tests.training import metrics
+
+
+def test_a_few_steps_lower_the_loss_at_its_real_width():
+    lowers_the_loss("gan")
 
 
 def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
