@@ -13,8 +13,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from tqdm import tqdm
 from tyro.extras import subcommand_cli_from_dict
 
-from src.color.decode import LEAST, decode, expected_color, histogram_fit, plausibility, render
-from src.color.luma import luma
+from src.color.decode import MIN_P, decode, expected_color, histogram_fit, plausibility, render
+from src.color.lattice import luma
 from src.damage.aging import KINDS, age
 from src.damage.finders import clean_mask
 from src.damage.hole import find_hole, lost_pixels
@@ -22,10 +22,9 @@ from src.damage.prints import LOOKS
 from src.datasets.competition import read_input, read_test, read_truth
 from src.datasets.folds import evenly_spaced, fold_files
 from src.evaluation.detection import detection_rates, hit_counts
-from src.fills.all import all_fills
 from src.fills.copies import copy_texture
-from src.fills.costly import costly_fills
-from src.fills.simple import DIRECTIONS
+from src.fills.exemplar import costly_fills
+from src.fills.simple import DIRECTIONS, all_fills
 from src.metrics import HUE_BINS, hue_correlation, hue_histogram, masked_ssim, score_image
 from src.models.checkpoints import load_model
 from src.models.inpainter import inpaint
@@ -130,27 +129,31 @@ def variants(
     """
     mask = find_hole(gray)
     estimate = pipeline.estimate(gray, mask)
-    p, chroma_mass = estimate["p"][0], estimate["chroma_mass"][0]
+    maps = estimate["p"], estimate["chroma_mass"]
+    p, chroma_mass = (torch.from_numpy(values) for values in maps)
     inpainted, filled = restored_luma(estimate, gray, mask), telea(gray, mask)
-    log_p, color = p.clamp(min=LEAST).log(), expected_color(p, chroma_mass)
+    log_p, color = p.clamp(min=MIN_P).log(), expected_color(p, chroma_mass)
     gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
     oracle = hue_histogram(true).ravel()
 
+    def rendered(fit: torch.Tensor) -> np.ndarray:
+        return render(inpainted, color.numpy(), fit.numpy())
+
     def with_histogram(wanted: np.ndarray) -> np.ndarray:
         target = torch.from_numpy(wanted).float()
-        return render(inpainted, color, histogram_fit(plausibility(p, color), target, *gray.shape))
+        return rendered(histogram_fit(plausibility(p, color), target, *gray.shape))
 
     made = {
         "restored": pipeline.decode(estimate, gray, mask),
         "left grey": gray_to_rgb(inpainted),
         "Telea, left grey": gray_to_rgb(filled),
-        "Telea": decode(filled, p, chroma_mass, "score"),
-        "decode visual": decode(inpainted, p, chroma_mass, "visual"),
-        "most likely hue (argmax)": render(inpainted, color, log_p),
-        "hue sampled cell by cell": render(inpainted, color, log_p + gumbel),
+        "Telea": decode(filled, *maps, "score"),
+        "decode visual": decode(inpainted, *maps, "visual"),
+        "most likely hue (argmax)": rendered(log_p),
+        "hue sampled cell by cell": rendered(log_p + gumbel),
         "histogram: best constant": with_histogram(constant),
         "oracle: true histogram": with_histogram(oracle / oracle.sum()),
-        "oracle: true luma": decode(luma(true), p, chroma_mass, "score"),
+        "oracle: true luma": decode(luma(true), *maps, "score"),
     }
     members = pipeline.ensemble.members
     if len(members) > 1:
@@ -195,7 +198,7 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     unit = gray.astype(np.float32) / 255
     image, mask, costly = (
         torch.from_numpy(a.astype(np.float32))[None]
-        for a in (unit[None], lost[None], costly_fills(unit, ~lost))
+        for a in (unit[None], lost[None], costly_fills(unit, lost))
     )
     names = [f"line {down},{right}" for down, right in DIRECTIONS]
     names += ["smooth", "frequency", "exemplar"]
@@ -205,11 +208,11 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     row["mean of frequency, exemplar"] = m((made["frequency"] + made["exemplar"]) / 2)
     inpainters = [model.inpainter for model in restorers(checkpoints)]
     for path, inpainter in zip(checkpoints, inpainters, strict=True):
-        row[f"inpainter {path.name}"] = m(inpaint([inpainter], image, mask, 1)[0, 0].numpy())
+        row[f"inpainter {path.name}"] = m(inpaint([inpainter], unit, lost))
     if inpainters:
-        mixed = inpaint(inpainters, image, mask, 2)[0, 0].numpy()
+        mixed = inpaint(inpainters, unit, lost, 2)
         row["inpainters, two views"] = m(mixed)
-        row["copies"] = m(copy_texture(np.where(lost, mixed, unit), ~lost, lost))
+        row["copies"] = m(copy_texture(np.where(lost, mixed, unit), lost, lost))
     return row
 
 

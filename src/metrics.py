@@ -11,8 +11,6 @@ import numba
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from src.utils.compiled import compiled
-
 WEIGHTS = {"S": 0.2, "M": 0.4, "C": 0.4}
 SSIM_WINDOW = 7  # skimage's default, in pixels
 HUE_BINS = 180  # OpenCV's 8-bit hue counts steps of 2 degrees
@@ -94,7 +92,7 @@ def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> f
     return _mean_ssim(*lines, 1 if true.ndim == 2 else SSIM_WINDOW, data_range)
 
 
-@compiled(error_model="numpy", fastmath={"reassoc"})
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
 def _mean_ssim(x: np.ndarray, y: np.ndarray, height: int, data_range: int) -> float:
     """Mean SSIM over windows of `height` rows and 7 pixels, as skimage's defaults (Wang et al.
     2004).

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from src.damage.finders import Detector, Finder, look_for_hole, look_for_nothing
-from src.fills.base import Fill
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.fills.regions import parts
+from src.fills.regions import regions
+from src.fills.simple import Fill
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import load_model, network_files
 from src.models.detector import DamageDetector
@@ -110,7 +110,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """What the ensemble knows of a photo before anything is decided, tensors (1, K, h, w) by
+        """What the ensemble knows of a photo before anything is decided, float32 arrays by
         name.
 
         The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180
@@ -118,10 +118,7 @@ class Pipeline:
         `rgb`.
         """
         gray = checked_gray(gray)
-        mask = checked_mask(mask, gray.shape)
-        damaged = torch.from_numpy(gray.astype(np.float32) / 255)[None, None].to(self.device)
-        lost = torch.from_numpy(mask.astype(np.float32))[None, None].to(self.device)
-        return self.ensemble.estimate(damaged, lost)
+        return self.ensemble.estimate(gray, checked_mask(mask, gray.shape))
 
     @torch.inference_mode()
     def decode(
@@ -224,10 +221,10 @@ def filled(
     fill: Callable[[np.ndarray, np.ndarray], Fill], gray: np.ndarray, mask: np.ndarray
 ) -> np.ndarray:
     """`gray` (H, W) uint8 filled where `mask` (H, W) bool is True, by a fill of `src.fills`."""
-    result, known = gray.copy(), ~mask
-    for box, part in parts(mask):
-        luma = fill(gray[box].astype(np.float32) / 255, known[box]).luma
-        result[box][part] = (luma[part] * 255).round().astype(np.uint8)
+    result = gray.copy()
+    for box, region in regions(mask):
+        luma = fill(gray[box].astype(np.float32) / 255, mask[box]).luma
+        result[box][region] = (luma[region] * 255).round().astype(np.uint8)
     return result
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from src.color.decode import render
-from src.color.samples import colourings
-from src.models.restorer import restored_luma, textured
+from src.color.samples import alternative_colorizations
+from src.fills.copies import textured
+from src.models.restorer import restored_luma
 from src.pipeline import Pipeline
 from src.utils.images import Details
 
@@ -34,7 +34,7 @@ class Session:
     found: np.ndarray  # (H, W) bool, the damage that was found
     details: Details = field(default_factory=Details)  # of its file, for the result
     luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
-    colors: list[Tensor] = field(default_factory=list)  # (2, h, w) of each colouring
+    colors: list[np.ndarray] = field(default_factory=list)  # (2, h, w) of each colouring
     result: Path | None = None  # the PNG to download
 
     def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
@@ -64,9 +64,7 @@ class Session:
         """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
         estimate = pipeline.estimate(self.gray, mask)
         self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
-        self.colors = colourings(
-            estimate["p"][0].cpu(), estimate["chroma_mass"][0].cpu(), COLOURINGS
-        )
+        self.colors = alternative_colorizations(estimate["p"], estimate["chroma_mass"], COLOURINGS)
 
     def colored(self, chosen: int, saturation: float) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one of the colourings; a saturation of 1 leaves it as it is."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.bank import (
     CHANNELS,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage import data
 
-from src.color.lattice import compose, hue_chroma
-from src.color.luma import luma
+from src.color.decode import hue_chroma
+from src.color.lattice import compose, luma
 
 LEVELS = arrays(np.uint8, (5, 9), elements=st.integers(0, 255))
 

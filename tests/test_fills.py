@@ -12,19 +12,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import find_hole
-from src.fills.all import DOUBTS, FILLS, all_fills
-from src.fills.base import Fill
-from src.fills.copies import copy_texture
-from src.fills.costly import COSTLY, MOST_DOUBT, costly_fills
-from src.fills.exemplar import complete
+from src.fills.copies import copy_texture, textured
+from src.fills.exemplar import COSTLY, MAX_ERROR, complete, costly_fills
 from src.fills.frequency import extrapolate
-from src.fills.push_pull import push_pull
-from src.fills.reduce import reduced
-from src.fills.regions import APART, THIN, parts
-from src.fills.simple import DIRECTIONS, line_fills
-from src.models.restorer import textured
+from src.fills.regions import THIN, regions
+from src.fills.simple import (
+    DIRECTIONS,
+    ERRORS,
+    FILLS,
+    Fill,
+    all_fills,
+    line_fills,
+    push_pull,
+    reduced,
+)
 
 PHOTO = data.camera()[60:220, 150:310].astype(np.float32) / 255
 ROWS, COLUMNS = np.mgrid[:128, :128]
@@ -35,18 +38,18 @@ def tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(image, np.float32))[None, None]
 
 
-def smooth(gray: np.ndarray, known: np.ndarray) -> Fill:
-    return Fill(push_pull(tensor(gray), tensor(known))[0, 0].numpy(), np.zeros_like(gray))
+def smooth(gray: np.ndarray, mask: np.ndarray) -> Fill:
+    return Fill(push_pull(tensor(gray), tensor(mask))[0, 0].numpy(), np.zeros_like(gray))
 
 
-def lines(gray: np.ndarray, known: np.ndarray) -> Fill:
+def lines(gray: np.ndarray, mask: np.ndarray) -> Fill:
     """(8, H, W), a map for each direction."""
-    return Fill(line_fills(tensor(gray), tensor(known))[0].numpy(), np.zeros_like(gray))
+    return Fill(line_fills(tensor(gray), tensor(mask))[0].numpy(), np.zeros_like(gray))
 
 
-def copies(gray: np.ndarray, known: np.ndarray) -> Fill:
+def copies(gray: np.ndarray, mask: np.ndarray) -> Fill:
     """Copies in the place of the smooth fill."""
-    return Fill(copy_texture(smooth(gray, known).luma, known, ~known), np.zeros_like(gray))
+    return Fill(copy_texture(smooth(gray, mask).luma, mask, mask), np.zeros_like(gray))
 
 
 EVERY: dict[str, Callable[[np.ndarray, np.ndarray], Fill]] = {
@@ -60,19 +63,19 @@ every_fill = pytest.mark.parametrize("fill", EVERY.values(), ids=EVERY)
 
 
 def with_holes(shape: tuple[int, int], *holes: tuple[slice, slice]) -> np.ndarray:
-    """What is known, (H, W) bool, of an image with rectangular holes."""
-    known = np.ones(shape, bool)
+    """The mask of an image with rectangular holes."""
+    mask = np.zeros(shape, bool)
     for hole in holes:
-        known[hole] = False
-    return known
+        mask[hole] = True
+    return mask
 
 
 def only(shape: tuple[int, int], *pixels: tuple[int, int]) -> np.ndarray:
-    """What is known of an image of which only some pixels are."""
-    known = np.zeros(shape, bool)
+    """The mask of an image of which only some pixels are not lost."""
+    mask = np.ones(shape, bool)
     for pixel in pixels:
-        known[pixel] = True
-    return known
+        mask[pixel] = False
+    return mask
 
 
 MIDDLE = with_holes((128, 128), np.s_[44:84, 40:84])
@@ -101,32 +104,30 @@ MASKS = {
 }  # fmt: skip
 
 
-def check(fill: Callable, gray: np.ndarray, known: np.ndarray) -> Fill:
-    """What holds for any image and mask: known pixels stay, the rest is luma, the inputs are as
+def check(fill: Callable, gray: np.ndarray, mask: np.ndarray) -> Fill:
+    """What holds for any image and mask: what is not lost stays, the rest is luma, the inputs are as
     before."""
-    before = gray.copy(), known.copy()
-    found = fill(gray, known)
-    assert np.array_equal(gray, before[0]) and np.array_equal(known, before[1])
-    assert found.luma.shape[-2:] == found.doubt.shape == gray.shape
-    assert found.luma.dtype == found.doubt.dtype == np.float32
+    before = gray.copy(), mask.copy()
+    found = fill(gray, mask)
+    assert np.array_equal(gray, before[0]) and np.array_equal(mask, before[1])
+    assert found.luma.shape[-2:] == found.error.shape == gray.shape
+    assert found.luma.dtype == found.error.dtype == np.float32
     assert np.isfinite(found.luma).all() and found.luma.min() >= 0 and found.luma.max() <= 1
-    assert (
-        np.isfinite(found.doubt).all() and found.doubt.min() >= 0 and not found.doubt[known].any()
-    )
-    assert (found.luma[..., known] == gray[known]).all()
+    assert np.isfinite(found.error).all() and found.error.min() >= 0
+    assert not found.error[~mask].any() and (found.luma[..., ~mask] == gray[~mask]).all()
     return found
 
 
 @every_fill
-@pytest.mark.parametrize("known", MASKS.values(), ids=MASKS)
-def test_any_mask(fill, known):
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_any_mask(fill, mask):
     """Of a photo and of noise, with anything in the hole."""
-    height, width = known.shape
-    noise = np.random.default_rng(0).random(known.shape, np.float32)
+    height, width = mask.shape
+    noise = np.random.default_rng(0).random(mask.shape, np.float32)
     for gray in (np.array(PHOTO[:height, :width]), noise):
-        found = check(fill, gray, known)
-        hidden = check(fill, np.where(known, gray, np.float32(40)), known)
-        assert np.array_equal(found.luma, hidden.luma) and np.array_equal(found.doubt, hidden.doubt)
+        found = check(fill, gray, mask)
+        hidden = check(fill, np.where(mask, np.float32(40), gray), mask)
+        assert np.array_equal(found.luma, hidden.luma) and np.array_equal(found.error, hidden.error)
 
 
 @every_fill
@@ -136,24 +137,24 @@ def test_any_size(fill, seed, height, width):
     """Random holes, from a few pixels to nearly all."""
     rng = np.random.default_rng(seed)
     blurred = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), rng.uniform(0.3, 6))
-    known = blurred <= np.quantile(blurred, rng.uniform(0.05, 1))
-    check(fill, rng.random((height, width), np.float32), known)
+    mask = blurred > np.quantile(blurred, rng.uniform(0.05, 1))
+    check(fill, rng.random((height, width), np.float32), mask)
 
 
 @every_fill
 def test_the_same_again(fill):
     """Whatever the number of threads, here OpenCV's, which the fills take as theirs."""
     before, found = cv2.getNumThreads(), []
-    known = with_holes(PHOTO.shape, np.s_[40:80, 30:90], np.s_[100:130, 70:160])
+    mask = with_holes(PHOTO.shape, np.s_[40:80, 30:90], np.s_[100:130, 70:160])
     try:
         for threads in (1, 1, 2):
             cv2.setNumThreads(threads)
-            found.append(fill(PHOTO, known))
+            found.append(fill(PHOTO, mask))
     finally:
         cv2.setNumThreads(before)
     for other in found[1:]:
         assert np.array_equal(found[0].luma, other.luma) and np.array_equal(
-            found[0].doubt, other.doubt
+            found[0].error, other.error
         )
 
 
@@ -161,8 +162,8 @@ def test_the_same_again(fill):
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.77, 1.0])
 def test_a_constant_is_continued(fill, value):
     """Whatever stands in the hole; and nothing is left to doubt."""
-    found = fill(np.where(MIDDLE, np.float32(value), np.float32(0.5)), MIDDLE)
-    assert np.abs(found.luma - value).max() < HALF_A_LEVEL and found.doubt.max() < 1e-4
+    found = fill(np.where(MIDDLE, np.float32(0.5), np.float32(value)), MIDDLE)
+    assert np.abs(found.luma - value).max() < HALF_A_LEVEL and found.error.max() < 1e-4
 
 
 @pytest.mark.parametrize("period", [6, 11, 24])
@@ -171,13 +172,11 @@ def test_waves_are_continued(period, degrees):
     """In any direction; measured: 0.004 to 0.024, the smooth fill 0.23 to 0.29."""
     across = COLUMNS * np.cos(np.deg2rad(degrees)) + ROWS * np.sin(np.deg2rad(degrees))
     true = (0.5 + 0.4 * np.sin(2 * np.pi / period * across)).astype(np.float32)
-    gray = np.where(MIDDLE, true, np.float32(1))
+    gray = np.where(MIDDLE, np.float32(1), true)
     found = extrapolate(gray, MIDDLE)
-    error, of_smooth = (
-        np.abs(f.luma - true)[~MIDDLE].mean() for f in (found, smooth(gray, MIDDLE))
-    )
+    error, of_smooth = (np.abs(f.luma - true)[MIDDLE].mean() for f in (found, smooth(gray, MIDDLE)))
     assert error < 0.03 and error < of_smooth / 8
-    assert found.doubt.max() < 0.03  # nearly all around is explained
+    assert found.error.max() < 0.03  # nearly all around is explained
 
 
 PATTERNS = {
@@ -192,78 +191,78 @@ PATTERNS = {
 def test_patterns_are_continued(name):
     """Measured: the exemplar fill 0.0001 to 0.0017, copies 0.0000, the smooth fill 0.19 to 0.27."""
     true = PATTERNS[name].astype(np.float32)
-    gray = np.where(MIDDLE, true, np.float32(1))
+    gray = np.where(MIDDLE, np.float32(1), true)
     found = complete(gray, MIDDLE)
-    copied = copy_texture(extrapolate(gray, MIDDLE).luma, MIDDLE, ~MIDDLE)
-    of_smooth = np.abs(smooth(gray, MIDDLE).luma - true)[~MIDDLE].mean()
-    for error in (np.abs(image - true)[~MIDDLE].mean() for image in (found.luma, copied)):
+    copied = copy_texture(extrapolate(gray, MIDDLE).luma, MIDDLE, MIDDLE)
+    of_smooth = np.abs(smooth(gray, MIDDLE).luma - true)[MIDDLE].mean()
+    for error in (np.abs(image - true)[MIDDLE].mean() for image in (found.luma, copied)):
         assert error < 0.005 and error < of_smooth / 40
-    assert found.doubt.max() < 0.01
+    assert found.error.max() < 0.01
 
 
 def test_doubt_tells_what_is_hard():
-    """The doubts of a wave and of a pattern are far below those of noise."""
+    """The errors of a wave and of a pattern are far below those of noise."""
     noise = np.random.default_rng(0).random((128, 128), np.float32)
     wave = (0.5 + 0.4 * np.sin(COLUMNS / 2)).astype(np.float32)
     for fill, easy in ((extrapolate, wave), (complete, PATTERNS["tiles"].astype(np.float32))):
-        means = [fill(image, MIDDLE).doubt[~MIDDLE].mean() for image in (easy, noise)]
+        means = [fill(image, MIDDLE).error[MIDDLE].mean() for image in (easy, noise)]
         assert means[0] < means[1] / 5 and means[1] > 0.1
 
 
 def test_only_what_is_wanted_is_extrapolated():
-    known = with_holes(PHOTO.shape, np.s_[20:50, 30:70], np.s_[90:120, 60:110])
-    wanted = np.zeros(known.shape, bool)
-    wanted[:70] = True  # the known pixels among them do not count
-    found, lost = extrapolate(PHOTO, known, wanted), ~known & wanted
-    rest = ~known & ~wanted
-    assert (found.luma[known] == PHOTO[known]).all() and not found.doubt[known].any()
-    assert (found.luma[rest] == 0.5).all() and (found.doubt[rest] == 0.5).all()
-    assert (found.luma[lost] != 0.5).mean() > 0.9 and (found.doubt[lost] != 0.5).all()
+    mask = with_holes(PHOTO.shape, np.s_[20:50, 30:70], np.s_[90:120, 60:110])
+    wanted = np.zeros(mask.shape, bool)
+    wanted[:70] = True  # pixels among them that are not lost do not count
+    found, lost = extrapolate(PHOTO, mask, wanted), mask & wanted
+    rest = mask & ~wanted
+    assert (found.luma[~mask] == PHOTO[~mask]).all() and not found.error[~mask].any()
+    assert (found.luma[rest] == 0.5).all() and (found.error[rest] == 0.5).all()
+    assert (found.luma[lost] != 0.5).mean() > 0.9 and (found.error[lost] != 0.5).all()
     # far apart, so that each is what it is when both are filled
-    both = extrapolate(PHOTO, known)
+    both = extrapolate(PHOTO, mask)
     assert np.abs(both.luma - found.luma)[lost].max() < HALF_A_LEVEL
-    nothing = extrapolate(PHOTO, known, known)
-    assert (nothing.luma[~known] == 0.5).all() and (nothing.luma[known] == PHOTO[known]).all()
+    nothing = extrapolate(PHOTO, mask, ~mask)
+    assert (nothing.luma[mask] == 0.5).all() and (nothing.luma[~mask] == PHOTO[~mask]).all()
 
 
 def test_only_what_is_wanted_is_copied():
-    known = with_holes(PHOTO.shape, np.s_[20:50, 30:70], np.s_[90:120, 60:110])
-    filled, wanted = smooth(PHOTO, known).luma, ~known
+    mask = with_holes(PHOTO.shape, np.s_[20:50, 30:70], np.s_[90:120, 60:110])
+    filled, wanted = smooth(PHOTO, mask).luma, mask.copy()
     wanted[:70] = False
     before = filled.copy()
-    copied = copy_texture(filled, known, wanted)
+    copied = copy_texture(filled, mask, wanted)
     assert np.array_equal(filled, before) and np.array_equal(copied[~wanted], filled[~wanted])
     assert (copied[wanted] != filled[wanted]).mean() > 0.9
 
 
 def test_copies_where_nothing_can_be_copied():
-    known = only(PHOTO.shape, (3, 3))
-    filled = smooth(PHOTO, known).luma
-    assert np.array_equal(copy_texture(filled, known, ~known), filled)
-    assert np.array_equal(copy_texture(filled, known, known & False), filled)
+    mask = only(PHOTO.shape, (3, 3))
+    filled = smooth(PHOTO, mask).luma
+    assert np.array_equal(copy_texture(filled, mask, mask), filled)
+    assert np.array_equal(copy_texture(filled, mask, mask & False), filled)
 
 
 def test_all_fills():
-    """A map of each fill, known pixels as they were; where a doubt is 1 the smooth fill stands."""
-    known = np.stack(
+    """A map of each fill; where an error is 1 the smooth fill stands."""
+    masks = np.stack(
         [with_holes((64, 80), np.s_[20:45, 30:60]), with_holes((64, 80), np.s_[:30, 50:])]
     )
     gray = np.stack([PHOTO[:64, :80], PHOTO[64:128, 40:120]])
-    costly = np.stack([costly_fills(g, k) for g, k in zip(gray, known, strict=True)])
+    costly = np.stack([costly_fills(g, m) for g, m in zip(gray, masks, strict=True)])
     costly[0, 1, 20:30], costly[1, 3] = 1, 1
-    image, mask, costly = (torch.from_numpy(a.astype(np.float32)) for a in (gray, ~known, costly))
+    image, mask, costly = (torch.from_numpy(a.astype(np.float32)) for a in (gray, masks, costly))
     image, mask = image[:, None], mask[:, None]
     before = image.clone(), mask.clone(), costly.clone()
     found = all_fills(image, mask, costly)
     assert all(map(torch.equal, before, (image, mask, costly)))
-    assert found.shape == (2, FILLS + DOUBTS, 64, 80) and (found >= 0).all() and (found <= 1).all()
-    fills, doubts = found.split([FILLS, DOUBTS], dim=1)
+    assert found.shape == (2, FILLS + ERRORS, 64, 80) and (found >= 0).all() and (found <= 1).all()
+    fills, errors = found.split([FILLS, ERRORS], dim=1)
     assert torch.equal(fills * (1 - mask), (image * (1 - mask)).expand_as(fills))
-    assert torch.equal(fills[:, : len(DIRECTIONS)], line_fills(image, 1 - mask))
-    assert torch.equal(fills[:, len(DIRECTIONS)], push_pull(image, 1 - mask)[:, 0])
-    assert torch.equal(doubts, costly[:, 1::2] * mask)
+    assert torch.equal(fills[:, : len(DIRECTIONS)], line_fills(image, mask))
+    assert torch.equal(fills[:, len(DIRECTIONS)], push_pull(image, mask)[:, 0])
+    assert torch.equal(errors, costly[:, 1::2] * mask)
     for number in range(2):
-        doubted = doubts[:, number] == 1
+        doubted = errors[:, number] == 1
         given, stands = costly[:, 2 * number], fills[:, len(DIRECTIONS) + 1 + number]
         lost = mask[:, 0] > 0
         assert doubted[number].any() and (lost & ~doubted).any()
@@ -272,37 +271,37 @@ def test_all_fills():
 
 
 def test_costly_fills():
-    """Both with their doubts, in units of the most."""
-    known = with_holes(PHOTO.shape, np.s_[40:70, 30:90])
-    found, each = costly_fills(PHOTO, known), (extrapolate(PHOTO, known), complete(PHOTO, known))
+    """Both with their errors, in units of the most."""
+    mask = with_holes(PHOTO.shape, np.s_[40:70, 30:90])
+    found, each = costly_fills(PHOTO, mask), (extrapolate(PHOTO, mask), complete(PHOTO, mask))
     assert found.shape == (COSTLY, *PHOTO.shape) and found.dtype == np.float32
     for number, fill in enumerate(each):
         assert np.array_equal(found[2 * number], fill.luma)
         assert np.array_equal(
-            found[2 * number + 1], (fill.doubt / np.float32(MOST_DOUBT)).clip(max=1)
+            found[2 * number + 1], (fill.error / np.float32(MAX_ERROR)).clip(max=1)
         )
 
 
 def test_thin_damage_costs_nothing(monkeypatch):
-    """Neither fill is called, and the doubts say so, also where only the wanted part is thin."""
-    known = with_holes(PHOTO.shape, np.s_[:, 40:52], np.s_[90:93, 70:])
-    deep = known & with_holes(PHOTO.shape, np.s_[20:60, 80:130])
+    """Neither fill is called, and the errors say so, also where only the wanted part is thin."""
+    mask = with_holes(PHOTO.shape, np.s_[:, 40:52], np.s_[90:93, 70:])
+    more = mask | with_holes(PHOTO.shape, np.s_[20:60, 80:130])
     called = []
 
     def spied(fill: Callable) -> Callable:
         return lambda *arguments: called.append(fill) or fill(*arguments)
 
     for fill in (extrapolate, complete):
-        monkeypatch.setattr(f"src.fills.costly.{fill.__name__}", spied(fill))
-    for fine, wanted in ((known, None), (deep, ~known)):
-        found = costly_fills(PHOTO, fine, wanted)
+        monkeypatch.setattr(f"src.fills.exemplar.{fill.__name__}", spied(fill))
+    for lost, wanted in ((mask, None), (more, mask)):
+        found = costly_fills(PHOTO, lost, wanted)
         assert found.shape == (COSTLY, *PHOTO.shape) and found.dtype == np.float32 and not called
-        assert (found[1::2, ~fine] == 1).all() and not found[1::2, fine].any()
+        assert (found[1::2, lost] == 1).all() and not found[1::2, ~lost].any()
         assert (found[::2] == PHOTO).all()
-    depth = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L2, 3).max()
+    depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3).max()
     assert THIN - 1 < depth <= THIN  # no thicker damage is as cheap
-    known[:, 52] = False
-    assert costly_fills(PHOTO, known)[1, 20, 46] < 1 and called == [extrapolate, complete]
+    mask[:, 52] = True
+    assert costly_fills(PHOTO, mask)[1, 20, 46] < 1 and {*called} == {extrapolate, complete}
 
 
 def random_damage() -> Iterator[np.ndarray]:
@@ -322,10 +321,10 @@ def random_damage() -> Iterator[np.ndarray]:
 
 
 def test_every_lost_pixel_is_in_one_part():
-    """And what is nearer than `APART` to a part belongs to it."""
+    """And what touches a part belongs to it."""
     for lost in random_damage():
         before, count, labels = lost.copy(), np.zeros(lost.shape, int), np.zeros(lost.shape, int)
-        for number, (box, part) in enumerate(parts(lost), 1):
+        for number, (box, part) in enumerate(regions(lost), 1):
             assert part.any() and part.shape == lost[box].shape and part.dtype == bool
             count[box] += part
             labels[box][part] = number
@@ -337,11 +336,11 @@ def test_every_lost_pixel_is_in_one_part():
 
 def test_what_lies_apart_is_filled_apart():
     lost = np.zeros((900, 900), bool)
-    right = 120 + APART + 2
+    right = 120 + 10
     for columns in (slice(100, 110), slice(113, 120), slice(right, right + 5)):
         lost[100:110, columns] = True
     lost[800, 850] = True
-    found = list(parts(lost))
+    found = list(regions(lost))
     assert [int(part.sum()) for _, part in found] == [170, 50, 1]
     assert all(lost[box].size < 300 * 300 for box, _ in found)
 
@@ -349,20 +348,20 @@ def test_what_lies_apart_is_filled_apart():
 def test_means_of_what_is_known():
     gray = np.arange(35, dtype=np.float32).reshape(5, 7) / 35
     known = gray > 0.19  # all but seven pixels
-    mean, share = reduced(gray, known, 2)
+    mean, share = reduced(gray, ~known, 2)
     assert mean.shape == share.shape == (3, 4) and mean.dtype == share.dtype == np.float32
     block = np.s_[0:2, 4:6]
     assert share[0, 2] == known[block].mean() and mean[0, 2] == pytest.approx(
         gray[block][known[block]].mean()
     )
     assert share[0, 0] == 0.5 and mean[0, 0] == pytest.approx(gray[1, :2].mean(), abs=1e-6)
-    assert not reduced(gray, known & False, 3)[0].any()
+    assert not reduced(gray, known | True, 3)[0].any()
 
 
 def test_people_are_shown_the_texture_of_the_photo():
     """Copies where the damage is deep; thin damage, and what is not lost, stays as it was filled."""
     true = (PATTERNS["tiles"] * 255).round().astype(np.uint8)
-    mask = ~MIDDLE
+    mask = MIDDLE
     filled = np.where(mask, 128, true).astype(np.uint8)
     before = filled.copy()
     shown = textured(filled, mask)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import find_hole, punch_hole
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
@@ -78,15 +78,13 @@ def test_a_given_mask_is_used_and_nothing_is_looked_for(models, damaged):
 
 
 def test_an_estimate_says_what_is_known(models, damaged):
-    """Documented names and ranges: what the app's colourings and other programs are made from."""
+    """Documented names and ranges: what the app's alternative colorizations and other programs are made from."""
     estimate = Pipeline(models).estimate(*damaged)
     assert set(estimate) == {"luma", "p", "chroma_mass"}
-    assert estimate["luma"].shape == (1, 1, *damaged[0].shape)
-    assert estimate["p"].shape == estimate["chroma_mass"].shape and estimate["p"].shape[:2] == (
-        1,
-        180,
-    )
-    assert torch.allclose(estimate["p"].sum(dim=1), torch.ones(()), atol=1e-4)
+    assert all(values.dtype == np.float32 for values in estimate.values())
+    assert estimate["luma"].shape == damaged[0].shape
+    assert estimate["p"].shape == estimate["chroma_mass"].shape and len(estimate["p"]) == 180
+    assert np.allclose(estimate["p"].sum(axis=0), 1, atol=1e-4)
 
 
 @pytest.mark.parametrize("choice", [{"damage": "flat"}, {"style": "vivid"}, {"tta": 3}])

@@ -1,10 +1,12 @@
-"""From hue distributions to one hue a pixel: what the score rewards, or what looks best.
+"""From colours to hue distributions, and from those to one hue per pixel: what the score rewards,
+or what looks best.
 
 The score's C compares hue histograms of whole images, so the best guess is the *expected*
 histogram, and not the histogram of each pixel's best guess. docs/restorer.md derives it.
 """
 
 import math
+from functools import cache
 
 import numba
 import numpy as np
@@ -12,25 +14,168 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.color.lattice import HUES, compose, least_chroma
+from src.color.lattice import HUES, LEVELS, compose, min_chroma
 from src.utils.cli import Style
-from src.utils.compiled import compiled
 
-COOLING = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures of the transport, in nats
-ROUNDS = 8  # price updates at each of them
-FINE_ROUNDS = 6  # price updates on the finer grid, at the last temperature
-FINE = 2  # the finer grid's cells for each of the estimate's, along a side
-MISFIT = 0.05  # nats for a squared distance of one level
-LEAST = 1e-6  # floor of probabilities
-VISUAL_TEMPERATURE = 0.4  # Zhang et al. 2016 use 0.38
-VIVIDNESS = 1.2  # of the colours that people are shown, relative to the annealed mean
-STRIP = 1 << 16  # pixels coloured at once, which bounds the memory
+MIN_P = 1e-6  # floor of probabilities
 
 
-def unit_vectors(device: torch.device) -> Tensor:
+def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """OpenCV's 8-bit hue and the chroma, in OpenCV's own integer steps.
+
+    Args:
+        rgb: (B, 3, H, W) whole numbers from 0 to 255 in any dtype.
+
+    Returns: two of (B, H, W) int32: 0 to 179 (0 for grey), and 0 to 255.
+    """
+    rgb = rgb.int()
+    red, green, blue = rgb.unbind(dim=1)
+    high = rgb.amax(dim=1)
+    chroma = high - rgb.amin(dim=1)
+    sector = torch.where(high == green, blue - red + 2 * chroma, red - green + 4 * chroma)
+    sector = torch.where(high == red, green - blue, sector)
+    steps = (sector * _divisors(rgb.device)[chroma] + (1 << 11)) >> 12
+    return torch.where(steps < 0, steps + HUES, steps), chroma
+
+
+@cache
+def _divisors(device: torch.device) -> Tensor:
+    """(256,) int32: 30 / chroma in steps of 1/4096, as OpenCV tabulates it."""
+    levels = torch.arange(LEVELS, dtype=torch.float64)
+    table = (HUES / 6 * 4096 / levels.clamp(min=1)).round()
+    table[0] = 0
+    return table.int().to(device)
+
+
+def hue_histograms(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Number and summed chroma (in units of 255) of the pixels of each hue in each cell of a grid.
+
+    Args:
+        rgb: (B, 3, H, W) uint8.
+        grid: rows and columns of cells, (h, w).
+
+    Returns: two of (B, 180, h, w) float32.
+    """
+    hue, chroma = hue_chroma(rgb)
+    batch, height, width = hue.shape
+    row = torch.arange(height, device=rgb.device) * grid[0] // height
+    column = torch.arange(width, device=rgb.device) * grid[1] // width
+    image = torch.arange(batch, device=rgb.device)[:, None, None]
+    place = (((image * grid[0] + row[:, None]) * grid[1] + column) * HUES + hue).flatten()
+    counts, chromas = torch.zeros(2, batch * HUES * grid[0] * grid[1], device=rgb.device)
+    counts.index_add_(0, place, torch.ones_like(place, dtype=torch.float32))
+    chromas.index_add_(0, place, chroma.flatten() / 255)
+    # channels last in memory, as the logits are
+    return tuple(sums.view(batch, *grid, HUES).permute(0, 3, 1, 2) for sums in (counts, chromas))
+
+
+def decode(
+    luma: np.ndarray,
+    p: np.ndarray,
+    chroma_mass: np.ndarray,
+    style: Style,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """RGB of one image from its luma and the distribution of its colours.
+
+    Args:
+        luma: (H, W) uint8; the result's PIL luma, exactly.
+        p: (180, h, w) float32, probability of each hue, on a grid of any size.
+        chroma_mass: (180, h, w) float32, probability times the chroma (0 to 255) expected of that
+            hue.
+        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual":
+            Zhang's annealed mean, more vivid.
+
+    Returns: (H, W, 3) uint8.
+    """
+    p, chroma_mass = torch.from_numpy(np.stack([p, chroma_mass])).to(device)
+    if style == "visual":
+        return render(luma, visual_color(p, chroma_mass).cpu().numpy())
+    color = expected_color(p, chroma_mass)
+    fit = histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape)
+    maps = torch.cat([color, fit]).cpu().numpy()
+    return render(luma, maps[:2], maps[2:])
+
+
+def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
+    """The colour of each cell in the visual style, (2, h, w) in levels; args as for `decode`.
+
+    Means are duller than what they are means of, which a factor makes up for. Zhang et al. 2016
+    use a temperature of 0.38.
+    """
+    return 1.2 * expected_color(p, chroma_mass, temperature=0.4)
+
+
+def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean colour of each cell, (2, h, w) in levels; args as for `decode`.
+
+    Below a temperature of 1 likely hues count more: the annealed mean of Zhang et al. 2016.
+    """
+    log_p = p.clamp(min=MIN_P).log()
+    chroma = chroma_mass / p.clamp(min=MIN_P)
+    sharpened = (log_p / temperature).softmax(dim=0)
+    return torch.einsum("dk,khw->dhw", hue_directions(p.device), sharpened * chroma)
+
+
+@cache
+def hue_directions(device: torch.device) -> Tensor:
     """(2, 180): the direction of each hue bin in the plane of colours."""
     angle = torch.arange(HUES, device=device) * (2 * math.pi / HUES)
     return torch.stack([angle.cos(), angle.sin()])
+
+
+@cache
+def _directions() -> np.ndarray:
+    return hue_directions(torch.device("cpu")).numpy()
+
+
+def plausibility(p: Tensor, color: Tensor) -> Tensor:
+    """How well each hue suits each cell, (180, h, w): its log-probability less a squared distance.
+
+    The distance is that of the expected colour from the nearest colour this hue can show, since
+    dull colours have few hues: hue 1 begins at a chroma of 21.
+
+    Args:
+        p: (180, h, w) probabilities.
+        color: (2, h, w) expected colour, in levels.
+    """
+    along = torch.einsum("dk,dhw->khw", hue_directions(p.device), color)
+    shown = along.clamp(min=_min_chroma(p.device)[:, None, None])
+    distance = (color**2).sum(dim=0) - 2 * shown * along + shown**2
+    return p.clamp(min=MIN_P).log() - 0.05 * distance  # nats for a squared distance of one level
+
+
+@cache
+def _min_chroma(device: torch.device) -> Tensor:
+    return torch.from_numpy(min_chroma()).to(device)
+
+
+def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
+    """`fit` with prices added, so that the hues that fit each pixel best have the histogram
+    `target`.
+
+    Args:
+        fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
+        target: (180,) histogram, sums to 1.
+        height, width: of the image.
+
+    Returns: (180, h, w).
+    """
+    cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
+    prices = torch.zeros_like(target)
+    coarse = _cells_first(fit)
+    for temperature in cooling:
+        prices = transport_prices(coarse, target, prices, temperature, rounds=8)
+    # twice as many cells along each side, at the last temperature
+    size = min(2 * fit.shape[1], height), min(2 * fit.shape[2], width)
+    fine = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
+    prices = transport_prices(_cells_first(fine), target, prices, cooling[-1], rounds=6)
+    return fit + prices[:, None, None]
+
+
+def _cells_first(maps: Tensor) -> Tensor:
+    """(K, h, w) to (h·w, K), contiguous: a softmax over the last dimension is twice as fast."""
+    return maps.flatten(1).t().contiguous()
 
 
 def transport_prices(
@@ -50,73 +195,83 @@ def transport_prices(
     Returns: (180,) prices.
     """
     prices = start
-    log_target = target.clamp(min=LEAST).log()
+    log_target = target.clamp(min=MIN_P).log()
     for _ in range(rounds):
         share = ((fit + prices) / temperature).softmax(dim=1).mean(dim=0)
-        prices = prices + temperature * (log_target - share.clamp(min=LEAST).log())
+        prices = prices + temperature * (log_target - share.clamp(min=MIN_P).log())
     return prices
 
 
-def resize(maps: Tensor, height: int, width: int) -> Tensor:
-    """(K, h, w) to (K, height, width), bilinear."""
-    return F.interpolate(maps[None], (height, width), mode="bilinear", align_corners=False)[0]
+def render(
+    luma: np.ndarray, color: np.ndarray, fit: np.ndarray | None = None, strip: int = 1 << 16
+) -> np.ndarray:
+    """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
 
-
-def plausibility(p: Tensor, color: Tensor) -> Tensor:
-    """How well each hue suits each cell: its log-probability less `MISFIT` times a squared
-    distance.
-
-    The distance is that of the expected colour from the nearest colour that this hue can show,
-    since dull
-    colours have few hues: hue 1 begins at a chroma of 21.
+    The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
+    one of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue
+    can have.
 
     Args:
-        p: (180, h, w) probabilities.
-        color: (2, h, w) expected colour, in levels.
+        luma: (H, W) uint8.
+        color: (2, h, w) float32 in levels, on a grid of any size.
+        fit: (180, h, w) float32, how well each hue suits each cell; the best becomes a pixel's hue.
+            Without it a pixel has its colour's own hue.
+        strip: pixels rendered at once, which bounds the memory.
 
-    Returns: (180, h, w).
+    Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
     """
-    along = torch.einsum("dk,dhw->khw", unit_vectors(p.device), color)
-    shown = along.clamp(min=least_chroma(p.device)[:, None, None])
-    distance = (color**2).sum(dim=0) - 2 * shown * along + shown**2
-    return p.clamp(min=LEAST).log() - MISFIT * distance
+    height, width = luma.shape
+    directions = _directions()
+    lines = None if fit is None else np.ascontiguousarray(fit.transpose(1, 2, 0))
+    rgb = np.empty((height, width, 3), np.uint8)
+    step = max(1, strip // width)
+    for first in range(0, height, step):
+        rows = slice(first, min(first + step, height))
+        x, y = upsampled(color, rows, height, width)
+        if lines is None:
+            angle = np.arctan2(y.astype(np.float64), x).astype(np.float32)
+            hue = (angle * np.float32(HUES / (2 * math.pi))).round().astype(np.intp) % HUES
+        else:
+            hue = best_hues(lines, rows.start, rows.stop, height, width)
+        chroma = (x * directions[0][hue] + y * directions[1][hue]).round().clip(0, 255)
+        rgb[rows] = compose(luma[rows], hue, chroma.astype(np.intp))
+    return rgb
 
 
-def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
-    """`fit` with prices added, so that the hues that fit each pixel best have the histogram
-    `target`.
+def upsampled(maps: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
+    """Some rows of (K, h, w) float32 interpolated bilinearly to (K, height, width).
 
-    Args:
-        fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
-        target: (180,) histogram, sums to 1.
-        height, width: of the image.
-
-    Returns: (180, h, w).
+    In each step one product is not rounded before it is added, as in torch's vector instructions:
+    then colours stay the same to the bit.
     """
-    prices = torch.zeros_like(target)
-    coarse = cells_first(fit)
-    for temperature in COOLING:
-        prices = transport_prices(coarse, target, prices, temperature, ROUNDS)
-    sizes = zip(fit.shape[1:], (height, width), strict=True)
-    fine = cells_first(resize(fit, *(min(FINE * cells, pixels) for cells, pixels in sizes)))
-    prices = transport_prices(fine, target, prices, COOLING[-1], FINE_ROUNDS)
-    return fit + prices[:, None, None]
+    size = maps.shape[1:]
+    place = np.arange(rows.start, rows.stop, dtype=np.float32) + np.float32(0.5)
+    place = (place * size[0] / height - 0.5).clip(0, size[0] - 1)
+    above = place.astype(np.intp)
+    below = np.minimum(above + 1, size[0] - 1)
+    weight = (place - above)[:, None]
+    slope = (maps[:, below] - maps[:, above]).astype(np.float64)
+    near_above = maps[:, above] + weight * slope
+    near_below = maps[:, below] + (weight - 1) * slope
+    lines = np.where(weight < 0.5, near_above, near_below).astype(np.float32)
+    scale = np.float64(np.float32(size[1]) / np.float32(width))
+    place = ((np.arange(width) + 0.5) * scale - 0.5).astype(np.float32).clip(0)
+    left = np.minimum(place.astype(np.intp), size[1] - 1)
+    right = np.minimum(left + 1, size[1] - 1)
+    weight = (place - left).astype(np.float32).clip(0, 1)
+    near_left = lines[..., left].astype(np.float64) * (1 - weight)
+    return (near_left + lines[..., right] * weight).astype(np.float32)
 
 
-def cells_first(maps: Tensor) -> Tensor:
-    """(K, h, w) to (h·w, K), contiguous: a softmax over the last dimension is twice as fast."""
-    return maps.flatten(1).t().contiguous()
-
-
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int) -> np.ndarray:
     """The hue that fits each pixel of some rows best, interpolated bilinearly.
 
     Args:
         lines: (h, w, 180) float32, finite, how well each hue suits each cell.
-        first, last: range of rows, of an image of `height` × `width` pixels.
+        first, last: range of rows in an image of `height` × `width` pixels.
 
-    Returns: (last - first, width) uint8, the first of equals.
+    Returns: (last - first, width) uint8; the first of equally good ones.
     """
     rows, columns, count = lines.shape
     hues = np.empty((last - first, width), np.uint8)
@@ -148,88 +303,3 @@ def _neighbours(pixel: int, cells: int, pixels: int) -> tuple[int, int, float]:
     place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0.0), cells - 1.0)
     cell = int(place)
     return cell, min(cell + 1, cells - 1), np.float32(place - cell)
-
-
-def rows_of(maps: Tensor, rows: slice, height: int, width: int) -> Tensor:
-    """Some rows of `resize(maps, height, width)`: (K, h, w) to (K, number of rows, width)."""
-    place = (torch.arange(rows.start, rows.stop, device=maps.device) + 0.5) * maps.shape[
-        1
-    ] / height - 0.5
-    place = place.clamp(0, maps.shape[1] - 1)
-    above = place.floor().long()
-    below = (above + 1).clamp(max=maps.shape[1] - 1)
-    lines = torch.lerp(maps[:, above], maps[:, below], (place - above)[:, None])
-    return resize(lines, len(place), width)
-
-
-def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean colour of each cell, (2, h, w) in levels; below a temperature of 1 likely hues count
-    more.
-
-    Args as for `decode`. With a temperature of about 0.4 it is the annealed mean of Zhang et al.
-    2016.
-    """
-    log_p = p.clamp(min=LEAST).log()
-    chroma = chroma_mass / p.clamp(min=LEAST)
-    sharpened = (log_p / temperature).softmax(dim=0)
-    return torch.einsum("dk,khw->dhw", unit_vectors(p.device), sharpened * chroma)
-
-
-def render(luma: np.ndarray, color: Tensor, fit: Tensor | None = None) -> np.ndarray:
-    """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
-
-    The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
-    one of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue
-    can have.
-
-    Args:
-        luma: (H, W) uint8.
-        color: (2, h, w) in levels, on a grid of any size.
-        fit: (180, h, w), how well each hue suits each cell; the best becomes a pixel's hue. Without
-            it a pixel has its colour's own hue.
-
-    Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
-    """
-    height, width = luma.shape
-    color, directions = color.cpu(), unit_vectors(torch.device("cpu"))
-    lines = None if fit is None else fit.cpu().permute(1, 2, 0).contiguous().numpy()
-    rgb = np.empty((height, width, 3), np.uint8)
-    step = max(1, STRIP // width)
-    for first in range(0, height, step):
-        rows = slice(first, min(first + step, height))
-        x, y = rows_of(color, rows, height, width)
-        if lines is None:
-            hue = (torch.atan2(y, x) * (HUES / (2 * math.pi))).round().long() % HUES
-        else:
-            hue = torch.from_numpy(best_hues(lines, rows.start, rows.stop, height, width)).long()
-        chroma = (x * directions[0][hue] + y * directions[1][hue]).round().clamp(0, 255).long()
-        rgb[rows] = compose(luma[rows], hue.numpy(), chroma.numpy())
-    return rgb
-
-
-def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
-    """The colour of each cell that people are shown, (2, h, w) in levels; args as for `decode`.
-
-    Means are duller than what they are means of; `VIVIDNESS` makes up for that.
-    """
-    return VIVIDNESS * expected_color(p, chroma_mass, VISUAL_TEMPERATURE)
-
-
-def decode(luma: np.ndarray, p: Tensor, chroma_mass: Tensor, style: Style) -> np.ndarray:
-    """RGB of one image from its luma and the distribution of its colours.
-
-    Args:
-        luma: (H, W) uint8; the result's PIL luma, exactly.
-        p: (180, h, w) probability of each hue, on a grid of any size.
-        chroma_mass: (180, h, w) probability times the chroma (0 to 255) expected of that hue.
-        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual":
-            Zhang's annealed mean, more vivid.
-
-    Returns: (H, W, 3) uint8.
-    """
-    if style == "visual":
-        return render(luma, visual_color(p, chroma_mass))
-    color = expected_color(p, chroma_mass)
-    return render(
-        luma, color, histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape)
-    )

@@ -4,54 +4,31 @@ Hue is OpenCV's 8-bit hue (180 bins of 2 degrees), chroma is max(R, G, B) - min(
 PIL's ``convert("L")``. Adding one number to R, G and B keeps hue and chroma and adds the same
 number to the luma, exactly, because PIL's weights add up to one. So a colour is a luma and an
 *offset*: a colour of the same hue and chroma with a zero among its channels.
+
+No torch here: processes that only draw, find or score damage start without it.
 """
 
 from functools import cache
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-
-from src.color.luma import luma
+from PIL import Image
 
 HUES = 180
 LEVELS = 256
 
 
-def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's 8-bit hue (0 to 179; 0 for grey) and the chroma (0 to 255), in OpenCV's own integer
-    steps.
-
-    `rgb` is (B, 3, H, W) of whole numbers from 0 to 255 in any dtype; both results are (B, H, W)
-    int32.
-    """
-    rgb = rgb.int()
-    red, green, blue = rgb.unbind(dim=1)
-    high = rgb.amax(dim=1)
-    chroma = high - rgb.amin(dim=1)
-    sector = torch.where(high == green, blue - red + 2 * chroma, red - green + 4 * chroma)
-    sector = torch.where(high == red, green - blue, sector)
-    steps = (sector * _divisors(rgb.device)[chroma] + (1 << 11)) >> 12
-    return torch.where(steps < 0, steps + HUES, steps), chroma
-
-
-@cache
-def _divisors(device: torch.device) -> Tensor:
-    """(256,) int32: 30 / chroma in steps of 1/4096, as OpenCV tabulates it."""
-    levels = torch.arange(LEVELS, dtype=torch.float64)
-    table = (HUES / 6 * 4096 / levels.clamp(min=1)).round()
-    table[0] = 0
-    return table.int().to(device)
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """PIL's ``convert("L")`` of (H, W, 3) uint8 RGB, (H, W) uint8."""
+    return np.asarray(Image.fromarray(rgb).convert("L"))
 
 
 @cache
 def _offsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The offset of each hue and chroma: (180, 256, 3) uint8, its luma, and whether there is one.
 
-    Of several offsets the one whose unrounded hue is nearest to the bin's is taken. Dull colours
-    have
-    few hues: a chroma of 1 only 0, 30, 60, 90, 120 and 150.
+    If there are several, it is the one whose unrounded hue is nearest to the bin's. Dull colours
+    have few hues: a chroma of 1 only 0, 30, 60, 90, 120 and 150.
     """
     high, mid = np.meshgrid(np.arange(LEVELS), np.arange(LEVELS), indexing="ij")
     high, mid = high[mid <= high], mid[mid <= high]
@@ -73,17 +50,15 @@ def _offsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @cache
 def _nearest_chroma() -> np.ndarray:
-    """(180, 256, 256) uint8: of hue, luma and wanted chroma, the nearest chroma that RGB can show.
+    """(180, 256, 256) uint8: for a hue, luma and wanted chroma, the nearest that RGB can show.
 
     Ties go to the smaller one. Where RGB has no colour of this hue and luma it is 0.
     """
     _, offset_luma, exists = _offsets()
     levels = np.arange(LEVELS)
     gray = levels[None, :, None]
-    room = (
-        LEVELS - 1 - levels + offset_luma
-    )  # the brightest luma: the offset's own plus what is left
-    shown = exists[:, None] & (gray >= offset_luma[:, None]) & (gray <= room[:, None])
+    brightest = LEVELS - 1 - levels + offset_luma  # the offset's own luma plus what is left
+    shown = exists[:, None] & (gray >= offset_luma[:, None]) & (gray <= brightest[:, None])
     below = np.maximum.accumulate(np.where(shown, levels, -LEVELS).astype(np.int16), axis=2)
     above = np.where(shown, levels, 3 * LEVELS).astype(np.int16)[..., ::-1]
     above = np.minimum.accumulate(above, axis=2)[..., ::-1]
@@ -92,11 +67,10 @@ def _nearest_chroma() -> np.ndarray:
 
 
 @cache
-def least_chroma(device: torch.device) -> Tensor:
+def min_chroma() -> np.ndarray:
     """(180,) float32: the smallest chroma at which each hue exists, from 0 (hue 0 is also grey) to
     21."""
-    exists = _offsets()[2]
-    return torch.from_numpy(exists.argmax(axis=1)).float().to(device)
+    return _offsets()[2].argmax(axis=1).astype(np.float32)
 
 
 def compose(gray: np.ndarray, hue: np.ndarray, chroma: np.ndarray) -> np.ndarray:

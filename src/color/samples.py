@@ -1,4 +1,4 @@
-"""Other colourings of a photo: what is alike in it is drawn anew as one."""
+"""Alternative colorizations: similar regions get the same sampled colour."""
 
 import math
 
@@ -6,56 +6,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.color.decode import LEAST, visual_color
+from src.color.decode import MIN_P, visual_color
 from src.color.lattice import HUES
 
-ALIKE = 4.0  # hues by which distributions may differ and still count as alike
-REACH = 0.5  # Hellinger distance over which draws become independent
-FEATURES = 32  # of the random map that draws depend on
-WIDTH = 12.0  # neighbouring hues that a draw favours together
-STRENGTH = 0.8  # standard deviation of what a draw adds to the logarithms of the probabilities
-MOOD = 0.6  # share of its variance that the whole photo has in common
-DRAWS = 24  # of which those are taken that differ most
 
+def alternative_colorizations(
+    p: np.ndarray, chroma_mass: np.ndarray, count: int, draws: int = 24
+) -> list[np.ndarray]:
+    """The likeliest colorization of a photo, then `count` - 1 others, each (2, h, w) in levels.
 
-def colourings(p: Tensor, chroma_mass: Tensor, count: int) -> list[Tensor]:
-    """`count` colourings of one photo, each (2, h, w) in levels: the likeliest, then others.
-
-    Each of the others is the likeliest of probabilities that were multiplied by exp(n). Here n is a
-    draw from
-    a Gaussian process over the circle of hues and the distributions of the cells: what is certain
-    stays, what is alike is coloured alike, and all of the photo shares a mood. Of `DRAWS` such
-    colourings those are taken that differ most from each other (farthest-point sampling, Gonzalez
-    1985). The same photo always gets the same ones. Args as for `src.color.decode.decode`.
+    Each of the others is the likeliest after the probabilities were multiplied by exp(n). Here n is
+    a draw from a Gaussian process over the circle of hues and the distributions of the cells: what
+    is certain stays, similar regions are coloured alike, and the whole photo shares a mood. Of
+    `draws` such colorizations those that differ most from each other are returned (farthest-point
+    sampling, Gonzalez 1985). The same photo always gets the same ones. Args as for
+    `src.color.decode.decode`.
     """
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.normal(size=shape).astype(np.float32)).to(p.device)
+        return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
 
-    draws, chroma = [visual_color(p, chroma_mass)], chroma_mass / p.clamp(min=LEAST)
-    alike = _smooth(p.sqrt().flatten(1), ALIKE)  # whose distance is Hellinger's
-    for _ in range(DRAWS if count > 1 else 0):
+    p, chroma_mass = torch.from_numpy(p), torch.from_numpy(chroma_mass)
+    colors, chroma = [visual_color(p, chroma_mass)], chroma_mass / p.clamp(min=MIN_P)
+    # the distance of these is Hellinger's; distributions that differ by a few hues are similar
+    roots = _smooth(p.sqrt().flatten(1), width=4.0)
+    features, independent = 32, 0.5  # draws are independent at this Hellinger distance
+    strength, mood = 0.8, 0.6  # standard deviation of n; share of its variance that all cells share
+    for _ in range(draws if count > 1 else 0):
         # random Fourier features (Rahimi, Recht 2007): their products are a Gaussian kernel of the
         # distance
-        phases = normal(FEATURES, HUES) @ alike / REACH + 2 * math.pi * normal(FEATURES, 1)
-        own = math.sqrt(2 / FEATURES) * phases.cos()
-        noise = _smooth(normal(HUES, FEATURES + 1), WIDTH)
-        noise = STRENGTH * noise / noise.std(dim=0)
-        noise = math.sqrt(MOOD) * noise[:, :1] + math.sqrt(1 - MOOD) * noise[:, 1:] @ own
-        drawn = (p.clamp(min=LEAST).log() + noise.view_as(p)).softmax(dim=0)
-        draws.append(visual_color(drawn, drawn * chroma))
-    chosen, distance = [0], torch.full((len(draws),), math.inf, device=p.device)
+        phases = normal(features, HUES) @ roots / independent
+        phases = phases + 2 * math.pi * normal(features, 1)
+        own = math.sqrt(2 / features) * phases.cos()
+        noise = _smooth(
+            normal(HUES, features + 1), width=12.0
+        )  # favours neighbouring hues together
+        noise = strength * noise / noise.std(dim=0)
+        noise = math.sqrt(mood) * noise[:, :1] + math.sqrt(1 - mood) * noise[:, 1:] @ own
+        drawn = (p.clamp(min=MIN_P).log() + noise.view_as(p)).softmax(dim=0)
+        colors.append(visual_color(drawn, drawn * chroma))
+    chosen, distance = [0], torch.full((len(colors),), math.inf)
     while len(chosen) < count:
-        new = torch.stack([(draw - draws[chosen[-1]]).norm(dim=0).mean() for draw in draws])
+        new = torch.stack([(color - colors[chosen[-1]]).norm(dim=0).mean() for color in colors])
         distance = torch.minimum(distance, new)
         chosen.append(int(distance.argmax()))
-    return [draws[number] for number in chosen]
+    return [colors[number].numpy() for number in chosen]
 
 
 def _smooth(maps: Tensor, width: float) -> Tensor:
     """(180, N) convolved with a Gaussian around the circle of hues."""
-    steps = torch.arange(HUES, device=maps.device)
+    steps = torch.arange(HUES)
     kernel = torch.exp(-(torch.minimum(steps, HUES - steps) ** 2) / (2 * width**2))
     spectrum = torch.fft.rfft(maps, dim=0) * torch.fft.rfft(kernel / kernel.sum())[:, None]
     return torch.fft.irfft(spectrum, n=HUES, dim=0)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import REFERENCE_SIDE
 from src.damage.prints import printed
 

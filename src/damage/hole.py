@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from src.color.luma import luma
+from src.color.lattice import luma
 
 # Draws damage on (H, W, 3) uint8 RGB: the damaged grey (H, W) uint8, and the mask (H, W) bool.
 DrawDamage = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]

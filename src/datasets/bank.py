@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
-from src.fills.costly import COSTLY, costly_fills
+from src.fills.exemplar import COSTLY, costly_fills
 from src.utils.errors import InputError
 from src.utils.files import begin, identity, lock_folder, read_recipe
 from src.utils.processes import parallel_map
@@ -174,7 +174,7 @@ def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns: (CHANNELS, CROP, CROP) uint8, or smaller if the photo is: grey, 255 where lost,
     `costly_fills`.
     """
-    fills = costly_fills(gray.astype(np.float32) / 255, ~mask)
+    fills = costly_fills(gray.astype(np.float32) / 255, mask)
     box = crop_around(mask)
     maps = [gray[box], mask[box] * np.uint8(255), *(fills[:, *box] * 255).round().astype(np.uint8)]
     return np.stack(maps)

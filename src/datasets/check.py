@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import find_hole, lost_pixels
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.folds import FOLDS, READ_ONLY, load_folds

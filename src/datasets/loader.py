@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from src.color.luma import luma
+from src.color.lattice import luma
 from src.damage.hole import DrawDamage, punch_hole
 from src.datasets.bank import Bank, hole_example, random_part
 from src.datasets.competition import SIZE, read_truth

@@ -1,274 +1,294 @@
-"""Copies of the photo's own texture: what people are shown in a hole.
+"""Copies of the photo's own texture, which the visual style puts into holes.
 
 Each lost pixel gets one of a few offsets and is copied from there, so that whole pieces of the
 photo fill the hole, with seams where they show least. Sources: He and Sun, "Statistics of Patch
-Offsets for Image Completion", ECCV 2012, for one of few offsets a pixel; Pritch, Kav-Venaki, Peleg,
-"Shift-Map Image Editing", ICCV 2009, for the cost of a seam; Tappen and Freeman, "Comparison of
-Graph Cuts with Belief Propagation for Stereo", ICCV 2003, for the order of the messages; Pérez,
+Offsets for Image Completion", ECCV 2012, for the choice among a few offsets; Pritch, Kav-Venaki,
+Peleg, "Shift-Map Image Editing", ICCV 2009, for the cost of a seam; Tappen and Freeman, "Comparison
+of Graph Cuts with Belief Propagation for Stereo", ICCV 2003, for the order of the messages; Pérez,
 Gangnet, Blake, "Poisson Image Editing", SIGGRAPH 2003, for the blending. See `docs/restorer.md`.
 """
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import numba
 import numpy as np
 import scipy.fft
 
-from src.fills.reduce import reduced
-from src.utils.compiled import compiled
+from src.fills.regions import THIN, Box, box_with_margin, regions, thick_regions, widened
+from src.fills.simple import reduced
 
-WORK = 256  # root of the number of pixels among which offsets are looked for
-NODES = 64  # root of the number of lost pixels among which they are chosen
 RING = 10  # px of surroundings that a copy should match
-PLACES = (
-    3  # along each side of the hole, each of which looks for offsets that match what is near it
-)
-BEST = 6  # offsets of each place, and twice as many of the hole as a whole
-SHARE = 0.6  # of the surroundings, and of the hole near a place, that must be known at an offset
+MIN_SHARE = 0.6  # of the surroundings, and of the hole near a place, must be known at an offset
 NOISE = 0.02**2  # variance of texture that does not count
-UNBIASED = 0.7  # share of the squared difference in brightness that does not count
-CONTRAST = 0.5  # weight of a difference in contrast, relative to one in texture
 SHARPNESS = 0.5  # weight of a ratio of sharpness, which tells what is in focus
-FINE = 0.004  # sharpness that does not count
 DISTANCE = 0.2  # weight of an offset as long as the image
-FIT = 0.05  # weight of all these, in units of the luma
-GUIDE = 1.0  # weight of the difference in brightness from the fill so far
-BIAS = 0.1  # of brightness that is made up for, at most
-WIDEST = 10.0  # px around a pixel whose surroundings count most, at most
-RANK = 4  # an offset stays that is among the so many best of some pixel
-SWEEPS = 4  # of belief propagation
-NEVER = np.float32(1e6)  # cost of a copy of what is unknown
-ROUNDS = 200  # of the blending, at most
+MAX_BIAS = 0.1  # differences in brightness are evened out up to this
+MAX_COST = np.float32(1e6)  # cost of a copy of lost pixels
 
 
-def copy_texture(luma: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Replace a fill by copies from elsewhere in the photo.
+def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 with copies of the photo's texture in its thick damage.
+
+    Args:
+        luma: (H, W) uint8, filled where `mask` is True.
+        mask: (H, W) bool, True where lost.
+    """
+    result = luma.copy()
+    radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
+
+    def fill(job: tuple[Box, np.ndarray]) -> None:
+        box, region = job
+        copies = copy_texture(luma[box].astype(np.float32) / 255, mask[box], region)
+        result[box][region] = (copies[region] * 255).round().astype(np.uint8)
+
+    with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
+        list(threads.map(fill, regions(thick_regions(mask, radius), min_margin=48)))
+    return result
+
+
+def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Replace a fill with copies from elsewhere in the photo.
 
     Deterministic; time and memory are proportional to the size of the image and of the hole.
 
     Args:
-        luma: (H, W) float32 in [0, 1], filled everywhere; the copies have the brightness of this
+        luma: (H, W) float32 in [0, 1], filled everywhere; the copies get the brightness of this
             fill.
-        known: (H, W) bool, what may be copied.
-        wanted: (H, W) bool, what to replace, all of it unknown.
+        mask: (H, W) bool, True where lost; the rest may be copied.
+        wanted: (H, W) bool, what to replace, all of it lost.
 
-    Returns: (H, W) float32 in [0, 1]; what is not wanted is as it was; all is, where nothing can be
-    copied.
+    Returns: (H, W) float32 in [0, 1]; `luma` where nothing is wanted, and everywhere if nothing can
+    be copied.
     """
-    factor = math.ceil(
-        max(1, math.sqrt(luma.size) / WORK, math.sqrt(np.count_nonzero(wanted)) / NODES)
-    )
-    inner = cv2.erode(known.view(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    sharp = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
-    sharp, _ = reduced(sharp, inner, factor)
-    small, _ = reduced(luma, np.ones_like(known), factor)
-    some_wanted = reduced(luma, wanted, factor)[1] > 0
-    all_known = reduced(luma, known, factor)[1] > 0.999
-    if not some_wanted.any() or not all_known.any():
+    # offsets are looked for among about 256² pixels, and chosen for about 64² lost ones
+    factor = max(1, math.sqrt(luma.size) / 256, math.sqrt(np.count_nonzero(wanted)) / 64)
+    factor = math.ceil(factor)
+    blurred = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
+    near_lost = cv2.erode((~mask).view(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    sharp, _ = reduced(blurred, near_lost, factor)
+    small, _ = reduced(luma, np.zeros_like(mask), factor)
+    known = reduced(luma, mask, factor)[1] > 0.999
+    hole = reduced(luma, ~wanted, factor)[1] > 0
+    if not hole.any() or not known.any():
         return luma
-    offsets = _offsets(small, all_known, some_wanted, sharp)
+    offsets = _offsets(small, known, hole, sharp)
     if not len(offsets):
         return luma
-    labels, offsets = _labels(small, all_known, some_wanted, sharp, offsets)
+    labels, offsets = _labels(small, known, hole, sharp, offsets)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)[: luma.shape[0], : luma.shape[1]]
-    return _blended(luma, known, wanted, labels, offsets * factor)
+    return _blended(luma, mask, wanted, labels, offsets * factor)
 
 
 def _offsets(
-    gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.ndarray
+    gray: np.ndarray, known: np.ndarray, hole: np.ndarray, sharp: np.ndarray
 ) -> np.ndarray:
     """(K, 2) offsets down and right at which the photo matches what is around the hole or a part of
-    it."""
-    height, width = gray.shape
-    rows, columns = np.nonzero(lost)
-    box = tuple(slice(max(0, n.min() - RING), n.max() + RING + 1) for n in (rows, columns))
-    lost, ring = lost[box], _ring(lost, known)[box]
-    k, g = (
-        known.astype(np.float32),
-        np.where(known, gray - gray[known].mean(), 0).astype(np.float32),
-    )
-    # source = place in the box + offset from its corner, and the box is what makes some of these
-    # negative
+    it; all arguments are (H, W)."""
+    rows, columns = box_with_margin(hole, 0)
+    extent = max(rows.stop - rows.start, columns.stop - columns.start)
+    box = widened((rows, columns), RING, hole.shape)
+    ring, lost, sharp_here = _ring(hole, known)[box], hole[box], sharp[box]
+    k = known.astype(np.float32)
+    g = np.where(known, gray - gray[known].mean(), 0).astype(np.float32)
+    # source = place in the box + offset from its corner, which makes some offsets negative
     shape = [
         scipy.fft.next_fast_len(n + m, real=True)
         for n, m in zip(gray.shape, lost.shape, strict=True)
     ]
-
-    def transform(*maps: np.ndarray) -> np.ndarray:
-        return scipy.fft.rfft2(
-            np.stack(maps).astype(np.float32), shape, workers=cv2.getNumThreads()
-        )
-
-    image, square, whole, edges = transform(g, g * g, k, sharp * k)
+    spectra = _transform(shape, g, g * g, k, sharp * k)
     steps = [np.arange(n) for n in shape]
-    steps = [
-        np.where(n < size, n, n - s) for n, size, s in zip(steps, gray.shape, shape, strict=True)
-    ]
-    steps = [n - line.start for n, line in zip(steps, box, strict=True)]
-    length = DISTANCE * np.hypot(steps[0][:, None], steps[1]) / max(height, width)
-    extent = max(np.ptp(rows), np.ptp(columns)) + 1
-    count = max(1, min(PLACES, round(extent / 16)))
-    spread = extent / count / 2 + 2
+    down, right = (
+        np.where(n < size, n, n - len(n)) - line.start
+        for n, size, line in zip(steps, gray.shape, box, strict=True)
+    )
+    length = DISTANCE * np.hypot(down[:, None], right) / max(gray.shape)
+    # the whole hole, and up to three places along each side, for 12 and 6 offsets
+    count = max(1, min(3, round(extent / 16)))
     found = set()
-    for near in _places(lost, count, spread):
+    for number, near in enumerate(_places(lost, count, extent / count / 2 + 2)):
         around, inside = ring * near, lost * near
         if around.sum() < 1e-3 or inside.sum() < 1e-3:
             continue
-        around, inside, here = around / around.sum(), inside / inside.sum(), g[box]
-        a0, a1, a2, b = np.conj(transform(around, around * here, around * here**2, inside))
-        products = (
-            a0 * whole,
-            a0 * square,
-            a1 * image,
-            a2 * whole,
-            a0 * image,
-            a1 * whole,
-            b * whole,
-            b * edges,
-        )
-        maps = scipy.fft.irfft2(np.stack(products), shape, workers=cv2.getNumThreads())
-        seen, cover = np.maximum(maps[0], 1e-3), np.maximum(maps[6], 1e-3)
-        cost = _mismatch(*(moment / seen for moment in maps[1:6]))
-        cost += SHARPNESS * _ratio(maps[7] / cover, (around * sharp[box]).sum()) + length
-        cost[(seen < SHARE) | (cover < SHARE)] = np.inf
+        around, inside = around / around.sum(), inside / inside.sum()
+        cost = _offset_costs(shape, spectra, around, inside, g[box], sharp_here, length)
         lowest = np.argwhere((cost == cv2.erode(cost, np.ones((3, 3), np.uint8))) & (cost < np.inf))
-        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[
-            : 2 * BEST if np.ndim(near) == 0 else BEST
-        ]
-        found |= {(int(steps[0][y]), int(steps[1][x])) for y, x in lowest[best]}
+        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 6 if number else 12]
+        found |= {(int(down[y]), int(right[x])) for y, x in lowest[best]}
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 
-def _ring(lost: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What is known within `RING` px of the lost, (H, W) float32."""
-    near = cv2.dilate(lost.view(np.uint8), np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)) > 0
+def _transform(shape: list[int], *maps: np.ndarray) -> np.ndarray:
+    """Spectra of maps that are padded to a shape."""
+    stack = np.stack(maps).astype(np.float32)
+    return scipy.fft.rfft2(stack, shape, workers=cv2.getNumThreads())
+
+
+def _offset_costs(
+    shape: list[int],
+    spectra: np.ndarray,
+    around: np.ndarray,
+    inside: np.ndarray,
+    here: np.ndarray,
+    sharp: np.ndarray,
+    length: np.ndarray,
+) -> np.ndarray:
+    """How badly the photo at each offset fits what is around a place; infinite if too little of it
+    is known.
+
+    Args:
+        shape, spectra: of the photo, its square, what is known of it, and its sharpness.
+        around, inside: (h, w) weights of the surroundings and of the hole, of sum 1.
+        here, sharp: (h, w), the photo and its sharpness there.
+        length: cost of the offset's length.
+
+    Returns: an array of `shape`.
+    """
+    image, square, whole, edges = spectra
+    weights = _transform(shape, around, around * here, around * here**2, inside)
+    a0, a1, a2, b = np.conj(weights)
+    products = (
+        a0 * whole,
+        a0 * square,
+        a1 * image,
+        a2 * whole,
+        a0 * image,
+        a1 * whole,
+        b * whole,
+        b * edges,
+    )
+    maps = scipy.fft.irfft2(np.stack(products), shape, workers=cv2.getNumThreads())
+    seen, cover = np.maximum(maps[0], 1e-3), np.maximum(maps[6], 1e-3)
+    cost = _mismatch(*(maps[1:6] / seen))
+    cost += SHARPNESS * _ratio(maps[7] / cover, (around * sharp).sum()) + length
+    cost[(seen < MIN_SHARE) | (cover < MIN_SHARE)] = np.inf
+    return cost
+
+
+def _ring(hole: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What is known within `RING` px of the hole, (H, W) float32."""
+    near = cv2.dilate(hole.view(np.uint8), np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)) > 0
     return (near & known).astype(np.float32)
 
 
-def _places(lost: np.ndarray, count: int, spread: float) -> Iterator[np.ndarray]:
-    """Weights (h, w) of what is near each of count×count places in a box; before them 1, for the
-    whole."""
+def _places(hole: np.ndarray, count: int, spread: float) -> Iterator[np.ndarray]:
+    """Weights (h, w): 1 for the whole box, then what is near each of count × count places in it."""
     yield np.float32(1)
-    y, x = (np.arange(n)[:, None] for n in lost.shape)
-    for down in (np.arange(count) + 0.5) * lost.shape[0] / count:
-        for right in (np.arange(count) + 0.5) * lost.shape[1] / count:
-            yield np.exp(-((y - down) ** 2 + (x - right).T ** 2) / (2 * spread**2)).astype(
-                np.float32
-            )
+    y, x = (np.arange(n)[:, None] for n in hole.shape)
+    for down in (np.arange(count) + 0.5) * hole.shape[0] / count:
+        for right in (np.arange(count) + 0.5) * hole.shape[1] / count:
+            distance = (y - down) ** 2 + (x - right).T ** 2
+            yield np.exp(-distance / (2 * spread**2)).astype(np.float32)
 
 
 def _mismatch(
     there2: np.ndarray, both: np.ndarray, here2: np.ndarray, there: np.ndarray, here: np.ndarray
 ) -> np.ndarray:
-    """Of texture, about 1 where two have nothing in common; from the means of squares, products and
-    values.
+    """About 1 where two textures have nothing in common; from means of squares, products, values.
 
-    A smooth piece differs less from a rough one than two rough ones do, so that the squared
-    difference counts relative to both variances, and a difference in contrast counts as well.
+    A smooth piece differs less from a rough one than two rough ones do. So the squared difference
+    counts relative to both variances, and a difference in contrast counts as well. Most of a
+    difference in brightness does not count.
     """
-    difference = np.maximum(there2 - 2 * both + here2 - UNBIASED * (there - here) ** 2, 0)
-    variances = [
-        np.maximum(square - mean**2, 0) for square, mean in ((there2, there), (here2, here))
-    ]
-    a, b = map(np.sqrt, variances)
-    return difference / (sum(variances) + NOISE) + CONTRAST * np.abs(a - b) / (
-        a + b + math.sqrt(NOISE)
-    )
+    difference = np.maximum(there2 - 2 * both + here2 - 0.7 * (there - here) ** 2, 0)
+    there_variance = np.maximum(there2 - there**2, 0)
+    here_variance = np.maximum(here2 - here**2, 0)
+    a, b = np.sqrt(there_variance), np.sqrt(here_variance)
+    contrast = 0.5 * np.abs(a - b) / (a + b + math.sqrt(NOISE))
+    return difference / (there_variance + here_variance + NOISE) + contrast
 
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Absolute logarithm of a ratio of sharpness."""
-    return np.abs(np.log((np.maximum(one, 0) + FINE) / (np.maximum(other, 0) + FINE)))
+    noise = 0.004  # sharpness that does not count
+    return np.abs(np.log((np.maximum(one, 0) + noise) / (np.maximum(other, 0) + noise)))
 
 
-def _shifted(image: np.ndarray, offset: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+def _shifted(image: np.ndarray, offset: np.ndarray, box: Box) -> np.ndarray:
     """A box of an image at an offset; 0 beyond the border."""
     moved = np.zeros([line.stop - line.start for line in box], image.dtype)
-    of, to = [], []
+    sources, targets = [], []
     for d, line, size in zip(offset, box, image.shape, strict=True):
         first, last = max(0, line.start + d), min(size, line.stop + d)
-        of.append(slice(first, max(first, last)))
-        to.append(slice(first - d - line.start, max(first, last) - d - line.start))
-    moved[tuple(to)] = image[tuple(of)]
+        sources.append(slice(first, max(first, last)))
+        targets.append(slice(first - d - line.start, max(first, last) - d - line.start))
+    moved[tuple(targets)] = image[tuple(sources)]
     return moved
 
 
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """A blur of two boxes, which has a Gaussian's variance and takes less time."""
+    side = round(math.sqrt(6) * sigma) | 1
+    once = cv2.boxFilter(image.astype(np.float32), -1, (side, side))
+    return cv2.boxFilter(once, -1, (side, side))
+
+
 def _labels(
-    gray: np.ndarray, known: np.ndarray, lost: np.ndarray, sharp: np.ndarray, offsets: np.ndarray
+    gray: np.ndarray, known: np.ndarray, hole: np.ndarray, sharp: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) int32, the number of each lost pixel's offset and -1 elsewhere; and the offsets that
-    stay."""
-    rows, columns = np.nonzero(lost)
-    pad = 2 * RING
-    box = tuple(
-        slice(max(0, n.min() - pad), min(s, n.max() + pad + 1))
-        for n, s in zip((rows, columns), gray.shape, strict=True)
-    )
-    here, ring = gray[box], _ring(lost, known)[box]
-    spread = min(max(3.0, 0.12 * max(np.ptp(rows), np.ptp(columns))), WIDEST)
-
-    def blur(image: np.ndarray, sigma: float = spread) -> np.ndarray:
-        side = round(math.sqrt(6) * sigma) | 1  # two boxes have a Gaussian's variance, in less time
-        return cv2.boxFilter(
-            cv2.boxFilter(image.astype(np.float32), -1, (side, side)), -1, (side, side)
-        )
-
-    expected, guide = blur(sharp[box] * ring) / (blur(ring) + 1e-9), blur(here, 3)
+    """The number of each lost pixel's offset, -1 elsewhere, (H, W) int32; and the offsets used."""
+    box = box_with_margin(hole, 2 * RING)
+    rows, columns = box_with_margin(hole, 0)
+    extent = max(rows.stop - rows.start, columns.stop - columns.start) - 1
+    spread = min(max(3.0, 0.12 * extent), 10.0)  # px around a pixel whose surroundings count most
+    here, ring = gray[box], _ring(hole, known)[box]
+    expected = _blur(sharp[box] * ring, spread) / (_blur(ring, spread) + 1e-9)
+    guide = _blur(here, 3)
     values, costs = [], []
     for offset in offsets:
-        there, fine = _shifted(gray, offset, box), _shifted(known, offset, box)
-        seen = ring * fine
-        share = blur(seen) + 1e-4 * seen.mean() + 1e-9
+        there, known_there = _shifted(gray, offset, box), _shifted(known, offset, box)
+        seen = ring * known_there
+        share = _blur(seen, spread) + 1e-4 * seen.mean() + 1e-9
         a, b = there * seen, here * seen
-        means = [blur(product) / share for product in (a * there, a * here, b * here, a, b)]
-        smooth, covered = blur(there * fine, 3), np.maximum(blur(fine, 3), 1e-3)
-        there = there - (means[3] - means[4]).clip(-BIAS, BIAS)
+        products = (a * there, a * here, b * here, a, b)
+        means = [_blur(product, spread) / share for product in products]
+        bias = (means[3] - means[4]).clip(-MAX_BIAS, MAX_BIAS)
+        smooth = _blur(there * known_there, 3) / np.maximum(_blur(known_there, 3), 1e-3)
+        sharpness = _blur(_shifted(sharp, offset, box) * known_there, 2)
+        sharpness /= np.maximum(_blur(known_there, 2), 1e-3)
         fit = _mismatch(*means) + DISTANCE * np.hypot(*offset) / max(gray.shape)
-        fit += SHARPNESS * _ratio(
-            blur(_shifted(sharp, offset, box) * fine, 2) / np.maximum(blur(fine, 2), 1e-3), expected
-        )
-        low = smooth / covered - (means[3] - means[4]).clip(-BIAS, BIAS)
-        costs.append(np.where(fine, FIT * fit + GUIDE * np.abs(low - guide), NEVER))
-        values.append(np.where(fine, there, guide))
-    values, costs = (
-        np.ascontiguousarray(np.stack(maps, axis=-1), np.float32) for maps in (values, costs)
-    )
-    inside = costs[lost[box]]
-    kth = min(RANK, len(offsets)) - 1
+        fit += SHARPNESS * _ratio(sharpness, expected)
+        cost = 0.05 * fit + np.abs(smooth - bias - guide)
+        costs.append(np.where(known_there, cost, MAX_COST))
+        values.append(np.where(known_there, there - bias, guide))
+    values = np.ascontiguousarray(np.stack(values, axis=-1), np.float32)
+    costs = np.ascontiguousarray(np.stack(costs, axis=-1), np.float32)
+    # an offset stays if it is among the four best of some pixel
+    inside = costs[hole[box]]
+    kth = min(4, len(offsets)) - 1
     stay = (inside <= np.partition(inside, kth, axis=1)[:, kth : kth + 1]).any(axis=0)
+    values, costs = (np.ascontiguousarray(maps[..., stay]) for maps in (values, costs))
     labels = np.full(gray.shape, -1, np.int32)
-    arrays = (np.ascontiguousarray(maps[..., stay]) for maps in (values, costs))
-    labels[box] = _propagate(*arrays, lost[box], here.astype(np.float32))
+    labels[box] = _propagate(values, costs, hole[box], here.astype(np.float32))
     return labels, offsets[stay]
 
 
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _propagate(
-    values: np.ndarray, costs: np.ndarray, lost: np.ndarray, here: np.ndarray
+    values: np.ndarray, costs: np.ndarray, hole: np.ndarray, here: np.ndarray
 ) -> np.ndarray:
-    """The labels (h, w) of least cost, -1 where not lost, by min-sum belief propagation in sweeps.
+    """The labels (h, w) int32 of least cost, -1 where not lost, by min-sum belief propagation.
 
     Args:
         values, costs: (h, w, K) float32, what each label makes of each pixel, and its cost there.
-        lost: (h, w) bool.
-        here: (h, w) float32, the values beside the lost pixels.
+        hole: (h, w) bool.
+        here: (h, w) float32, the values beside the hole.
     """
     height, width, count = values.shape
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1))
     for y in range(height):
         for x in range(width):
-            if lost[y, x]:
+            if hole[y, x]:
                 for down, right in sides:
                     v, u = y + down, x + right
-                    if 0 <= v < height and 0 <= u < width and not lost[v, u]:
+                    if 0 <= v < height and 0 <= u < width and not hole[v, u]:
                         for a in range(count):
                             costs[y, x, a] += 2 * abs(values[v, u, a] - here[v, u])
-    came = np.zeros(
-        (4, height, width, count), np.float32
-    )  # messages, by the direction that they went in
+    messages = np.zeros((4, height, width, count), np.float32)  # by the direction they went in
     belief = np.empty(count, np.float32)
-    for _ in range(SWEEPS):
+    for _ in range(4):
         for direction in range(4):
             down, right = sides[direction]
             back = direction ^ 1
@@ -277,107 +297,124 @@ def _propagate(
                 for j in range(width):
                     x = width - 1 - j if right < 0 else j
                     v, u = y + down, x + right
-                    if not lost[y, x] or not (0 <= v < height and 0 <= u < width) or not lost[v, u]:
+                    if not hole[y, x] or not (0 <= v < height and 0 <= u < width) or not hole[v, u]:
                         continue
                     for a in range(count):
-                        belief[a] = costs[y, x, a] - came[back, y, x, a]
+                        belief[a] = costs[y, x, a] - messages[back, y, x, a]
                         for d in range(4):
-                            belief[a] += came[d, y, x, a]
-                    _message(came[direction, v, u], belief, values[y, x], values[v, u])
-    labels = np.full((height, width), -1, np.int32)
+                            belief[a] += messages[d, y, x, a]
+                    _message(messages[direction, v, u], belief, values[y, x], values[v, u])
+    labels = np.empty((height, width), np.int32)
     for y in range(height):
         for x in range(width):
-            if lost[y, x]:
-                for a in range(count):
-                    belief[a] = costs[y, x, a]
-                    for d in range(4):
-                        belief[a] += came[d, y, x, a]
-                labels[y, x] = np.argmin(belief)
+            labels[y, x], lowest = -1, MAX_COST * 1e3
+            for a in range(count if hole[y, x] else 0):
+                total = costs[y, x, a]
+                for d in range(4):
+                    total += messages[d, y, x, a]
+                if total < lowest:
+                    labels[y, x], lowest = a, total
     return labels
 
 
-@compiled(fastmath=True)
-def _message(message: np.ndarray, belief: np.ndarray, from_: np.ndarray, to: np.ndarray) -> None:
-    """Write the least cost of each label of a pixel, whatever its neighbour's, whose belief is
-    given.
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _message(
+    message: np.ndarray, belief: np.ndarray, sources: np.ndarray, targets: np.ndarray
+) -> None:
+    """Write the least cost of each label of a pixel over the labels of its neighbour.
 
-    A seam costs what the two labels' copies differ by at both pixels, `from_` and `to`.
+    A seam costs what the two labels' copies differ by at both pixels.
+
+    Args:
+        message: (K,) float32, of the pixel's labels.
+        belief: (K,) float32, costs of the neighbour's labels.
+        sources, targets: (K,) float32, what the labels make of the neighbour and of the pixel.
     """
     count = len(message)
-    message[:] = NEVER
+    for b in range(count):
+        message[b] = MAX_COST
     for a in range(count):  # outside, so that the compiler makes the inner loop vector instructions
-        cost, there, here = belief[a], from_[a], to[a]
+        cost, there, here = belief[a], sources[a], targets[a]
         for b in range(count):
-            total = cost + abs(from_[b] - there) + abs(to[b] - here)
+            total = cost + abs(sources[b] - there) + abs(targets[b] - here)
             message[b] = total if total < message[b] else message[b]
-    message -= message.min()
+    lowest = message[0]
+    for b in range(count):
+        lowest = min(lowest, message[b])
+    for b in range(count):
+        message[b] -= lowest
 
 
 def _blended(
-    luma: np.ndarray, known: np.ndarray, wanted: np.ndarray, labels: np.ndarray, offsets: np.ndarray
+    luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 ) -> np.ndarray:
-    """`luma` with the slopes of the copies where wanted; arguments as above, at full resolution."""
-    places = np.argwhere(wanted)
-    extent = int(np.ptp(places, axis=0).max()) + 1
-    rounds = min(ROUNDS, 20 + 2 * extent)
-    step = np.float32(
-        2 / (1 + math.sin(math.pi / (extent + 1)))
-    )  # the best over-relaxation of a square
-    return _solve(luma, known, np.ascontiguousarray(labels), offsets, places, rounds, step)
+    """`luma` with the slopes of the copies where wanted, by Poisson's equation.
 
-
-@compiled()
-def _slope(
-    luma: np.ndarray, known: np.ndarray, y: int, x: int, v: int, u: int, offset: np.ndarray
-) -> tuple[float, int]:
-    """Luma at (y, x) less that at (v, u), both at an offset; and whether it is known there."""
-    height, width = luma.shape
-    a, b, c, d = y + offset[0], x + offset[1], v + offset[0], u + offset[1]
-    if (
-        0 <= a < height
-        and 0 <= b < width
-        and 0 <= c < height
-        and 0 <= d < width
-        and known[a, b]
-        and known[c, d]
-    ):
-        return luma[a, b] - luma[c, d], 1
-    return np.float32(0), 0
-
-
-@compiled()
-def _solve(
-    luma: np.ndarray,
-    known: np.ndarray,
-    labels: np.ndarray,
-    offsets: np.ndarray,
-    places: np.ndarray,
-    rounds: int,
-    step: float,
-) -> np.ndarray:
-    """Poisson's equation at `places` (N, 2) by successive over-relaxation.
-
-    The slope between two pixels is that of their copies, the mean of both on a seam.
+    The slope between two pixels is that of their copies, the mean of both on a seam. Arguments as
+    for `copy_texture`; `labels` (H, W) are numbers of `offsets` (K, 2).
     """
-    height, width = luma.shape
+    places = np.argwhere(wanted)
+    label = labels[tuple(places.T)]
     result = luma.copy()
+    copied = places + offsets[label]
+    fits = _lookup(~mask, copied)
+    result[tuple(places[fits].T)] = luma[tuple(copied[fits].T)]
     goal, neighbours = np.zeros(len(places), np.float32), np.zeros(len(places), np.float32)
-    for n in range(len(places)):
-        y, x = places[n]
-        label = labels[y, x]
-        a, b = y + offsets[label, 0], x + offsets[label, 1]
-        if 0 <= a < height and 0 <= b < width and known[a, b]:
-            result[y, x] = luma[a, b]
-        for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-            if not (0 <= v < height and 0 <= u < width):
-                continue
-            neighbours[n] += 1
-            total, seen = _slope(luma, known, y, x, v, u, offsets[label])
-            if labels[v, u] >= 0 and labels[v, u] != label:
-                other, fine = _slope(luma, known, y, x, v, u, offsets[labels[v, u]])
-                total, seen = total + other, seen + fine
-            if seen:
-                goal[n] += total / seen
+    for step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        beside = places + step
+        inside = ((beside >= 0) & (beside < luma.shape)).all(axis=1)
+        neighbours += inside
+        other = np.where(inside, labels[tuple(beside.clip(0, np.array(luma.shape) - 1).T)], -1)
+        slope, seen = _slopes(luma, mask, places, beside, offsets[label])
+        other_slope, other_seen = _slopes(luma, mask, places, beside, offsets[other])
+        seam = (other >= 0) & (other != label)
+        slope = np.where(seam, slope + other_slope, slope).astype(np.float64)
+        seen = inside * (seen + seam * other_seen)
+        goal = (goal + np.where(seen > 0, slope / seen.clip(1), 0)).astype(np.float32)
+    extent = int(np.ptp(places, axis=0).max()) + 1
+    rounds = min(200, 20 + 2 * extent)
+    relaxation = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # the best for a square
+    _relax(result, places, goal, neighbours, rounds, relaxation)
+    result[wanted] = result[wanted].clip(0, 1)
+    return result
+
+
+def _lookup(flags: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(N,) bool of (H, W) bool at (N, 2) places, False beyond the border."""
+    inside = ((places >= 0) & (places < flags.shape)).all(axis=1)
+    inside[inside] = flags[tuple(places[inside].T)]
+    return inside
+
+
+def _slopes(
+    luma: np.ndarray, mask: np.ndarray, first: np.ndarray, second: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Luma at `first` (N, 2) less that at `second`, both at offsets (N, 2); 0 where that is lost.
+
+    Returns: (N,) float32, and 1 where both are known, (N,) int64.
+    """
+    first, second = first + offsets, second + offsets
+    known = _lookup(~mask, first) & _lookup(~mask, second)
+    slopes = np.zeros(len(first), np.float32)
+    slopes[known] = luma[tuple(first[known].T)] - luma[tuple(second[known].T)]
+    return slopes, known.astype(np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _relax(
+    result: np.ndarray,
+    places: np.ndarray,
+    goal: np.ndarray,
+    neighbours: np.ndarray,
+    rounds: int,
+    relaxation: float,
+) -> None:
+    """Solve Poisson's equation at `places` (N, 2) of `result` by successive over-relaxation.
+
+    Args:
+        goal, neighbours: (N,) float32, the sum of the slopes to the neighbours, and their number.
+    """
+    height, width = result.shape
     for _ in range(rounds):
         for n in range(len(places)):
             y, x = places[n]
@@ -390,8 +427,4 @@ def _solve(
                 total += result[y, x - 1]
             if x < width - 1:
                 total += result[y, x + 1]
-            result[y, x] += step * (total / neighbours[n] - result[y, x])
-    for n in range(len(places)):
-        y, x = places[n]
-        result[y, x] = min(max(result[y, x], np.float32(0)), np.float32(1))
-    return result
+            result[y, x] += relaxation * (total / neighbours[n] - result[y, x])

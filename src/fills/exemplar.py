@@ -1,4 +1,4 @@
-"""Exemplar completion: a hole filled with the mean of those pieces of the photo that fit best.
+"""Exemplar completion: a hole filled with the mean of those patches of the photo that fit best.
 
 Sources: Wexler, Shechtman, Irani, "Space-Time Completion of Video", PAMI 29 (3), 2007, for the
 votes of overlapping patches from coarse to fine; Barnes, Shechtman, Finkelstein, Goldman,
@@ -9,92 +9,159 @@ import cv2
 import numba
 import numpy as np
 
-from src.fills.base import Fill
 from src.fills.frequency import extrapolate
-from src.fills.reduce import reduced
-from src.utils.compiled import compiled
+from src.fills.regions import depth_map, regions, thick_regions
+from src.fills.simple import Fill, reduced
 
-RADIUS = 3  # of a patch, in pixels
+COSTLY = 4  # channels of `costly_fills`
+MAX_ERROR = 0.25  # larger errors are clipped: such a fill is useless
+MIN_KNOWN = 0.5  # a reduced pixel counts as lost if a smaller share of it is known
+RADIUS = 3  # px; a patch has 7×7
 SIDE = 2 * RADIUS + 1
 AREA = SIDE**2
-LEAST_SOURCES = 4 * AREA  # patches to copy from; a level that has fewer is not searched
-COARSE_DEPTH = 4  # px; a hole that is no deeper needs no coarser level
-LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
-LEAST_SIDE = 4 * SIDE  # px; an image that is no larger is not reduced
-PASSES = 4  # searches, each followed by a vote, at each level
-BIAS = 0.15  # of the brightness between a patch and its copy that is made up for, at most
-BIAS_COST = 0.3  # of a squared difference in brightness, relative to one in texture
-DEPTH_TRUST = 0.9  # weight of a patch one pixel deeper in the hole (Wexler et al.)
-SPREAD = 75  # percentile of the patches' costs that a vote's weight falls off with (Wexler et al.)
-SEED = 2463534242  # of Marsaglia's xorshift: the search is random, but always the same
-WORST = np.float32(1e9)
+MAX_BIAS = 0.15  # differences in brightness between a patch and its copy are evened out up to this
+BIAS_COST = 0.3  # cost of a squared difference in brightness, relative to one in texture
 
 
-def complete(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
-    """Fill unknown pixels by votes of the photo's patches that are most like their surroundings.
+def costly_fills(
+    gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None
+) -> np.ndarray:
+    """The frequency-selective and the exemplar fill of thick regions, each with its error: these
+    take tenths of a second.
+
+    Args:
+        gray: (H, W) float32 in [0, 1], any values where lost.
+        mask: (H, W) bool, True where lost.
+        wanted: (H, W) bool, the lost pixels to fill; all of them if None.
+
+    Returns: (COSTLY, H, W) float32 in [0, 1]; the errors are in units of `MAX_ERROR`, and 1 where a
+    lost pixel was not filled.
+    """
+    maps = np.stack([gray, mask, gray, mask]).astype(np.float32)
+    for box, region in regions(thick_regions(mask if wanted is None else mask & wanted)):
+        for channel, fill in ((0, extrapolate), (2, complete)):
+            luma, error = fill(gray[box], mask[box], region)
+            maps[channel, *box][region] = luma[region]
+            maps[channel + 1, *box][region] = (error[region] / MAX_ERROR).clip(max=1)
+    return maps
+
+
+def complete(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
+    """Fill lost pixels with votes of the photo's patches that are most like what is around them.
 
     The result is deterministic. Time is proportional to the number of `wanted` pixels and, a
     hundred times less, to the size of the image; memory to the latter.
 
     Args:
-        gray: (H, W) float32 in [0, 1], any values where unknown.
-        known: (H, W) bool.
-        wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
+        gray: (H, W) float32 in [0, 1], any values where lost.
+        mask: (H, W) bool, True where lost.
+        wanted: (H, W) bool, the lost pixels to fill; all of them if None.
 
-    Returns: the doubt is the root mean square of what the voting patches differ by. Known pixels
-    are as they were; what is not wanted is a guess. Where the image has too few whole patches, this
-    is the fill of `extrapolate`.
+    Returns: the expected error is the root mean square of the voting patches' differences. Lost
+    pixels that are not wanted are a guess. Where the image has too few whole patches, this is the
+    fill of `extrapolate`.
     """
-    levels = [(gray, known, ~known if wanted is None else wanted & ~known)]
-    while _depth(levels[-1][1]).max() > COARSE_DEPTH and min(levels[-1][0].shape) > LEAST_SIDE:
-        gray, known, wanted = levels[-1]
-        mean, share = reduced(gray, known, 2)
-        coarse_known = share >= LEAST_KNOWN
-        part, _ = reduced(wanted.astype(np.float32), np.ones_like(known), 2)
-        levels.append((mean, coarse_known, (part > 0) & ~coarse_known))
-    gray, known, _ = levels[-1]
-    fill, offsets = extrapolate(gray, known), np.zeros((1, 1, 2), np.int32)
-    for gray, known, wanted in reversed(levels):
+    levels = [(gray, mask, mask if wanted is None else wanted & mask)]
+    # shallow holes need no coarser level, and small images have none
+    while depth_map(levels[-1][1]).max() > 4 and min(levels[-1][0].shape) > 4 * SIDE:
+        gray, mask, wanted = levels[-1]
+        mean, known = reduced(gray, mask, 2)
+        _, share = reduced(gray, ~wanted, 2)
+        levels.append((mean, known < MIN_KNOWN, (share > 0) & (known < MIN_KNOWN)))
+    gray, mask, _ = levels[-1]
+    fill, offsets = extrapolate(gray, mask), np.zeros((1, 1, 2), np.int32)
+    for gray, mask, wanted in reversed(levels):
         height, width = gray.shape
         luma = cv2.resize(fill.luma, (width, height), interpolation=cv2.INTER_LINEAR)
-        luma = np.where(known, gray, luma)
+        luma = np.where(mask, luma, gray)
         patch = np.ones((SIDE, SIDE), np.uint8)
-        sources = cv2.erode(
-            known.view(np.uint8), patch, borderType=cv2.BORDER_CONSTANT, borderValue=0
-        )
+        known = (~mask).view(np.uint8)
+        sources = cv2.erode(known, patch, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         targets = cv2.dilate(wanted.view(np.uint8), patch)
         targets[:RADIUS] = targets[max(0, height - RADIUS) :] = 0
         targets[:, :RADIUS] = targets[:, max(0, width - RADIUS) :] = 0
-        if sources.sum() < LEAST_SOURCES or not targets.any():
-            fill = extrapolate(gray, known)
-            continue
-        means = cv2.boxFilter(luma, -1, (SIDE, SIDE))
-        trust = (DEPTH_TRUST ** _depth(known)).astype(np.float32)
-        coarse, offsets = offsets, np.zeros((height, width, 2), np.int32)
-        fill = Fill(*_search(luma, wanted, sources, targets, means, trust, coarse, offsets))
+        if sources.sum() < 4 * AREA or not targets.any():  # too little to copy from
+            fill = extrapolate(gray, mask)
+        else:
+            fill, offsets = _search(luma, mask, wanted, sources, targets, offsets)
     return fill
 
 
-def _depth(known: np.ndarray) -> np.ndarray:
-    """Distance of each unknown pixel from the nearest known one, in pixels."""
-    return cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L2, 3)
+def _search(
+    luma: np.ndarray,
+    mask: np.ndarray,
+    wanted: np.ndarray,
+    sources: np.ndarray,
+    targets: np.ndarray,
+    coarse: np.ndarray,
+) -> tuple[Fill, np.ndarray]:
+    """Search for patches and let them vote, four times.
+
+    Args:
+        luma: (H, W) float32 with a first fill; is changed.
+        mask, wanted: (H, W) bool, the lost pixels and those to vote on.
+        sources, targets: (H, W) uint8, not 0 in the middle of whole patches and of patches with
+            lost pixels.
+        coarse: (h, w, 2) offsets from targets to sources at half the size, 0 where there is none.
+
+    Returns: the fill; and the offsets at this size, (H, W, 2) int32.
+    """
+    # patches count less the deeper in the hole they are (Wexler et al.)
+    trust = (0.9 ** depth_map(mask)).astype(np.float32)
+    state = np.array([2463534242], np.uint32)  # the search is random, but always the same
+    places = np.ascontiguousarray(np.argwhere(targets))
+    rows, columns = places.T
+    match = _first_match(places, sources, coarse, state)
+    mean = cv2.boxFilter(luma, -1, (SIDE, SIDE))
+    cost, error = np.zeros_like(luma), np.zeros_like(luma)
+    for _ in range(4):
+        _measure(luma, mean, places, match, cost)
+        _improve(luma, mean, sources, targets, places, match, cost, state, 1)
+        _improve(luma, mean, sources, targets, places, match, cost, state, -1)
+        # the cost that a vote's weight falls off with: the upper quartile (Wexler et al.)
+        costs, quartile = cost[rows, columns], 0.75 * (len(places) - 1)
+        low, part = int(quartile), quartile - int(quartile)
+        high = min(low + 1, len(places) - 1)
+        ordered = np.partition(costs, (low, high)).astype(np.float64)
+        spread = max(2 * (ordered[low] * (1 - part) + ordered[high] * part), 1e-4)
+        _vote(luma, mean, wanted, places, match, cost, trust, spread, error)
+    return Fill(luma, error), match
 
 
-@numba.njit(inline="always")
+def _first_match(
+    places: np.ndarray, sources: np.ndarray, coarse: np.ndarray, state: np.ndarray
+) -> np.ndarray:
+    """Offsets of the targets `places` (N, 2), those of the coarser level or random ones; arguments
+    and result as in `_search`."""
+    match = np.zeros((*sources.shape, 2), np.int32)
+    last = np.array(coarse.shape[:2]) - 1
+    up = coarse[tuple(np.minimum(places // 2, last).T)]
+    found = places + 2 * up
+    inside = ((found >= 0) & (found < sources.shape)).all(axis=1)
+    fits = inside.copy()
+    fits[inside] = sources[tuple(found[inside].T)] > 0
+    every = np.argwhere(sources)
+    for number in np.flatnonzero(~fits):
+        found[number] = every[_random(state, len(every))]
+    match[tuple(places.T)] = found - places
+    return match
+
+
+@numba.njit(cache=True, nogil=True)
 def _random(state: np.ndarray, count: int) -> int:
-    """The next of Marsaglia's xorshift numbers, modulo `count`."""
+    """The next of Marsaglia's xorshift numbers, modulo `count`; `state` is (1,) uint32."""
     state[0] ^= state[0] << np.uint32(13)
     state[0] ^= state[0] >> np.uint32(17)
     state[0] ^= state[0] << np.uint32(5)
     return np.int64(state[0] % np.uint32(count))
 
 
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _cost(
     luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, limit: float
 ) -> float:
     """Squared difference of the patches around (y, x) and (v, u), or something above `limit`."""
-    bias = min(max(mean[y, x] - mean[v, u], np.float32(-BIAS)), np.float32(BIAS))
+    bias = min(max(mean[y, x] - mean[v, u], np.float32(-MAX_BIAS)), np.float32(MAX_BIAS))
     total = np.float32(BIAS_COST * AREA) * bias * bias
     for row in range(-RADIUS, RADIUS + 1):
         part = np.float32(0)
@@ -107,107 +174,31 @@ def _cost(
     return total
 
 
-@compiled(fastmath=True)
-def _means(luma: np.ndarray, patches: np.ndarray, mean: np.ndarray) -> None:
-    """Write the mean of each patch to its middle."""
-    for number in range(len(patches)):
-        y, x = patches[number]
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _measure(
+    luma: np.ndarray, mean: np.ndarray, places: np.ndarray, match: np.ndarray, cost: np.ndarray
+) -> None:
+    """Write the mean and the cost of each target's patch to its middle."""
+    for number in range(len(places)):
+        y, x = places[number]
         total = np.float32(0)
         for row in range(y - RADIUS, y + RADIUS + 1):
             for column in range(x - RADIUS, x + RADIUS + 1):
                 total += luma[row, column]
         mean[y, x] = total / AREA
+    limit = np.float32(1e9)
+    for number in range(len(places)):
+        y, x = places[number]
+        cost[y, x] = _cost(luma, mean, y, x, y + match[y, x, 0], x + match[y, x, 1], limit)
 
 
-@compiled()
-def _places(where: np.ndarray) -> np.ndarray:
-    """(N, 2) rows and columns of what is not 0."""
-    places = np.empty((np.count_nonzero(where), 2), np.int64)
-    count = 0
-    for y in range(where.shape[0]):
-        for x in range(where.shape[1]):
-            if where[y, x]:
-                places[count, 0], places[count, 1] = y, x
-                count += 1
-    return places
-
-
-@compiled(fastmath=True)
-def _search(
-    luma: np.ndarray,
-    wanted: np.ndarray,
-    sources: np.ndarray,
-    targets: np.ndarray,
-    mean: np.ndarray,
-    trust: np.ndarray,
-    coarse: np.ndarray,
-    match: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Search and vote `PASSES` times; returns luma and doubt.
-
-    Args:
-        luma: (H, W) float32 with a first fill.
-        wanted: (H, W) bool, the pixels to vote on.
-        sources, targets: (H, W), not 0 in the middle of whole patches and of patches with lost
-            pixels.
-        mean: (H, W) of the patch around each pixel; those of the targets are kept up to date.
-        trust: (H, W) weights of the targets.
-        coarse: (h, w, 2) offsets from targets to sources at half the size, 0 where there is none.
-        match: (H, W, 2) int32, is written to: the offsets at this size.
-    """
-    height, width = luma.shape
-    state = np.array([SEED], np.uint32)
-    cost = np.zeros((height, width), np.float32)
-    total, weight, error = np.empty_like(cost), np.empty_like(cost), np.empty_like(cost)
-    from_, to = _places(sources), _places(targets)
-    for number in range(len(to)):
-        y, x = to[number]
-        up = coarse[min(y // 2, coarse.shape[0] - 1), min(x // 2, coarse.shape[1] - 1)]
-        v, u = y + 2 * up[0], x + 2 * up[1]
-        if not (0 <= v < height and 0 <= u < width and sources[v, u]):
-            v, u = from_[_random(state, len(from_))]
-        match[y, x, 0], match[y, x, 1] = v - y, u - x
-    costs = np.empty(len(to), np.float32)
-    for _ in range(PASSES):
-        _means(luma, to, mean)
-        for number in range(len(to)):
-            y, x = to[number]
-            cost[y, x] = _cost(luma, mean, y, x, y + match[y, x, 0], x + match[y, x, 1], WORST)
-        _improve(luma, mean, sources, targets, to, match, cost, state, 1)
-        _improve(luma, mean, sources, targets, to, match, cost, state, -1)
-        for number in range(len(to)):
-            costs[number] = cost[to[number, 0], to[number, 1]]
-        spread = max(2 * np.percentile(costs, SPREAD), 1e-4)
-        total[:], weight[:], error[:] = 0, 0, 0
-        for number in range(len(to)):
-            y, x = to[number]
-            v, u = y + match[y, x, 0], x + match[y, x, 1]
-            bias = min(max(mean[y, x] - mean[v, u], np.float32(-BIAS)), np.float32(BIAS))
-            w = np.float32(np.exp(-cost[y, x] / spread)) * trust[y, x] + np.float32(1e-12)
-            for row in range(-RADIUS, RADIUS + 1):
-                for column in range(-RADIUS, RADIUS + 1):
-                    total[y + row, x + column] += w * (luma[v + row, u + column] + bias)
-                    error[y + row, x + column] += w * cost[y, x]
-                    weight[y + row, x + column] += w
-        for y in range(height):
-            for x in range(width):
-                if wanted[y, x]:
-                    luma[y, x] = min(max(total[y, x] / weight[y, x], np.float32(0)), np.float32(1))
-    doubt = np.zeros((height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            if wanted[y, x]:
-                doubt[y, x] = np.sqrt(error[y, x] / weight[y, x] / AREA)
-    return luma, doubt
-
-
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _improve(
     luma: np.ndarray,
     mean: np.ndarray,
     sources: np.ndarray,
     targets: np.ndarray,
-    to: np.ndarray,
+    places: np.ndarray,
     match: np.ndarray,
     cost: np.ndarray,
     state: np.ndarray,
@@ -216,8 +207,8 @@ def _improve(
     """Try the neighbours' offsets, then random ones nearer and nearer; the last patch first if step
     is -1."""
     height, width = luma.shape
-    for count in range(len(to)):
-        y, x = to[count] if step == 1 else to[len(to) - 1 - count]
+    for count in range(len(places)):
+        y, x = places[count] if step == 1 else places[len(places) - 1 - count]
         down, right, best = match[y, x, 0], match[y, x, 1], cost[y, x]
         for a, b in ((y - step, x), (y, x - step)):
             if 0 <= a < height and 0 <= b < width and targets[a, b]:
@@ -236,3 +227,39 @@ def _improve(
                     down, right, best = v - y, u - x, found
             reach //= 2
         match[y, x, 0], match[y, x, 1], cost[y, x] = down, right, best
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _vote(
+    luma: np.ndarray,
+    mean: np.ndarray,
+    wanted: np.ndarray,
+    places: np.ndarray,
+    match: np.ndarray,
+    cost: np.ndarray,
+    trust: np.ndarray,
+    spread: float,
+    error: np.ndarray,
+) -> None:
+    """Write the weighted mean of all patches that cover a wanted pixel, and their differences."""
+    height, width = luma.shape
+    total = np.zeros((height, width), np.float32)
+    weight = np.zeros((height, width), np.float32)
+    error[:] = 0
+    for number in range(len(places)):
+        y, x = places[number]
+        v, u = y + match[y, x, 0], x + match[y, x, 1]
+        bias = min(max(mean[y, x] - mean[v, u], np.float32(-MAX_BIAS)), np.float32(MAX_BIAS))
+        w = np.float32(np.exp(-cost[y, x] / spread)) * trust[y, x] + np.float32(1e-12)
+        for row in range(-RADIUS, RADIUS + 1):
+            for column in range(-RADIUS, RADIUS + 1):
+                total[y + row, x + column] += w * (luma[v + row, u + column] + bias)
+                error[y + row, x + column] += w * cost[y, x]
+                weight[y + row, x + column] += w
+    for y in range(height):
+        for x in range(width):
+            if wanted[y, x]:
+                luma[y, x] = min(max(total[y, x] / weight[y, x], np.float32(0)), np.float32(1))
+                error[y, x] = np.sqrt(error[y, x] / weight[y, x] / AREA)
+            else:
+                error[y, x] = 0

@@ -3,158 +3,152 @@
 Sources: Seiler and Kaup, "Complex-Valued Frequency Selective Extrapolation for Fast Image and Video
 Signal Extrapolation", IEEE Signal Processing Letters 17 (11), 2010; and for the order of the blocks
 Genser, Seiler, Schilling, Kaup, "Signal and Loss Geometry Aware Frequency Selective Extrapolation
-for Error Concealment", PCS
-2018. See `docs/restorer.md`.
+for Error Concealment", PCS 2018. See `docs/restorer.md`.
 """
 
 import heapq
 from functools import partial
 
+import numba
 import numpy as np
 import scipy.fft
 
-from src.fills.base import Fill
-from src.utils.compiled import compiled
+from src.fills.regions import box_with_margin
+from src.fills.simple import Fill
 from src.utils.processes import on_threads
 
-WINDOW = 64  # side of the surroundings that a block is modelled on, in pixels
-BLOCK = 4  # side of what is filled at once
-EDGE = (WINDOW - BLOCK) // 2
-FADE = 0.8  # weight of a pixel one pixel farther from the block
-TRUST = 0.5  # weight of a pixel that was itself extrapolated, relative to a known one
-ROUNDS = 60  # waves of a model
-STEP = 0.5  # share of a wave's amplitude that a round takes, since the waves are not orthogonal
-FAINT = (
-    0.003  # amplitude below which no wave is taken: faint waves fit the noise, and cost M and time
-)
-HALF = (
-    WINDOW // 2
-)  # columns of the spectrum that are kept: the rest mirrors them, but for the highest
-WIDE = WINDOW + HALF  # columns of the window's spectrum that shifting it by a wave can ask for
+WINDOW = 64  # px, side of the surroundings that a block is modelled on
+BLOCK = 4  # px, side of what is filled at once
+EDGE = (WINDOW - BLOCK) // 2  # px of surroundings on each side of a block
+TRUST = 0.5  # weight of a pixel that was itself extrapolated, relative to one that was not lost
+MAX_WAVES = 60  # waves of a model
+STEP = 0.5  # share of a wave's amplitude that is taken at once, since waves are not orthogonal
+MIN_AMPLITUDE = 0.003  # fainter waves fit the noise, and cost M and time
+HALF = WINDOW // 2  # columns of the spectrum that are kept: all others but the highest mirror them
+PADDED = WINDOW + HALF  # columns of the window's spectrum that shifting it by a wave can ask for
 TABLE = np.exp(2j * np.pi * np.arange(WINDOW) / WINDOW).astype(np.complex64)
 COS, SIN = TABLE.real.copy(), TABLE.imag.copy()
 
 
-def _fade() -> np.ndarray:
+def _weights() -> np.ndarray:
+    """(WINDOW, WINDOW): pixels count less the farther they are from the block."""
     distance = np.arange(WINDOW) - (EDGE + (BLOCK - 1) / 2)
-    return (FADE ** np.hypot(distance[:, None], distance)).astype(np.float32)
+    return (0.8 ** np.hypot(distance[:, None], distance)).astype(np.float32)
 
 
 def _prior() -> np.ndarray:
-    """(WINDOW, HALF): high frequencies must be stronger to be chosen, as in photos they are weaker."""
+    """(WINDOW, HALF): weak in photos, high frequencies must be stronger to be chosen."""
     steps = np.arange(WINDOW)
     steps = np.minimum(steps, WINDOW - steps)
     frequency = np.hypot(steps[:, None], steps[:HALF]) * np.sqrt(2) / WINDOW
     return ((1 - frequency.clip(max=1)) ** 2).astype(np.float32)
 
 
-WEIGHTS, PRIOR = _fade(), _prior()
-NEAR = 2  # blocks; waiting for what is farther from a block gains nothing
+WEIGHTS, PRIOR = _weights(), _prior()
 
 
-def extrapolate(gray: np.ndarray, known: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
-    """Fill unknown pixels by sums of few waves that fit what is around them.
+def extrapolate(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
+    """Fill lost pixels with sums of few waves that fit what is around them.
 
     Blocks of 4×4 pixels are filled from the outside in, the best supported one next. The result is
     deterministic and does not depend on the number of threads. Time is proportional to the number
     of `wanted` pixels, memory to the size of the box around them.
 
     Args:
-        gray: (H, W) float32 in [0, 1], any values where unknown.
-        known: (H, W) bool.
-        wanted: (H, W) bool, the unknown pixels to fill; all of them if None.
+        gray: (H, W) float32 in [0, 1], any values where lost.
+        mask: (H, W) bool, True where lost.
+        wanted: (H, W) bool, the lost pixels to fill; all of them if None.
 
-    Returns: the doubt is the root mean square of what the waves leave unexplained of the
-    surroundings. Known pixels are as they were; what is not wanted, or where nothing is known, is
-    0.5 with a doubt of 0.5.
+    Returns: the expected error is the root mean square of what the waves leave unexplained of the
+    surroundings. Lost pixels that are not wanted are 0.5 with an error of 0.5, and so is everything
+    if all is lost.
     """
-    wanted = ~known if wanted is None else wanted & ~known
-    luma, doubt = (
-        np.where(known, gray, np.float32(0.5)),
-        np.where(known, np.float32(0), np.float32(0.5)),
+    wanted = mask if wanted is None else wanted & mask
+    luma = np.where(mask, np.float32(0.5), gray)
+    error = np.where(mask, np.float32(0.5), np.float32(0))
+    if not wanted.any() or mask.all():
+        return Fill(luma, error)
+    rows, columns = box_with_margin(wanted, 0)
+    grid = -(-(rows.stop - rows.start) // BLOCK), -(-(columns.stop - columns.start) // BLOCK)
+    # all that the windows of the wanted blocks see, and what is beyond the image
+    frame = grid[0] * BLOCK + 2 * EDGE, grid[1] * BLOCK + 2 * EDGE
+    top, left = rows.start - EDGE, columns.start - EDGE
+    here = (
+        slice(max(0, top), min(top + frame[0], mask.shape[0])),
+        slice(max(0, left), min(left + frame[1], mask.shape[1])),
     )
-    if not wanted.any() or not known.any():
-        return Fill(luma, doubt)
-    rows, columns = (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
-    top, left = rows[0], columns[0]
-    grid = (rows[-1] - top) // BLOCK + 1, (columns[-1] - left) // BLOCK + 1
-    # all that the windows of the wanted blocks see, and what lies beyond the image
-    frame = tuple(n * BLOCK + 2 * EDGE for n in grid)
-    state = np.zeros((3, *frame), np.float32)  # luma, its weight, doubt
+    there = (
+        slice(here[0].start - top, here[0].stop - top),
+        slice(here[1].start - left, here[1].stop - left),
+    )
+    state = np.zeros((3, *frame), np.float32)  # luma, its weight, its error
+    state[0][there], state[1][there] = luma[here], ~mask[here]
     lost = np.zeros(frame, bool)
-    from_y, from_x = max(0, top - EDGE), max(0, left - EDGE)
-    here = (slice(from_y, top - EDGE + frame[0]), slice(from_x, left - EDGE + frame[1]))
-    part = luma[here]
-    there = tuple(
-        slice(a - b + EDGE, a - b + EDGE + n)
-        for a, b, n in zip((from_y, from_x), (top, left), part.shape, strict=True)
-    )
-    state[0][there], state[1][there], lost[there] = part, known[here], wanted[here]
-    inner = lost[EDGE:-EDGE, EDGE:-EDGE].reshape(grid[0], BLOCK, grid[1], BLOCK)
-    waiting = inner.any(axis=(1, 3))
-    for blocks in _waves_of_blocks(waiting, state[1].copy(), lost):
+    lost[there] = wanted[here]
+    for blocks in _blocks_by_step(state[1].copy(), lost):
         _write(state, lost, blocks, on_threads(partial(_model, state), blocks))
-    found = wanted[here] & (state[1][there] > 0)
-    luma[here][found], doubt[here][found] = state[0][there][found], state[2][there][found]
-    return Fill(luma, doubt)
+    filled = wanted[here] & (state[1][there] > 0)
+    luma[here][filled], error[here][filled] = state[0][there][filled], state[2][there][filled]
+    return Fill(luma, error)
 
 
-def _waves_of_blocks(waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
-    """Blocks, (N, 2) rows and columns each time, that can be filled at once when those before are
-    filled."""
-    blocks, steps = _order(waiting, weight, lost)
+def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
+    """Blocks, (N, 2) rows and columns per step, that can be filled at once after the step before.
+
+    The best supported block comes first, then the best supported with that one filled, and so on. A
+    block's step is one more than the last step among the blocks near it that come before.
+
+    Args:
+        weight: (H, W) float32 of each pixel; is changed.
+        lost: (H, W) bool, to be filled.
+    """
+    near = 2  # blocks; waiting for blocks farther away gains nothing
+    inner = lost[EDGE:-EDGE, EDGE:-EDGE]
+    grid = inner.shape[0] // BLOCK, inner.shape[1] // BLOCK
+    waiting = inner.reshape(grid[0], BLOCK, grid[1], BLOCK).any(axis=(1, 3))
+    support, heap = np.zeros(grid, np.float32), []
+
+    def push(places: np.ndarray) -> None:
+        places = np.ascontiguousarray(places)
+        _support(weight, places, support)
+        for row, column in places.tolist():
+            if support[row, column] > 0:
+                heapq.heappush(heap, (-support[row, column], row, column))
+
+    push(np.argwhere(waiting))
+    blocks, steps = [], np.zeros(grid, np.int64)
+    while heap:
+        minus, row, column = heapq.heappop(heap)
+        if not waiting[row, column] or -minus != support[row, column]:
+            continue
+        before = steps[
+            max(0, row - near) : row + near + 1, max(0, column - near) : column + near + 1
+        ]
+        steps[row, column] = before.max() + 1
+        blocks.append((row, column))
+        waiting[row, column] = False
+        top, left = EDGE + row * BLOCK, EDGE + column * BLOCK
+        pixels = np.s_[top : top + BLOCK, left : left + BLOCK]
+        weight[pixels][lost[pixels]] = TRUST
+        first = max(0, row - 1), max(0, column - 1)
+        around = waiting[first[0] : row + 2, first[1] : column + 2]
+        push(np.argwhere(around) + first)
+    blocks = np.array(blocks, np.int64).reshape(-1, 2)
+    steps = steps[blocks[:, 0], blocks[:, 1]]
     by_step = np.argsort(steps, kind="stable")
     return np.split(blocks[by_step], np.flatnonzero(np.diff(steps[by_step])) + 1)
 
 
-@compiled()
-def _order(
-    waiting: np.ndarray, weight: np.ndarray, lost: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best supported block first, then the best supported with that one filled, and so on.
-
-    Returns: rows and columns of the blocks (N, 2), and the step of each: one more than the last of
-    the blocks near it that come before.
-    """
-    support = np.zeros(waiting.shape, np.float32)
-    heap = [(np.float32(0), 0, 0)]
-    for y in range(waiting.shape[0]):
-        for x in range(waiting.shape[1]):
-            if waiting[y, x]:
-                support[y, x] = _support(weight, y, x)
-                heap.append((-support[y, x], y, x))
-    heapq.heapify(heap)
-    blocks = np.empty((len(heap) - 1, 2), np.int64)
-    steps = np.zeros(waiting.shape, np.int64)
-    count = 0
-    while len(heap):
-        minus, y, x = heapq.heappop(heap)
-        if minus == 0 or steps[y, x] or -minus != support[y, x]:
-            continue
-        blocks[count, 0], blocks[count, 1] = y, x
-        count += 1
-        before = steps[max(0, y - NEAR) : y + NEAR + 1, max(0, x - NEAR) : x + NEAR + 1].max()
-        steps[y, x] = before + 1
-        top, left = EDGE + y * BLOCK, EDGE + x * BLOCK
-        for v in range(top, top + BLOCK):
-            for u in range(left, left + BLOCK):
-                if lost[v, u]:
-                    weight[v, u] = TRUST
-        for v in range(max(0, y - 1), min(waiting.shape[0], y + 2)):
-            for u in range(max(0, x - 1), min(waiting.shape[1], x + 2)):
-                if waiting[v, u] and not steps[v, u]:
-                    support[v, u] = _support(weight, v, u)
-                    heapq.heappush(heap, (-support[v, u], v, u))
-    blocks = blocks[:count]
-    found = np.empty(count, np.int64)
-    for number in range(count):
-        found[number] = steps[blocks[number, 0], blocks[number, 1]]
-    return blocks, found
+@numba.njit(cache=True, nogil=True)
+def _support(weight: np.ndarray, blocks: np.ndarray, support: np.ndarray) -> None:
+    """Write how much is known around each of the blocks."""
+    for n in range(len(blocks)):
+        row, column = blocks[n]
+        support[row, column] = _weighted(weight, row, column)
 
 
-@compiled(fastmath=True)
-def _support(weight: np.ndarray, row: int, column: int) -> float:
-    """How much is known around a block."""
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _weighted(weight: np.ndarray, row: int, column: int) -> float:
     total = np.float32(0)
     for y in range(WINDOW):
         for x in range(WINDOW):
@@ -163,16 +157,16 @@ def _support(weight: np.ndarray, row: int, column: int) -> float:
 
 
 def _model(state: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """(N, BLOCK² + 1) of N blocks: their pixels, and their doubt."""
+    """(N, BLOCK² + 1) for N blocks: their pixels, and their expected error."""
     mean, windows = _windows(state, blocks)
     found = np.empty((len(blocks), BLOCK**2 + 1), np.float32)
     _waves(scipy.fft.fft2(windows, overwrite_x=True), mean, found)
     return found
 
 
-@compiled()
+@numba.njit(cache=True, nogil=True)
 def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means (N,); and (N, WINDOW, WINDOW), the weighted rest real, the weight imaginary."""
+    """Means (N,); and (N, WINDOW, WINDOW) complex, the weighted rest real, the weight imaginary."""
     means = np.empty(len(blocks), np.float32)
     windows = np.empty((len(blocks), WINDOW, WINDOW), np.complex64)
     for number in range(len(blocks)):
@@ -192,14 +186,13 @@ def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return means, windows
 
 
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
-    """Choose wave after wave, and write what they make of each block; arguments as in `_model`."""
-    rest_re, rest_im = np.empty((WINDOW, HALF), np.float32), np.empty((WINDOW, HALF), np.float32)
-    window_re, window_im = (
-        np.empty((2 * WINDOW, WIDE), np.float32),
-        np.empty((2 * WINDOW, WIDE), np.float32),
-    )
+    """Choose wave after wave and write each block's row of `found`; arguments as in `_model`."""
+    rest_re = np.empty((WINDOW, HALF), np.float32)
+    rest_im = np.empty((WINDOW, HALF), np.float32)
+    window_re = np.empty((2 * WINDOW, PADDED), np.float32)
+    window_im = np.empty((2 * WINDOW, PADDED), np.float32)
     row_best = np.empty(WINDOW, np.float32)
     for number in range(len(spectra)):
         _split(spectra[number], rest_re, rest_im, window_re, window_im, row_best)
@@ -212,7 +205,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
         gain = np.float32(STEP) / window_re[0, 0]
         block = found[number]
         block[:] = means[number]
-        for _ in range(ROUNDS):
+        for _ in range(MAX_WAVES):
             k = np.argmax(row_best)
             m, best = 0, np.float32(-1)
             for column in range(HALF):
@@ -220,7 +213,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
                 if e > best:
                     m, best = column, e
             re, im = gain * rest_re[k, m], gain * rest_im[k, m]
-            if re * re + im * im < FAINT**2:
+            if re * re + im * im < MIN_AMPLITUDE**2:
                 break
             mirror_k, mirror_m = -k % WINDOW, -m % WINDOW
             alone = mirror_k == k and mirror_m == m
@@ -237,14 +230,10 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
             a_k, b_k = WINDOW - k, WINDOW - mirror_k
             a_m, b_m = WINDOW - m, WINDOW - mirror_m
             for row in range(WINDOW):
-                a_re, a_im = (
-                    window_re[row + a_k, a_m : a_m + HALF],
-                    window_im[row + a_k, a_m : a_m + HALF],
-                )
-                b_re, b_im = (
-                    window_re[row + b_k, b_m : b_m + HALF],
-                    window_im[row + b_k, b_m : b_m + HALF],
-                )
+                a_re = window_re[row + a_k, a_m : a_m + HALF]
+                a_im = window_im[row + a_k, a_m : a_m + HALF]
+                b_re = window_re[row + b_k, b_m : b_m + HALF]
+                b_im = window_im[row + b_k, b_m : b_m + HALF]
                 row_re, row_im, row_prior = rest_re[row], rest_im[row], PRIOR[row]
                 best = np.float32(0)
                 for column in range(HALF):
@@ -272,7 +261,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
         block[BLOCK**2] = np.sqrt(left / weight)
 
 
-@compiled(fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _split(
     spectrum: np.ndarray,
     rest_re: np.ndarray,
@@ -286,34 +275,27 @@ def _split(
         best = np.float32(0)
         for m in range(WINDOW):
             here, there = spectrum[k, m], spectrum[-k % WINDOW, -m % WINDOW]
-            re, im = (
-                np.float32(0.5) * (here.imag + there.imag),
-                np.float32(0.5) * (there.real - here.real),
-            )
+            re = np.float32(0.5) * (here.imag + there.imag)
+            im = np.float32(0.5) * (there.real - here.real)
             window_re[k, m], window_im[k, m] = re, im
             window_re[k + WINDOW, m], window_im[k + WINDOW, m] = re, im
             if m < HALF:
                 window_re[k, m + WINDOW], window_im[k, m + WINDOW] = re, im
                 window_re[k + WINDOW, m + WINDOW], window_im[k + WINDOW, m + WINDOW] = re, im
-                r, i = (
-                    np.float32(0.5) * (here.real + there.real),
-                    np.float32(0.5) * (here.imag - there.imag),
-                )
+                r = np.float32(0.5) * (here.real + there.real)
+                i = np.float32(0.5) * (here.imag - there.imag)
                 rest_re[k, m], rest_im[k, m] = r, i
                 best = max(best, (r * r + i * i) * PRIOR[k, m])
         row_best[k] = best
 
 
-@compiled()
 def _write(state: np.ndarray, lost: np.ndarray, blocks: np.ndarray, models: np.ndarray) -> None:
-    """Put what was found into the lost pixels of the blocks, which are known from now on."""
-    for number in range(len(blocks)):
-        for y in range(BLOCK):
-            for x in range(BLOCK):
-                v, u = blocks[number, 0] * BLOCK + EDGE + y, blocks[number, 1] * BLOCK + EDGE + x
-                if lost[v, u]:
-                    state[0, v, u] = min(
-                        max(models[number, y * BLOCK + x], np.float32(0)), np.float32(1)
-                    )
-                    state[1, v, u] = TRUST
-                    state[2, v, u] = models[number, BLOCK**2]
+    """Put the models into the lost pixels of the blocks, which count as known from now on."""
+    inside = np.indices((BLOCK, BLOCK))
+    y = EDGE + BLOCK * blocks[:, 0, None, None] + inside[0]
+    x = EDGE + BLOCK * blocks[:, 1, None, None] + inside[1]
+    filled = lost[y, x]
+    pixels = y[filled], x[filled]
+    state[0][pixels] = models[:, :-1].reshape(y.shape)[filled].clip(0, 1)
+    state[1][pixels] = TRUST
+    state[2][pixels] = models[:, -1].repeat(BLOCK**2).reshape(y.shape)[filled]

@@ -1,57 +1,123 @@
-"""Damage that is worth a costly fill, in parts: time and memory follow it, and not the photo."""
+"""Boxes around damage, and ways to split a mask, so that time and memory follow the damage."""
 
+import math
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-# px from the nearest known one; what is no deeper, such as scratches, does without costly fills
-THIN = 6
-APART = 8  # px; what is nearer is one part
-REACH = 3  # of the depth of a part: the surroundings that its fill sees
-LEAST_REACH = 128  # px of surroundings, at least
+Box = tuple[slice, slice]  # rows and columns
+
+THIN = 6  # px; damage nowhere deeper than this, such as scratches, does without costly fills
+MAX_CROP = 512  # root of the number of pixels that are inpainted at once
+SEARCH = 128  # px of surroundings that the fills see
+MARGIN = 48  # px of surroundings that the inpainter sees; all that thin damage needs
 
 
-def deep(lost: np.ndarray, radius: int = THIN) -> np.ndarray:
-    """(H, W) bool, the lost pixels in or next to a disk of that radius that is lost as a whole."""
+def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
+    """`box` with `margin` more pixels on each side, cut at the borders of an image of `shape`."""
+    rows, columns = box
+    return (
+        slice(max(0, rows.start - margin), min(shape[0], rows.stop + margin)),
+        slice(max(0, columns.start - margin), min(shape[1], columns.stop + margin)),
+    )
+
+
+def box_with_margin(mask: np.ndarray, margin: int) -> Box:
+    """The box of what is True in (H, W) bool, of which something must be, with a margin."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return widened(box, margin, mask.shape)
+
+
+def thick_regions(mask: np.ndarray, radius: int = THIN) -> np.ndarray:
+    """The lost pixels in or next to a disk of that radius that is lost as a whole, (H, W) bool."""
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    wide = cv2.morphologyEx(lost.view(np.uint8), cv2.MORPH_OPEN, disk)
-    return lost & (cv2.dilate(wide, disk) > 0)
+    cores = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk)
+    return mask & (cv2.dilate(cores, disk) > 0)
 
 
-def parts(
-    lost: np.ndarray, least_reach: int = LEAST_REACH
-) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Rows and columns of each part with its surroundings, and its pixels there, (h, w) bool.
+def regions(
+    mask: np.ndarray, min_margin: int = SEARCH, merge_distance: int = 8
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Each region of a mask (H, W) bool: a box around it, and its pixels in the box (h, w) bool.
 
     Args:
-        lost: (H, W) bool.
-        least_reach: pixels of surroundings on each side, at least.
+        min_margin: pixels of surroundings in the box; deep regions get three times their depth.
+        merge_distance: pixels; what is nearer is one region.
     """
-    near = cv2.dilate(lost.view(np.uint8), np.ones((APART, APART), np.uint8))
+    near = cv2.dilate(mask.view(np.uint8), np.ones((merge_distance, merge_distance), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
-    deepest = depths(lost, labels, count)
+    depth = depths(mask, labels, count)
     for number in range(1, count):
-        left, top, width, height = (int(value) for value in boxes[number, :4])
-        reach = max(least_reach, round(REACH * float(deepest[number])))
-        rows, columns = (
-            slice(max(0, top - reach), top + height + reach),
-            slice(max(0, left - reach), left + width + reach),
-        )
-        part = lost[rows, columns] & (labels[rows, columns] == number)
-        if part.any():
-            yield (rows, columns), part
+        left, top, width, height = boxes[number, :4].tolist()
+        margin = max(min_margin, round(3 * float(depth[number])))
+        box = widened((slice(top, top + height), slice(left, left + width)), margin, mask.shape)
+        region = mask[box] & (labels[box] == number)
+        if region.any():
+            yield box, region
 
 
-def depths(lost: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """(count,) float32, the pixels from the nearest known one to the innermost lost one of each
-    label.
+def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
+    """Split a mask into what is inpainted at once, so that time and memory are bounded.
+
+    What fits into `MAX_CROP`² pixels with its surroundings stays whole. Otherwise each wide region
+    is taken as a whole, without seams; thin damage, which may run all over the photo, is cut into
+    tiles.
 
     Args:
-        lost: (H, W) bool.
-        labels: (H, W) integers from 0 to `count` - 1.
+        mask: (H, W) bool with some True.
+
+    Yields: as `regions`.
     """
-    depth = cv2.distanceTransform(lost.view(np.uint8), cv2.DIST_L2, 3)
+    box = box_with_margin(mask, SEARCH)
+    if mask[box].size <= MAX_CROP**2:
+        yield box, mask[box]
+        return
+    count, labels = cv2.connectedComponents(mask.view(np.uint8))
+    max_thin_depth = 24  # px
+    wide = mask & (depths(mask, labels, count) > max_thin_depth)[labels]
+    near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
+    count, groups = cv2.connectedComponents(near)
+    for number in range(1, count):
+        region = wide & (groups == number)
+        box = box_with_margin(region, SEARCH)
+        yield box, region[box]
+    yield from _tiles(mask & ~wide)
+
+
+def _tiles(mask: np.ndarray, side: int = 304) -> Iterator[tuple[Box, np.ndarray]]:
+    """A mask in square tiles of `side` px, with margins; yields as `regions`."""
+    tiles = (math.ceil(length / side) for length in mask.shape)
+    for row, column in np.ndindex(*tiles):
+        top, left = row * side, column * side
+        tile = mask[top : top + side, left : left + side]
+        if tile.any():
+            rows, columns = box_with_margin(tile, 0)
+            lost = (
+                slice(top + rows.start, top + rows.stop),
+                slice(left + columns.start, left + columns.stop),
+            )
+            box = widened(lost, MARGIN, mask.shape)
+            pad = [(n.start - b.start, b.stop - n.stop) for n, b in zip(lost, box, strict=True)]
+            yield box, np.pad(mask[lost], pad)
+
+
+def depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Pixels from the innermost lost pixel of each label to the nearest one that is not lost.
+
+    Args:
+        mask: (H, W) bool.
+        labels: (H, W) integers from 0 to `count` - 1.
+
+    Returns: (count,) float32.
+    """
+    distance = depth_map(mask)
     deepest = np.zeros(count, np.float32)
-    np.maximum.at(deepest, labels[lost], depth[lost])
+    np.maximum.at(deepest, labels[mask], distance[mask])
     return deepest
+
+
+def depth_map(mask: np.ndarray) -> np.ndarray:
+    """Pixels from each lost pixel to the nearest one that is not lost, (H, W) float32."""
+    return cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)

@@ -1,24 +1,113 @@
-"""Straight lines of the surroundings, continued across a hole."""
+"""Fills that take milliseconds, the channels of all fills, and what every costly fill returns."""
 
+from typing import NamedTuple
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Lines that are continued, as steps (down, right). The score's M compares neighbours along rows, so
 # the fill along rows is the best one on average.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FAR = 1e6  # steps; more than any photo has
-REACH = 2  # pixels beyond a hole in which each line that crosses it meets a known pixel
+FILLS = len(DIRECTIONS) + 3  # maps of luma in `all_fills`
+ERRORS = 2  # maps of expected errors in `all_fills`
 
 
-def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first known pixel; 0 if known itself, at least `FAR` if there is
-    none.
+class Fill(NamedTuple):
+    """A hole filled in one way.
 
-    `known` is (B, 1, H, W) of 0 and 1, the result is shaped like it. The reach doubles from round
-    to round, as in parallel prefix sums.
+    luma: (H, W) float32 in [0, 1]; pixels that are not lost stay as they were.
+    error: (H, W) float32, the error that the method expects of itself, in units of the luma; 0
+        where nothing is lost.
     """
-    height, width = known.shape[-2:]
-    steps = (1 - known) * FAR
+
+    luma: np.ndarray
+    error: np.ndarray
+
+
+def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
+    """The line fills, the smooth one and the costly ones; then the errors of the costly ones.
+
+    Args:
+        gray: (B, 1, H, W) in [0, 1], any values in the hole.
+        mask: (B, 1, H, W), 1 where lost.
+        costly: (B, 4, H, W), see `src.fills.exemplar.costly_fills`; where an error is 1, the smooth
+            fill takes the place of what was not computed or is useless.
+
+    Returns: (B, FILLS + ERRORS, H, W).
+    """
+    smooth = push_pull(gray, mask)
+    fills, errors = costly[:, ::2], costly[:, 1::2] * mask
+    fills = torch.where(errors < 1, fills * mask + gray * (1 - mask), smooth)
+    return torch.cat([line_fills(gray, mask), smooth, fills, errors], dim=1)
+
+
+def push_pull(gray: Tensor, mask: Tensor) -> Tensor:
+    """Fill smoothly from a pyramid of means of what is not lost (Gortler et al. 1996).
+
+    Args:
+        gray: (B, 1, H, W), any values where lost.
+        mask: (B, 1, H, W), 1 where lost.
+
+    Returns: (B, 1, H, W); 0 everywhere if all is lost.
+    """
+    known = 1 - mask
+    if max(gray.shape[-2:]) == 1:
+        return gray * known
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    mean = F.avg_pool2d(gray * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
+    coarse = push_pull(mean, (weight == 0).float())
+    smooth = F.interpolate(coarse, gray.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(mask > 0, smooth, gray)
+
+
+def line_fills(gray: Tensor, mask: Tensor) -> Tensor:
+    """Fill by linear interpolation along each of `DIRECTIONS`.
+
+    Args:
+        gray: (B, 1, H, W), any values where lost.
+        mask: (B, 1, H, W), 1 where lost.
+
+    Returns: (B, len(DIRECTIONS), H, W); 0 where a line meets only lost pixels.
+    """
+    # up to 2 px beyond the hole, where each line that crosses it meets a pixel that is not lost
+    lost = (mask > 0).any(dim=0)[0]
+    rows, columns = _extent(lost.any(dim=1)), _extent(lost.any(dim=0))
+    box = slice(max(0, rows[0] - 2), rows[1] + 3), slice(max(0, columns[0] - 2), columns[1] + 3)
+    inner, inner_mask = gray[..., *box], mask[..., *box]
+    fills = gray.repeat(1, len(DIRECTIONS), 1, 1)
+    for number, (down, right) in enumerate(DIRECTIONS):
+        ahead, near_ahead = nearest_pixel(inner, inner_mask, down, right)
+        behind, near_behind = nearest_pixel(inner, inner_mask, -down, -right)
+        weight = (near_ahead + near_behind).clamp(min=1e-6)
+        fill = (ahead * near_ahead + behind * near_behind) / weight
+        fills[:, number : number + 1, *box] = torch.where(inner_mask > 0, fill, inner)
+    return fills
+
+
+def nearest_pixel(gray: Tensor, mask: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """The first pixel in a direction, itself included, that is not lost, and its nearness.
+
+    Nearness is 1 / steps (1 for the pixel itself too), 0 where the border comes first.
+    """
+    steps = _steps(mask, down, right)
+    found = steps < FAR
+    pixels = torch.arange(gray[0].numel(), device=gray.device)
+    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
+    value = gray.flatten(1).gather(1, place).view_as(gray)
+    return value, found / steps.clamp(min=1)
+
+
+def _steps(mask: Tensor, down: int, right: int) -> Tensor:
+    """Steps in a direction to the first pixel that is not lost; at least `FAR` if there is none.
+
+    The reach doubles in each round, as in parallel prefix sums.
+    """
+    height, width = mask.shape[-2:]
+    steps = mask * FAR
     step = 1
     while (rows := abs(down) * step) < height and (columns := abs(right) * step) < width:
         here, there = [], []
@@ -31,56 +120,26 @@ def steps_to_known(known: Tensor, down: int, right: int) -> Tensor:
     return steps
 
 
-def nearest_known(gray: Tensor, known: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """The first known pixel that each pixel meets in a direction, itself included, and its
-    nearness.
-
-    Nearness is 1 / steps (1 for a known pixel itself too), 0 where the border comes first.
-    """
-    steps = steps_to_known(known, down, right)
-    found = steps < FAR
-    pixels = torch.arange(gray[0].numel(), device=gray.device)
-    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
-    value = gray.flatten(1).gather(1, place).view_as(gray)
-    return value, found / steps.clamp(min=1)
+def _extent(line: Tensor) -> tuple[int, int]:
+    """First and last index of True in (L,) bool; all of it if there is none."""
+    where = line.nonzero().flatten().tolist()
+    return (where[0], where[-1]) if where else (0, len(line) - 1)
 
 
-def bounds(lost: Tensor) -> list[list[int]]:
-    """First and last index of True in each line of (N, L) bool; [0, L - 1] for a line without any.
-
-    One transfer from the device for all lines.
-    """
-    ends = torch.stack(
-        [lost.int().argmax(dim=1), lost.shape[1] - 1 - lost.flip(1).int().argmax(dim=1)]
-    )
-    return ends.t().tolist()
-
-
-def line_fills(gray: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown pixels by linear interpolation along each of `DIRECTIONS`.
+def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means over factor × factor pixels that are not lost, and the share of them; cells at the end
+    may be cut off.
 
     Args:
-        gray: (B, 1, H, W), any values where unknown.
-        known: (B, 1, H, W) of 0 and 1.
+        gray: (H, W) float32, any values where lost.
+        mask: (H, W) bool, True where lost.
 
-    Returns: (B, len(DIRECTIONS), H, W); 0 where a line meets no known pixel.
+    Returns: two of (ceil(H / factor), ceil(W / factor)) float32; a mean of nothing is 0.
     """
-    lost = (known == 0).any(dim=0)[0]
-    box = []
-    for axis in (1, 0):
-        ((first, last),) = bounds(lost.any(dim=axis)[None])
-        box.append(slice(max(0, first - REACH), last + 1 + REACH))
-    fills = gray.repeat(1, len(DIRECTIONS), 1, 1)
-    fills[..., *box] = _line_fills(gray[..., *box], known[..., *box])
-    return fills
-
-
-def _line_fills(gray: Tensor, known: Tensor) -> Tensor:
-    fills = []
-    for down, right in DIRECTIONS:
-        ahead, near_ahead = nearest_known(gray, known, down, right)
-        behind, near_behind = nearest_known(gray, known, -down, -right)
-        weight = (near_ahead + near_behind).clamp(min=1e-6)
-        fill = (ahead * near_ahead + behind * near_behind) / weight
-        fills.append(torch.where(known > 0, gray, fill))
-    return torch.cat(fills, dim=1)
+    pad = (0, -gray.shape[0] % factor), (0, -gray.shape[1] % factor)
+    weight = np.pad(~mask, pad, mode="edge").astype(np.float32)
+    value = np.pad(gray, pad, mode="edge") * weight
+    size = weight.shape[1] // factor, weight.shape[0] // factor
+    weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    value = cv2.resize(value, size, interpolation=cv2.INTER_AREA)
+    return value / weight.clip(1e-6), weight

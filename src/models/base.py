@@ -1,7 +1,6 @@
 """What training and inference ask of every model."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +10,10 @@ from torch.nn import functional as F
 
 from src.datasets.loader import BatchSpec
 from src.models.options import ModelOptions
-from src.models.tta import mean_over_views
 from src.utils.cli import Style
 
 Batch = dict[str, Tensor]
-Estimate = dict[str, Tensor]  # maps (1, K, h, w) of any sizes; an ensemble averages each of them
+Estimate = dict[str, np.ndarray]  # maps of any sizes; an ensemble averages each of them
 
 
 class TrainableModel(nn.Module):
@@ -59,28 +57,32 @@ class Ensemble:
 
     Args:
         members: in evaluation mode, on one device.
-        tta: number of views: 1, 2 (mirrored) or 8 (mirrored and turned). The views of one shape are
-            one batch, which takes as many times the memory.
+        tta: number of views: 1, or 2 for the photo and its mirror image.
     """
 
     def __init__(self, members: "Sequence[RestorationModel]", tta: int = 1):
         self.members = list(members)
         self.tta = tta
+        self.device = next((p.device for p in members[0].parameters()), torch.device("cpu"))
 
-    def estimate(self, damaged: Tensor, mask: Tensor) -> Estimate:
+    @torch.inference_mode()
+    def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """The mean estimate of one photo of any size.
 
         Args:
-            damaged, mask: (1, 1, H, W) float32 in [0, 1]; the mask is 1 where lost.
+            gray: (H, W) uint8.
+            mask: (H, W) bool, True where lost.
+
+        Returns: float32 arrays by name, here `rgb` (3, H, W), about [0, 1].
         """
+        photo = np.stack([gray.astype(np.float32) / 255, mask])
+        images = padded(torch.from_numpy(photo)[None], self.members[0].options.size_multiple)
+        damaged, lost = views(images.to(self.device), self.tta).split(1, dim=1)
+        rgb = sum(model.rgb(damaged, lost) for model in self.members) / len(self.members)
+        height, width = gray.shape
+        return {"rgb": mean_view(rgb)[0, :, :height, :width].cpu().numpy()}
 
-        def mean_rgb(damaged: Tensor, mask: Tensor) -> list[Tensor]:
-            return [sum(model.rgb(damaged, mask) for model in self.members) / len(self.members)]
-
-        views = partial(mean_over_views, mean_rgb, self.tta)
-        (mean,) = on_padded(views, self.members[0].options.size_multiple, damaged, mask)
-        return {"rgb": mean}
-
+    @torch.inference_mode()
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style
     ) -> np.ndarray:
@@ -91,8 +93,8 @@ class Ensemble:
             style: for models that estimate distributions, see `src.color.decode`; RGB leaves no
                 choice.
         """
-        rgb = (estimate["rgb"][0].clamp(0, 1) * 255).round().to(torch.uint8)
-        return np.ascontiguousarray(rgb.permute(1, 2, 0).cpu().numpy())
+        rgb = (estimate["rgb"].clip(0, 1) * 255).round().astype(np.uint8)
+        return np.ascontiguousarray(rgb.transpose(1, 2, 0))
 
 
 class RestorationModel(TrainableModel):
@@ -109,17 +111,17 @@ class RestorationModel(TrainableModel):
         raise NotImplementedError
 
 
-def on_padded(
-    function: Callable[..., Sequence[Tensor]], multiple: int, *images: Tensor
-) -> list[Tensor]:
-    """`function` of images that are padded at the right and bottom to a multiple; its results are
-    cropped.
+def padded(images: Tensor, multiple: int) -> Tensor:
+    """(B, K, H, W) with the right and bottom border repeated, up to multiples of some number."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
-    Args:
-        function: maps (B, K, H', W') tensors to any number of maps of their size.
-        images: (B, K, H, W) each, of one size; the border is repeated.
-    """
-    height, width = images[0].shape[-2:]
-    pad = (0, -width % multiple, 0, -height % multiple)
-    found = function(*(F.pad(image, pad, mode="replicate") for image in images))
-    return [maps[..., :height, :width] for maps in found]
+
+def views(image: Tensor, count: int) -> Tensor:
+    """(1, K, H, W) to (count, K, H, W): the image, and its mirror image for a count of 2."""
+    return torch.cat([image, image.flip(-1)]) if count == 2 else image
+
+
+def mean_view(maps: Tensor) -> Tensor:
+    """The mean (1, K, h, w) of what was made of each of `views`, mirrored back."""
+    return (maps[:1] + maps[1:].flip(-1)) / 2 if len(maps) == 2 else maps

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from src.damage.aging import age
 from src.datasets.loader import BatchSpec
-from src.models.base import Batch, TrainableModel, on_padded, unit_range
+from src.models.base import Batch, TrainableModel, padded, unit_range
 from src.models.encoders import unet
 from src.models.options import DetectorOptions
 
@@ -41,10 +41,9 @@ class DamageDetector(TrainableModel):
         """How probably each pixel is lost, (B, 1, H, W), from luma (B, 1, H, W) in [0, 1] of any
         size."""
         device = next(self.parameters()).device
-        (logits,) = on_padded(
-            lambda image: [self(image)], self.options.size_multiple, gray.to(device)
-        )
-        return logits.sigmoid()
+        height, width = gray.shape[-2:]
+        logits = self(padded(gray.to(device), self.options.size_multiple))
+        return logits[..., :height, :width].sigmoid()
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Cross-entropy and Dice loss of `mask` from `damaged`."""

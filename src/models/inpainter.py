@@ -1,8 +1,7 @@
 """Luma in the hole, at full resolution, from the grey around it."""
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,30 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.fills.all import DOUBTS, FILLS, all_fills
-from src.fills.costly import costly_fills
-from src.fills.reduce import reduced
-from src.fills.regions import depths
-from src.models.base import on_padded
-from src.models.tta import mean_over_views
+from src.fills.exemplar import COSTLY, MIN_KNOWN, costly_fills
+from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, split_mask
+from src.fills.simple import ERRORS, FILLS, all_fills, reduced
+from src.models.base import mean_view, padded, views
 
-Box = tuple[slice, slice]  # rows and columns
-
-STRIDE = 4  # sides of the finest feature cells, in pixels
+STRIDE = 4  # px, sides of the finest feature cells
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (24, 48, 64)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
-FIRST_MIX = (
-    *(-1.0,) * (FILLS - 2),
-    2.0,
-    2.0,
-)  # logits of the fills; the last ones are the costly fills
-MARGIN = 48  # pixels of surroundings that the network sees on each side of a hole
-SEARCH = 128  # pixels of surroundings that the fills see
-MAX_CROP = 512  # root of the number of pixels that are inpainted at once
-TILE = 304  # side of the tiles that thin damage is filled in
-WIDE = 24  # pixels from the nearest known one; nothing of a thin part is as far
-LEAST_KNOWN = 0.5  # share of a reduced pixel that must be known for it to count as known
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -101,20 +85,19 @@ class CellUNet(nn.Module):
 class Inpainter(CellUNet):
     """U-Net over cells of 4×4 pixels that mixes fills of the hole and corrects them pixel by pixel.
 
-    It sees what each fill makes of the hole, and the doubts of those that have some. At first the
-    mix is a fixed one and the correction is zero.
+    It sees what each fill makes of the hole, and the error that the costly ones expect. At first
+    the mix is a fixed one and the correction is zero.
     """
 
     def __init__(self):
-        super().__init__(FILLS + DOUBTS + 2, STRIDE, WIDTHS, 2, DILATIONS)
+        super().__init__(FILLS + ERRORS + 2, STRIDE, WIDTHS, 2, DILATIONS)
         self.mix = nn.Conv2d(WIDTHS[0], FILLS, 3, 1, 1)
         self.correction = nn.Conv2d(WIDTHS[0], STRIDE**2, 3, 1, 1)
-        for head, bias in (
-            (self.mix, torch.tensor(FIRST_MIX)),
-            (self.correction, torch.zeros(STRIDE**2)),
-        ):
+        for head in (self.mix, self.correction):
             nn.init.zeros_(head.weight)
-            head.bias.data.copy_(bias)
+            nn.init.zeros_(head.bias)
+        # the costly fills come last and are the best ones
+        self.mix.bias.data += torch.tensor((-1.0,) * (FILLS - 2) + (2.0,) * 2)
 
     def forward(self, gray: Tensor, mask: Tensor, fills: Tensor) -> Tensor:
         """Luma (B, 1, H, W), about [0, 1]; equal to `gray` outside the hole.
@@ -124,110 +107,64 @@ class Inpainter(CellUNet):
             mask: (B, 1, H, W), 1 where lost.
             fills: `all_fills` of both, which an ensemble computes once.
         """
-        fills, doubts = fills.split([FILLS, DOUBTS], dim=1)
+        fills, errors = fills.split([FILLS, ERRORS], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
-        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, doubts, mask], dim=1))
-        weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear").softmax(
-            dim=1
-        )
-        filled = (fills * weights).sum(dim=1, keepdim=True) + F.pixel_shuffle(
-            self.correction(x), STRIDE
-        )
+        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, errors, mask], dim=1))
+        weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear")
+        mixed = (fills * weights.softmax(dim=1)).sum(dim=1, keepdim=True)
+        filled = mixed + F.pixel_shuffle(self.correction(x), STRIDE)
         return torch.where(mask > 0.5, filled, gray)
 
 
-def inpaint(inpainters: Sequence[Inpainter], damaged: Tensor, mask: Tensor, tta: int) -> Tensor:
-    """`damaged` (1, 1, H, W) with the holes filled by an ensemble, in [0, 1]; see `pieces`."""
-    lost = (mask[0, 0] > 0.5).cpu().numpy()
-    if not lost.any():
-        return damaged
-    gray = damaged[0, 0].cpu().numpy().copy()
-    for box, piece in pieces(lost):
-        filled = _fill(inpainters, gray[box], lost[box], piece, tta, mask.device)
-        gray[box][piece] = filled[piece]
-        lost[box] &= ~piece  # the next piece sees it as known
-    return torch.from_numpy(gray)[None, None].to(damaged.device)
+def inpaint(
+    inpainters: Sequence[Inpainter],
+    luma: np.ndarray,
+    mask: np.ndarray,
+    tta: int = 1,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """A photo with its holes filled by an ensemble, one region after another.
+
+    Args:
+        luma: (H, W) float32 in [0, 1], any values where lost.
+        mask: (H, W) bool, True where lost.
+        tta: number of views, see `src.models.base.views`.
+        device: of the inpainters.
+
+    Returns: (H, W) float32 in [0, 1].
+    """
+    luma, lost = luma.copy(), mask.copy()
+    for box, region in split_mask(mask) if mask.any() else ():
+        filled = _fill(inpainters, luma[box], lost[box], region, tta, device)
+        luma[box][region] = filled[region]
+        lost[box] &= ~region  # for the next region this one is known
+    return luma
 
 
 def _fill(
     inpainters: Sequence[Inpainter],
     gray: np.ndarray,
-    lost: np.ndarray,
-    piece: np.ndarray,
+    mask: np.ndarray,
+    region: np.ndarray,
     tta: int,
-    device: torch.device,
+    device: torch.device | str,
 ) -> np.ndarray:
-    """The ensemble's fill (h, w) of a piece; that of a reduced copy if it has over `MAX_CROP`²
-    pixels."""
+    """`gray` (h, w) with a region filled, in a reduced copy if it has over `MAX_CROP`² pixels."""
     factor = math.ceil(math.sqrt(gray.size) / MAX_CROP)
     if factor > 1:
-        small, share = reduced(gray, ~lost, factor)
-        missing = share < LEAST_KNOWN
-        filled = _fill(inpainters, small, missing, missing, tta, device)
+        small, known = reduced(gray, mask, factor)
+        lost = known < MIN_KNOWN
+        filled = _fill(inpainters, small, lost, lost, tta, device)
         large = cv2.resize(filled, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
         return large[: gray.shape[0], : gray.shape[1]]
-    costly = costly_fills(gray, ~lost, piece)
-    box = surroundings(piece, MARGIN)
-    maps = (gray[None], lost[None], costly)
-    maps = (
-        torch.from_numpy(np.ascontiguousarray(m[:, *box], np.float32))[None].to(device)
-        for m in maps
-    )
-
-    def mean_fill(gray: Tensor, mask: Tensor, costly: Tensor) -> list[Tensor]:
-        fills = all_fills(gray, mask, costly)
-        return [sum(inpainter(gray, mask, fills) for inpainter in inpainters) / len(inpainters)]
-
-    (mean,) = on_padded(partial(mean_over_views, mean_fill, tta), MULTIPLE, *maps)
+    maps = np.concatenate([[gray, mask], costly_fills(gray, mask, region)], dtype=np.float32)
+    box = box_with_margin(region, MARGIN)
+    crop = np.ascontiguousarray(maps[:, *box])
+    images = views(padded(torch.from_numpy(crop)[None].to(device), MULTIPLE), tta)
+    gray_views, mask_views, costly = images.split([1, 1, COSTLY], dim=1)
+    fills = all_fills(gray_views, mask_views, costly)
+    mean = sum(inpainter(gray_views, mask_views, fills) for inpainter in inpainters)
+    mean = mean_view(mean / len(inpainters))[0, 0].nan_to_num(0.5).clamp(0, 1).cpu().numpy()
     filled = gray.copy()
-    filled[box] = mean[0, 0].nan_to_num(0.5).clamp(0, 1).cpu().numpy()
+    filled[box] = mean[: crop.shape[1], : crop.shape[2]]
     return filled
-
-
-def pieces(lost: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
-    """Split a hole into what is filled at once, so that time and memory are bounded.
-
-    What fits into `MAX_CROP`² pixels with its surroundings is one piece. Else each wide part is
-    one, which is filled at a lower resolution where it is too large and so has no seams; and thin
-    damage, which may run all
-    over the photo, is filled in tiles at full resolution: all that it needs to see is near.
-
-    Args:
-        lost: (H, W) bool with some True.
-
-    Yields: rows and columns with the surroundings, and what of them is to be filled, (h, w) bool.
-    """
-    box = surroundings(lost, SEARCH)
-    if math.prod(line.stop - line.start for line in box) <= MAX_CROP**2:
-        yield box, lost[box]
-        return
-    count, labels = cv2.connectedComponents(lost.view(np.uint8))
-    wide = lost & (depths(lost, labels, count) > WIDE)[labels]
-    near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
-    _, groups = cv2.connectedComponents(near)
-    for number in range(1, groups.max() + 1):
-        part = wide & (groups == number)
-        box = surroundings(part, SEARCH)
-        yield box, part[box]
-    thin, side = lost & ~wide, TILE
-    for top in range(0, lost.shape[0], side):
-        for left in range(0, lost.shape[1], side):
-            corner = max(0, top - MARGIN), max(0, left - MARGIN)
-            part = thin[corner[0] : top + side + MARGIN, corner[1] : left + side + MARGIN].copy()
-            inside = np.zeros_like(part)
-            inside[top - corner[0] :, left - corner[1] :][:side, :side] = True
-            part &= inside
-            if part.any():
-                box = surroundings(part, MARGIN)
-                place = zip(box, corner, strict=True)
-                yield tuple(slice(line.start + n, line.stop + n) for line, n in place), part[box]
-
-
-def surroundings(lost: np.ndarray, margin: int) -> Box:
-    """Rows and columns of (H, W) bool from the first to the last True, with `margin` more on each
-    side."""
-    rows, columns = (np.flatnonzero(lost.any(axis=axis)) for axis in (1, 0))
-    ends = zip((rows, columns), lost.shape, strict=True)
-    return tuple(
-        slice(max(0, int(n[0]) - margin), min(size, int(n[-1]) + 1 + margin)) for n, size in ends
-    )

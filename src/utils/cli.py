@@ -19,7 +19,7 @@ from src.utils.errors import LARGE_IMAGE, InputError, SettingError, Stopped
 T = TypeVar("T")
 
 Style = Literal["score", "visual"]
-Tta = Literal[1, 2, 8]
+Tta = Literal[1, 2]
 DamageKind = Literal["auto", "hole", "none"]
 
 # What library code cannot know: the command that fixes a kind of problem.
