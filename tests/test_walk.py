@@ -59,4 +59,5 @@ def test_a_photo_walks_through_once(monkeypatch, style):
     assert np.array_equal(first, again)
     assert len(made) <= MAX_CONVERSIONS, made
     if style == "score":  # the visual style also copies texture, on threads
-        assert len(functions) <= MAX_FUNCTIONS, sorted(functions)
+        found = sorted(f"{Path(file).name}:{name}" for file, name in functions)
+        assert len(functions) <= MAX_FUNCTIONS, " ".join(found)

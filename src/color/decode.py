@@ -163,19 +163,16 @@ def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tenso
     """
     cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
-    coarse = _cells_first(fit)
+    # (cells, hues), contiguous: a softmax over the last dimension is twice as fast
+    coarse = fit.flatten(1).t().contiguous()
     for temperature in cooling:
         prices = transport_prices(coarse, target, prices, temperature, rounds=8)
     # twice as many cells along each side, at the last temperature
     size = min(2 * fit.shape[1], height), min(2 * fit.shape[2], width)
     fine = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
-    prices = transport_prices(_cells_first(fine), target, prices, cooling[-1], rounds=6)
+    fine = fine.flatten(1).t().contiguous()
+    prices = transport_prices(fine, target, prices, cooling[-1], rounds=6)
     return fit + prices[:, None, None]
-
-
-def _cells_first(maps: Tensor) -> Tensor:
-    """(K, h, w) to (h·w, K), contiguous: a softmax over the last dimension is twice as fast."""
-    return maps.flatten(1).t().contiguous()
 
 
 def transport_prices(

@@ -73,15 +73,17 @@ def line_fills(gray: Tensor, mask: Tensor) -> Tensor:
 
     Returns: (B, len(DIRECTIONS), H, W); 0 where a line meets only lost pixels.
     """
+    lost = (mask > 0).any(dim=0)[0].nonzero()
+    if not len(lost):
+        return gray.repeat(1, len(DIRECTIONS), 1, 1)
     # up to 2 px beyond the hole, where each line that crosses it meets a pixel that is not lost
-    lost = (mask > 0).any(dim=0)[0]
-    rows, columns = _extent(lost.any(dim=1)), _extent(lost.any(dim=0))
-    box = slice(max(0, rows[0] - 2), rows[1] + 3), slice(max(0, columns[0] - 2), columns[1] + 3)
+    (top, left), (bottom, right) = lost.amin(dim=0).tolist(), lost.amax(dim=0).tolist()
+    box = slice(max(0, top - 2), bottom + 3), slice(max(0, left - 2), right + 3)
     inner, inner_mask = gray[..., *box], mask[..., *box]
     fills = gray.repeat(1, len(DIRECTIONS), 1, 1)
-    for number, (down, right) in enumerate(DIRECTIONS):
-        ahead, near_ahead = nearest_pixel(inner, inner_mask, down, right)
-        behind, near_behind = nearest_pixel(inner, inner_mask, -down, -right)
+    for number, (down, across) in enumerate(DIRECTIONS):
+        ahead, near_ahead = nearest_pixel(inner, inner_mask, down, across)
+        behind, near_behind = nearest_pixel(inner, inner_mask, -down, -across)
         weight = (near_ahead + near_behind).clamp(min=1e-6)
         fill = (ahead * near_ahead + behind * near_behind) / weight
         fills[:, number : number + 1, *box] = torch.where(inner_mask > 0, fill, inner)
@@ -118,12 +120,6 @@ def _steps(mask: Tensor, down: int, right: int) -> Tensor:
         steps[..., *here] = torch.minimum(steps[..., *here], steps[..., *there] + step)
         step *= 2
     return steps
-
-
-def _extent(line: Tensor) -> tuple[int, int]:
-    """First and last index of True in (L,) bool; all of it if there is none."""
-    where = line.nonzero().flatten().tolist()
-    return (where[0], where[-1]) if where else (0, len(line) - 1)
 
 
 def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
