@@ -153,7 +153,7 @@ def test_what_would_give_another_picture_without_a_word(models, run_dir, damaged
     with pytest.raises(InputError, match=r"estimate is of a photo of \(140, 201\), gray is \(70"):
         pipeline.decode(estimate, damaged[0][:70], damaged[1][:70])
     with pytest.raises(InputError, match="evaluation mode"):
-        Pipeline([create_model("restorer", color_size=64, encoder_weights="none")])
+        Pipeline([create_model("restorer", color_size=64, encoder_weights="random")])
     with pytest.raises(InputError, match="fold 1 is listed twice"):
         Pipeline.load(run_dir, [1, 1, 3])
 
