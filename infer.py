@@ -36,10 +36,6 @@ class Settings:
     mask: Path | None = None
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks
     named like the photos."""
-    overlap: bool = False
-    """Look for test images that share pixels with training images or with one another (minutes);
-    take lost pixels from there, and colours from training truths, as they are. prepare_data.py
-    overlap shows them."""
     baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
     """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey:
     "telea" with OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar
@@ -55,8 +51,6 @@ class Settings:
             raise InputError("--mask and --damage need --input; test images have a hole each")
         if self.mask and self.damage != "auto":
             raise InputError("--damage: nothing is looked for if --mask is given; leave one out")
-        if self.overlap and (self.input or self.engine == "ray"):
-            raise InputError("--overlap is for the test images, and not for --engine ray")
         if self.input and self.output is None:
             raise InputError("--input: needs --output as well, the folder for the restored PNGs")
         if self.output and self.output.suffix.lower() in (".png", ".jpg"):
@@ -94,8 +88,7 @@ def make_jobs(settings: Settings, output: Path) -> list:
 def main() -> int:
     """Restore what the command line asks for; 2 if a photo could not be read or written."""
     settings = parse_settings(Settings)
-    from src.datasets.overlap import find_overlaps
-    from src.restoring import prepare_output, restore_files, restore_with_ray, with_overlaps
+    from src.restoring import prepare_output, restore_files, restore_with_ray
     from src.runs import DETECTOR, trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder
@@ -109,8 +102,6 @@ def main() -> int:
     jobs = []
     if fabric.is_global_zero:
         jobs = make_jobs(settings, output)
-        if settings.overlap:
-            jobs = with_overlaps(jobs, find_overlaps(settings.folders.data_dir))
         print(describe(pipeline.recipe, run_dir, settings, fabric.device.type))
     if ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, fabric.device.type)

@@ -1,4 +1,4 @@
-"""Check a competition folder, pack it, look for overlaps in it, or build one from photos."""
+"""Check a competition folder, pack it, or build one from photos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,25 +85,9 @@ class Pack:
         print(f"{folder}: {count} images, {size / 1e9:.2f} GB")
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Print which test images share pixels with other images; infer.py --overlap uses them."""
-
-    data_dir: Path = Path("data")
-    """The competition folder."""
-
-    def run(self) -> None:
-        """Print the table."""
-        from src.datasets.competition import read_test
-        from src.datasets.overlap import find_overlaps, overlap_table
-
-        overlaps = find_overlaps(self.data_dir)
-        print(overlap_table(overlaps, len(read_test(self.data_dir))))
-
-
 def main() -> int | None:
     """Run the command that the command line names."""
-    return parse_settings(Check | Build | Pack | Overlap, __doc__).run()
+    return parse_settings(Check | Build | Pack, __doc__).run()
 
 
 if __name__ == "__main__":

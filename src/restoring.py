@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from src.damage.finders import look_for_hole, report_damage
 from src.damage.masks import match_masks, read_mask, without_masks
-from src.datasets.overlap import Overlap, fill_from_overlaps, paste_truths
 from src.pipeline import Baseline, Pipeline
 from src.runs import RECIPE
 from src.utils.distributed import gather, share
@@ -45,7 +44,6 @@ class Job(NamedTuple):
     photo: Path
     output: Path  # the PNG to write
     mask: Path | None = None  # a mask file; damage is looked for without one
-    overlaps: tuple[Overlap, ...] = ()  # images that share pixels with a test image
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
@@ -83,14 +81,6 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
 def _key(path: Path) -> str:
     """Equal for names that some file systems take for one."""
     return unicodedata.normalize("NFC", str(path)).casefold()
-
-
-def with_overlaps(jobs: Sequence[Job], overlaps: Sequence[Overlap]) -> list[Job]:
-    """Jobs of test images that take pixels from the images they overlap with."""
-    return [
-        job._replace(overlaps=tuple(overlap for overlap in overlaps if overlap.test == job.photo))
-        for job in jobs
-    ]
 
 
 def skipped_files(
@@ -183,7 +173,7 @@ def prepare_output(
     for job in outdated:
         job.output.unlink()
     if changes:  # results that are not made again now
-        photos = {name: {"photo": [], "others": []} for name in photos}
+        photos = {name: {"photo": [], "mask": None} for name in photos}
     write_json(output / RECIPE, {"recipe": recipe, "photos": photos | now})
     pending = [job for job in jobs if not job.output.exists()]
     if len(pending) < len(jobs):
@@ -192,9 +182,8 @@ def prepare_output(
 
 
 def _made_of(job: Job, earlier: dict | None) -> dict:
-    """The content of a job's files: `photo`, its hash with size and times, and `others`, hashes."""
-    files = [job.mask, *(path for o in job.overlaps for path in (o.other, o.truth))]
-    others = [file_hash(path) for path in files if path and path.is_file()]
+    """The content of a job's files: `photo`, its hash with size and times, and `mask`, a hash."""
+    mask = file_hash(job.mask) if job.mask else None
     try:
         status = os.stat(job.photo)
         # a file that was put in another's place may have its size and modification time
@@ -202,14 +191,14 @@ def _made_of(job: Job, earlier: dict | None) -> dict:
         known = earlier["photo"] if earlier else []
         sha256 = known[0] if known[1:] == seen else file_hash(job.photo)
     except OSError:
-        return {"photo": [], "others": others}  # reading it will name the reason
-    return {"photo": [sha256, *seen], "others": others}
+        return {"photo": [], "mask": mask}  # reading it will name the reason
+    return {"photo": [sha256, *seen], "mask": mask}
 
 
 def _same(earlier: dict, now: dict) -> bool:
     """Whether two of `_made_of` are of the same content; unreadable photos are."""
     same_photo = not now["photo"] or earlier["photo"][:1] == now["photo"][:1]
-    return same_photo and earlier["others"] == now["others"]
+    return same_photo and earlier["mask"] == now["mask"]
 
 
 def _read_photos(output: Path) -> dict[str, dict]:
@@ -255,7 +244,7 @@ def _read(pipeline: Pipeline | Baseline, job: Job) -> tuple[np.ndarray, np.ndarr
         mask, line = report_damage(pipeline.find, gray, clear)
     if job.mask or pipeline.find is not look_for_hole:
         tqdm.write(f"{job.photo}: {line}")
-    return *fill_from_overlaps(gray, mask, job.overlaps), details
+    return gray, mask, details
 
 
 def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
@@ -263,9 +252,7 @@ def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
     long."""
     path = job.output
     try:
-        write_png(path, paste_truths(rgb, job.overlaps), details)
-    except InputError as error:  # reading a truth
-        return [str(error)]
+        write_png(path, rgb, details)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
