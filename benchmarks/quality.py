@@ -21,7 +21,7 @@ from src.damage.hole import find_hole, lost_pixels
 from src.damage.prints import LOOKS
 from src.datasets.competition import read_input, read_test, read_truth
 from src.datasets.folds import evenly_spaced, fold_files
-from src.evaluation.detection import detection_rates, hit_counts
+from src.evaluation.scoring import detection_rates, hit_counts
 from src.fills.copies import copy_texture
 from src.fills.exemplar import costly_fills
 from src.fills.simple import DIRECTIONS, all_fills

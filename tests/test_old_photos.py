@@ -18,7 +18,7 @@ from src.damage.aging import KINDS, age
 from src.damage.finders import Detector, clean_mask
 from src.damage.hole import find_hole, is_drawn, punch_hole
 from src.damage.prints import LOOKS
-from src.evaluation.detection import detection_rates, hit_counts
+from src.evaluation.scoring import detection_rates, hit_counts
 from src.fills.regions import MARGIN, MAX_CROP, SEARCH, split_mask
 from src.models.inpainter import inpaint
 from src.pipeline import load_finder

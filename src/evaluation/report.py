@@ -23,30 +23,21 @@ from src.utils.errors import InputError
 from src.utils.files import read_text, write_text
 from src.utils.images import read_image
 
-SHOWN_SIDE = 768  # pixels; larger photos are reduced for the page
-QUALITY = 90  # of the WebP pictures in the page
+MAX_SIDE = 768  # px; larger photos are reduced for the page
 COLUMNS = ["S", "M", "C", "score"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a fold's `metrics.jsonl` tells: `validations` (minutes, score) and `losses` by step."""
+    """A fold's `metrics.jsonl`: `validations` (minutes, score) and `losses` by step."""
 
     name: str
     validations: pd.DataFrame
     losses: pd.DataFrame
 
 
-def _curve_name(path: Path) -> str:
-    """The fold, and which network where its curves lie apart: "fold0 inpainter"."""
-    return " ".join([path.parent.name, *path.name.removesuffix("metrics.jsonl").split("_")]).strip()
-
-
 def read_curves(run_dir: Path) -> list[Curve]:
-    """The curves of every fold of a run, in their order; empty where nothing was trained.
-
-    Raises `InputError` for a file that no training wrote.
-    """
+    """The curves of every fold of a run, in their order."""
     curves = []
     for path in sorted(Path(run_dir).glob("fold*/*metrics.jsonl")):
         remedy = "remove it, or train the fold again"
@@ -66,9 +57,9 @@ def read_curves(run_dir: Path) -> list[Curve]:
             values[["minutes", "val/score"]].dropna().rename(columns={"val/score": "score"})
         )
         losses = values.set_index("step").filter(regex="^loss/").dropna(how="all")
-        curves.append(
-            Curve(_curve_name(path), validations, losses.rename(columns=lambda key: key[5:]))
-        )
+        # shipped weights keep the curves of each network: "fold0 inpainter"
+        name = f"{path.parent.name} {path.name.removesuffix('metrics.jsonl').strip('_')}"
+        curves.append(Curve(name.strip(), validations, losses.rename(columns=lambda key: key[5:])))
     return curves
 
 
@@ -92,9 +83,9 @@ def write_report(
     """
     order = table["score"].argsort()
     ranks = {"best": len(order) - 1, "median": len(order) // 2, "worst": 0}
-    shown = {}  # of one or two photos each is shown once
+    chosen = {}  # one or two photos appear once each
     for label, rank in ranks.items():
-        shown.setdefault(int(order.iloc[rank]), label)
+        chosen.setdefault(int(order.iloc[rank]), label)
     environment = Environment(
         loader=PackageLoader("src.evaluation"), autoescape=True, undefined=StrictUndefined
     )
@@ -107,7 +98,9 @@ def write_report(
         .assign(count=table.groupby("fold").size())
         .to_dict("index"),
         images=table.to_dict("records"),
-        photos=[_photo(label, triples[index], table.iloc[index]) for index, label in shown.items()],
+        photos=[
+            _photo(label, triples[index], table.iloc[index]) for index, label in chosen.items()
+        ],
         curves={curve.name: to_hex(f"C{number}") for number, curve in enumerate(curves)},
         plots=_curve_plots(curves) if curves else [],
     )
@@ -115,7 +108,7 @@ def write_report(
 
 
 def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
-    """What the template shows of one photo."""
+    """The data of one photo for the template."""
     restored, true, gray = (
         read_image(path, mode) for path, mode in zip(triple, ("RGB", "RGB", "L"), strict=True)
     )
@@ -136,10 +129,10 @@ def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
 
 
 def picture_uri(array: np.ndarray) -> str:
-    """(H, W) or (H, W, 3) uint8 as a data URI of at most `SHOWN_SIDE` pixels along a side."""
+    """(H, W) or (H, W, 3) uint8 as a data URI of at most `MAX_SIDE` pixels along a side."""
     image, buffer = Image.fromarray(array), BytesIO()
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    image.save(buffer, "WEBP", quality=QUALITY)
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image.save(buffer, "WEBP", quality=90)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

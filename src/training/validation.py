@@ -14,7 +14,7 @@ from src.damage.aging import age
 from src.damage.finders import Detector, clean_mask
 from src.damage.hole import lost_pixels
 from src.datasets.competition import read_input, read_truth
-from src.evaluation.detection import detection_rates, hit_counts
+from src.evaluation.scoring import detection_rates, hit_counts, side_by_side
 from src.metrics import score_image
 from src.models.base import TrainableModel
 from src.models.detector import DamageDetector
@@ -22,7 +22,6 @@ from src.pipeline import Pipeline
 from src.training.state import Budget
 from src.utils.distributed import all_reduce_max, gather, share
 from src.utils.errors import InputError
-from src.utils.images import gray_to_rgb
 from src.utils.processes import StopSignals
 
 PICTURES = 4  # validation images that are shown
@@ -75,7 +74,7 @@ def restoration(model: TrainableModel) -> Examine:
         gray, true = read_input(source), read_truth(target)
         pred = pipeline(gray)
         score = score_image(true, pred, lost_pixels(gray, true))
-        return score.as_dict(), np.hstack([gray_to_rgb(gray), pred, true])
+        return score.as_dict(), side_by_side(gray, pred, true)
 
     return examine
 
@@ -93,8 +92,8 @@ def detection(model: DamageDetector) -> Examine:
         rng = np.random.default_rng(zlib.crc32(target.name.encode()))
         gray, true = age(read_truth(target), rng)
         found = clean_mask(finder.probability(gray))
-        shown = (gray, found.astype(np.uint8) * 255, true.astype(np.uint8) * 255)
-        return hit_counts(found, true), gray_to_rgb(np.hstack(shown))
+        masks = (mask.astype(np.uint8) * 255 for mask in (found, true))
+        return hit_counts(found, true), side_by_side(gray, *masks)
 
     return examine
 
