@@ -22,7 +22,7 @@ def checkout(tmp_path) -> Path:
 
 def test_every_cell_runs(checkout, monkeypatch):
     monkeypatch.setenv("INSTALL", "0")
-    monkeypatch.setenv("MINUTES", "0.3")
+    monkeypatch.setenv("MINUTES", "1")
     # the commands after ! take the Python of these tests
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     notebook = nbformat.read(ROOT / "notebooks" / "restore.ipynb", as_version=4)
