@@ -1,4 +1,4 @@
-"""What several processes share of the work; tests/slow runs them on one machine and under torchrun."""
+"""How several processes share the work; tests/slow starts them."""
 
 
 def test_bad_numbers_of_devices(sample_folder, script, tmp_path):

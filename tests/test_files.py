@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.cli import HINTS, Folders, parse_settings, run_script
+from src.utils.cli import HINTS, run_script
 from src.utils.errors import InputError, SettingError
 from src.utils.files import LOCK, atomic_write, lock_folder, write_bytes
 
@@ -185,14 +185,6 @@ def test_a_closed_pipe_ends_a_script_quietly():
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 128 + signal.SIGPIPE
-
-
-def test_a_tilde_after_an_equals_sign_is_the_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    found = parse_settings(
-        Folders, arguments=["--output-dir=~/x", "--data-dir", "~y", "--name=a~b"]
-    )
-    assert (found.output_dir, found.data_dir, found.name) == (tmp_path / "x", Path("~y"), "a~b")
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -1,4 +1,4 @@
-"""A full disk: one line that names the file, nothing half-written, and it resumes once there is room."""
+"""A full disk: one line that names the file, nothing half-written; with room it resumes."""
 
 import shutil
 from pathlib import Path

@@ -130,7 +130,7 @@ def test_black_is_black(tmp_path, dtype):
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F", "CMYK", "1"])
 def test_tiffs_of_every_mode_are_turned(tmp_path, mode, turn):
-    """Uncompressed, as scanners write them: PIL itself scrambles grey ones that lie on their side."""
+    """Uncompressed, as from scanners: given a name, PIL scrambles grey ones on their side."""
     gray = GRAY[:60, :90]
     image = {
         "I;16": lambda: Image.fromarray(gray.astype(np.uint16) * 257),

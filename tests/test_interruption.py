@@ -1,4 +1,4 @@
-"""Training that is killed or asked to stop, in real processes; tests/slow does it again and again."""
+"""Training that is killed or asked to stop, in real processes."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Resuming: the same recipe goes on, another one is refused with an error that says what differs."""
+"""Resuming: the same recipe goes on, another one is refused with what differs."""
 
 import json
 import os

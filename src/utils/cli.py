@@ -42,16 +42,9 @@ HINTS = {
 
 # OSErrors that the user can do something about; others are bugs or broken machines.
 REMEDIES = {
-    errno.ENOSPC: "free some space and run the same command again",
-    errno.EDQUOT: "free some of your quota and run the same command again",
-    errno.EFBIG: "use a disk that takes files of this size",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "check the path",
-    errno.EISDIR: "remove the folder, or choose another path",
-    errno.ENAMETOOLONG: "choose a shorter name",
+    "free some space": {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
+    "check its permissions": {errno.EACCES, errno.EPERM, errno.EROFS},
+    "check the path": {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG},
 }
 
 
@@ -116,25 +109,16 @@ def parse_settings(
         program: the script's name in `--help`.
         default: the values of flags that are left out, instead of the dataclass' own.
     """
-    arguments = map(_expand_home, sys.argv[1:] if arguments is None else arguments)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     defaults = {} if default is None else {"default": default}
     return tyro.cli(
         settings,
         prog=program,
         description=description,
-        args=list(arguments),
+        args=arguments,
         config=config,
         **defaults,
     )
-
-
-def _expand_home(argument: str) -> str:
-    """`--output=~/x` as shells expand `--output ~/x`."""
-    name, equals, value = argument.partition("=")
-    if name.startswith("--") and value.startswith("~"):
-        return name + equals + os.path.expanduser(value)
-    return argument
 
 
 def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
@@ -185,8 +169,10 @@ def _explanation(error: Exception) -> str | None:
         return f"{flag(error.setting)} {error.value}: {error.reason}"
     if isinstance(error, InputError):
         return f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
-    if isinstance(error, OSError) and error.filename and error.errno in REMEDIES:
-        return f"{error.filename}: {error.strerror}; {REMEDIES[error.errno]}"
+    if isinstance(error, OSError) and error.filename:
+        for remedy, numbers in REMEDIES.items():
+            if error.errno in numbers:
+                return f"{error.filename}: {error.strerror}; {remedy}"
     if isinstance(error, RuntimeError) and _lost_peer(error):
         return "another process of this run died; fix the cause and run the same command again"
     return None

@@ -16,7 +16,6 @@ from src.utils.errors import InputError
 
 LOCK = ".lock"  # in a folder that a process works in
 PARTIAL = ".photo-restoration-"  # begins the names of files that `atomic_write` has not finished
-MAX_TEXT = 256 << 20  # bytes; the largest, the manifest of restored photos, has 300 per photo
 
 
 def require_file(path: Path) -> None:
@@ -27,17 +26,10 @@ def require_file(path: Path) -> None:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """A UTF-8 text file of at most `MAX_TEXT` bytes, without a byte order mark.
-
-    Raises `FileNotFoundError`, and `InputError` ending with `remedy` for anything else.
-    """
+    """A UTF-8 text file without a byte order mark; `remedy` ends the error if it is not one."""
     require_file(path)
-    with open(path, "rb") as file:
-        data = file.read(MAX_TEXT + 1)
-    if len(data) > MAX_TEXT:
-        raise InputError(f"{path}: larger than {MAX_TEXT >> 20} MiB; {remedy}")
     try:
-        return data.decode("utf-8-sig")
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); {remedy}") from None
 
@@ -154,20 +146,17 @@ def begin(
     remedy: str = "delete it to start again, or choose another folder",
     hint: str | None = None,
 ) -> bool:
-    """Begin work in a folder, or resume it: write the recipe, or compare it with the one there.
+    """Write a recipe into a folder, or check that earlier work there had the same one.
 
     A recipe holds whatever the results depend on: settings, and hashes or the `identity` of files,
-    with paths relative to the folder or to the data folder so that both may be moved. What is done
-    is not recorded anywhere: a result is done if its file exists.
+    with relative paths, so that folders may be moved. A result is done if its file exists.
 
     Args:
         recipe: a dict that JSON can hold, possibly nested.
-        may_change: top-level keys that a resumed run may change; the new values are written.
+        may_change: top-level keys that resumed work may change; the new values are written.
         remedy: ends the error; `hint`: see `InputError`.
 
-    Returns: whether earlier work is resumed.
-
-    Raises `InputError`, before anything is written, if the folder holds another recipe.
+    Returns: whether earlier work is resumed. Another recipe is an `InputError`, before any change.
     """
     path = Path(folder) / name
     recipe = json.loads(json.dumps(recipe))
