@@ -33,7 +33,7 @@ class Score:
         return "  ".join(f"{name} {value:.4f}" for name, value in self.as_dict().items())
 
     def perfected(self) -> dict[str, float]:
-        """What the score would be if S, or M, or C alone were 1: where the points are lost."""
+        """The score if S, or M, or C alone were 1: shows where the points are lost."""
         return {
             name: self.score + weight * (1 - getattr(self, name))
             for name, weight in WEIGHTS.items()
@@ -50,8 +50,6 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
     Args:
         true, pred: (H, W, 3) uint8 RGB.
         mask: (H, W) bool, True where the input was lost.
-
-    Raises `ValueError` when shapes or dtypes differ from these.
     """
     if true.shape != pred.shape or true.ndim != 3 or true.shape[2] != 3:
         raise ValueError(f"true {true.shape} and pred {pred.shape} must both be (H, W, 3)")
@@ -63,10 +61,10 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
 
 
 def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
-    """The score by the published calls; slow, and what tests and benchmarks compare with.
+    """The score by the published calls: slow, for comparison in tests and benchmarks.
 
-    Arguments as for `score_image`. Undefined for a prediction of one single value, and raises
-    `ValueError` for fewer than 7 lost pixels.
+    Arguments as for `score_image`. Undefined for a prediction of one single value, or for fewer
+    than 7 lost pixels.
     """
     options = {"channel_axis": -1, "data_range": int(pred.max()) - int(pred.min())}
     s = structural_similarity(true, pred, **options)
@@ -128,10 +126,8 @@ def _mean_ssim(x: np.ndarray, y: np.ndarray, height: int, data_range: int) -> fl
         if row >= height - 1:
             for i in range(width - 18):  # 7 pixels of one channel lie 3 numbers apart
                 a, b = np.float64(_window(sum_x, i)), np.float64(_window(sum_y, i))
-                squares, products = (
-                    np.float64(_window(sum_squares, i)),
-                    np.float64(_window(sum_products, i)),
-                )
+                squares = np.float64(_window(sum_squares, i))
+                products = np.float64(_window(sum_products, i))
                 means, cross = a * a + b * b, a * b
                 above = (2 * cross + c1) * (2 * (n * products - cross) + c2)
                 total += above / ((means + c1) * (n * squares - means + c2))
@@ -156,9 +152,8 @@ def masked_ssim(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> float:
         return 1.0
     if missing > 0:
         ends = ((missing // 2, missing - missing // 2), (0, 0))
-        lost_true, lost_pred = (
-            np.pad(lost, ends, mode="symmetric") for lost in (lost_true, lost_pred)
-        )
+        lost_true = np.pad(lost_true, ends, mode="symmetric")
+        lost_pred = np.pad(lost_pred, ends, mode="symmetric")
     return ssim(lost_true, lost_pred, int(pred.max()) - int(pred.min()))
 
 
@@ -175,7 +170,7 @@ def hue_histogram(rgb: np.ndarray) -> np.ndarray:
 
 
 def mean_score(scores: list[Score]) -> Score:
-    """Mean S, M and C over images; raises `ValueError` for an empty list."""
+    """Mean S, M and C over images."""
     if not scores:
         raise ValueError("no image to score")
     return Score(*(float(np.mean([getattr(s, name) for s in scores])) for name in ("S", "M", "C")))

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from src.color.lattice import luma
 from src.damage.hole import REFERENCE_SIDE
 from src.damage.prints import printed
 
-VISIBLE = 16  # grey levels; damage that changes a pixel by less is neither seen nor lost
-BESIDE = np.ones((5, 5), np.uint8)
-LOST = 0.25  # opacity from which a pixel is lost
-SUBPIXEL = 4  # binary digits that OpenCV draws with
-# Mean numbers of each kind in a photo that has it; half of the photos have only some of the kinds.
+Layer = tuple[np.ndarray, float | np.ndarray]  # opacity (H, W) float32, and its tone in grey levels
+
+SUBPIXEL = 4  # fractional bits of the coordinates that OpenCV draws with
+# mean number per photo that has this kind; half of the photos have only some of the kinds
 KINDS = {
     "scratch": 3.0,
     "hair": 1.5,
@@ -34,7 +34,7 @@ KINDS = {
 
 def age(
     rgb: np.ndarray,
-    rng: np.random.Generator,
+    rng: Generator,
     scale: float | None = None,
     kinds: Mapping[str, float] = KINDS,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -44,20 +44,18 @@ def age(
         rgb: (H, W, 3) uint8.
         rng: the only source of randomness.
         scale: size of the damage; by default the short side over 512, so that it grows with the
-            photo. Give 1 for a 256x256 part of a 512x512 photo.
+            photo. Pass 1 for a 256x256 crop of a 512x512 photo.
         kinds: what may be drawn, and its mean number in a photo that has it.
 
     Returns:
         gray: (H, W) uint8.
-        mask: (H, W) bool, True where damage hides the photo; empty in one photo of four or five.
+        mask: (H, W) bool, True where damage hides the photo; empty for one photo in four or five.
     """
     clean = fade(printed(luma(rgb), rng), rng)
     aged, mask = clean, np.zeros(clean.shape, bool)
     side = min(clean.shape)
     scale = scale or side / REFERENCE_SIDE
-    share = min(
-        1.0, side / (scale * REFERENCE_SIDE)
-    )  # of the whole photo's damage, which a part has
+    share = min(1.0, side / (scale * REFERENCE_SIDE))  # a crop has this share of the damage
     unit = scale * 2 ** rng.uniform(-0.7, 1)
     kept = rng.random(len(kinds)) < rng.choice([0.0, 0.4, 1.0], p=[0.2, 0.5, 0.3])
     for (kind, mean), present in zip(kinds.items(), kept, strict=True):
@@ -65,10 +63,9 @@ def age(
             opacity, tone = DRAW[kind](clean.shape, rng, unit)
             before = aged
             aged = before + (tone - before) * opacity
-            change = cv2.dilate(
-                np.abs(aged - before), BESIDE
-            )  # also where it meets a pixel of its own tone
-            mask |= (opacity >= LOST) & (change >= VISIBLE)
+            # a change of less than 16 levels is not seen, unless beside it one is
+            change = cv2.dilate(np.abs(aged - before), np.ones((5, 5), np.uint8))
+            mask |= (opacity >= 0.25) & (change >= 16)
     grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
     scanned = np.round(aged + grain).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
@@ -79,8 +76,8 @@ def age(
     return scanned, mask
 
 
-def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint8 with less contrast and sharpness, unevenly; float32 in grey levels; nothing is
+def fade(gray: np.ndarray, rng: Generator) -> np.ndarray:
+    """(H, W) uint8 with less contrast and sharpness, unevenly, as float32 grey levels; nothing is
     lost."""
     low, high = rng.uniform(0, 60), rng.uniform(190, 255)
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
@@ -91,9 +88,9 @@ def fade(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _path(
-    shape: tuple[int, int], rng: np.random.Generator, length: float, curl: float, angle: float
+    shape: tuple[int, int], rng: Generator, length: float, curl: float, angle: float
 ) -> np.ndarray:
-    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns in radians a
+    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns, in radians per
     step."""
     steps = max(2, int(length / 4))
     angles = angle + np.cumsum(rng.normal(0, curl, steps))
@@ -111,14 +108,12 @@ def _line(canvas: np.ndarray, points: np.ndarray, width: float) -> None:
     )
 
 
-def _tone(rng: np.random.Generator) -> float:
+def _tone(rng: Generator) -> float:
     """Bare paper or film in most cases, dirt in the others."""
     return rng.uniform(190, 255) if rng.random() < 0.65 else rng.uniform(0, 60)
 
 
-def _scratch(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
+def _scratch(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A long thin line, straight or nearly so, upright as on film or at any angle, often broken."""
     canvas = np.zeros(shape, np.uint8)
     upright = rng.random() < 0.5
@@ -126,17 +121,15 @@ def _scratch(
     curl = rng.integers(2) * (0.002 if upright else 0.02)
     points = _path(shape, rng, rng.uniform(0.1, 1.4) * max(shape), curl, angle)
     width = rng.uniform(0.8, 3.5) * unit
-    pieces = np.array_split(points, rng.integers(1, max(2, min(12, len(points) // 4))))
+    parts = np.array_split(points, rng.integers(1, max(2, min(12, len(points) // 4))))
     gaps = rng.uniform(0, 0.5)
-    for piece in pieces:
-        if len(piece) > 1 and rng.random() >= gaps:
-            _line(canvas, piece, width)
+    for part in parts:
+        if len(part) > 1 and rng.random() >= gaps:
+            _line(canvas, part, width)
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _hair(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
+def _hair(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A curled fibre."""
     canvas = np.zeros(shape, np.uint8)
     length = rng.uniform(20, 200) * unit
@@ -148,9 +141,7 @@ def _hair(
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _dust(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
+def _dust(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A scatter of specks of one tone."""
     canvas = np.zeros(shape, np.uint8)
     for _ in range(rng.integers(3, 50)):
@@ -167,10 +158,8 @@ def _dust(
     return _opacity(canvas, rng.uniform(0.6, 1)), _tone(rng)
 
 
-def _crease(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
-    """A fold across the photo where the emulsion has cracked: ragged, light, with short branches."""
+def _crease(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
+    """A fold where the emulsion has cracked: ragged, light, with short branches."""
     canvas = np.zeros(shape, np.uint8)
     length = 1.5 * max(shape)
     points = _path(shape, rng, length, 0.01, rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)]))
@@ -184,9 +173,7 @@ def _crease(
     return _opacity(canvas, rng.uniform(0.6, 1)), rng.uniform(190, 255)
 
 
-def _crack(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
+def _crack(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """The emulsion has broken along ragged lines of changing width, and bare paper shows."""
     canvas = np.zeros(shape, np.uint8)
     width = rng.uniform(1.5, 9) * unit
@@ -198,18 +185,14 @@ def _crack(
         edges = [edge + rng.normal(0, 0.15, edge.shape) * widths[:, None] for edge in edges]
         outline = np.concatenate([edges[0], edges[1][::-1]])
         fixed = np.round(outline * 2**SUBPIXEL).astype(np.int32)
-        for start in range(
-            len(points) - 1
-        ):  # of quadrilaterals, since the outline may cross itself
+        for start in range(len(points) - 1):  # quadrilaterals, as the outline may cross itself
             corners = fixed[[start, start + 1, -start - 2, -start - 1]]
             cv2.fillConvexPoly(canvas, cv2.convexHull(corners), 255, cv2.LINE_AA, SUBPIXEL)
     return _opacity(canvas, rng.uniform(0.7, 1)), rng.uniform(170, 255)
 
 
-def _flake(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Patches of the emulsion have come off."""
+def _flake(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
+    """Patches where the emulsion has come off."""
     opacity = np.zeros(shape, np.float32)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     middle, spread = rng.uniform(0, 1, 2) * shape, rng.uniform(0.05, 0.4) * max(shape)
@@ -225,9 +208,7 @@ def _flake(
     return opacity.astype(np.float32) * np.float32(rng.uniform(0.7, 1)), paper.astype(np.float32)
 
 
-def _stain(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, float]:
+def _stain(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A blot with an irregular border, sharp or soft, often darker at its rim."""
     field = _clouds(shape, rng, rng.uniform(10, 40) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
@@ -242,9 +223,7 @@ def _stain(
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
 
 
-def _tear(
-    shape: tuple[int, int], rng: np.random.Generator, unit: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _tear(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A corner or an edge is gone; the paper behind shows."""
     field = _clouds(shape, rng, rng.uniform(3, 15) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
@@ -262,13 +241,13 @@ def _normals(points: np.ndarray) -> np.ndarray:
     return along[:, ::-1] * (-1, 1) / np.maximum(1e-6, np.linalg.norm(along, axis=1, keepdims=True))
 
 
-def _smooth_noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(N,) noise of about unit deviation that changes within some steps."""
+def _smooth_noise(count: int, rng: Generator) -> np.ndarray:
+    """(N,) noise of about unit deviation that changes within a few steps."""
     return np.convolve(rng.normal(0, 1, count + 8), np.full(9, 1 / 3), "valid")
 
 
-def _clouds(shape: tuple[int, int], rng: np.random.Generator, size: float) -> np.ndarray:
-    """(H, W) float32 of smooth noise with unit deviation and patches of about `size` pixels."""
+def _clouds(shape: tuple[int, int], rng: Generator, size: float) -> np.ndarray:
+    """Smooth noise (H, W) float32 of unit deviation, with patches of about `size` pixels."""
     small = [max(2, math.ceil(side / max(1.0, size))) for side in shape]
     noise = rng.normal(0, 1, small).astype(np.float32)
     return cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC)

@@ -24,33 +24,23 @@ SHAPES = {"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}
 RECTANGLE_SIDES = (37, 149)
 CIRCLE_DIAMETERS = (74, 149)
 POLYGON_AREAS = (0.10, 0.135)  # share of the image
-MAX_ATTEMPTS = 1000  # at a polygon; in an image of one row none fits, and it is cut at the border
 MIN_AREA = 0.009  # share of the image
 FILLS = (0, 86)
 
 # `find_hole`: measured on 2,916 damaged photos and the same photos undamaged
 MAX_FILL = 110  # some slack above the highest fill seen
-# share of the squared short side without a rim of LOBE / 2; 3,000 holes had 0.007 or more
+# share of the squared short side, without a rim of LOBE / 2; 3,000 holes had 0.007 or more
 MIN_REGION = 0.003
 SOFT_STEP = 2  # grey levels; natural constant regions fade by one or two
-MAX_SOFT = (
-    0.5  # share of a soft border: 99 % of the holes below 0.28, of the natural regions above 0.75
-)
-MAX_SOFT_TIP = (
-    0.25  # 95 % of the tips below 0.13, 95 % of the natural pieces touching a hole above 0.2
-)
-MIN_TIP = 4  # px; of smaller pieces that touch a hole nine in ten are natural pixels
-LOBE = 7  # px; what is narrower is a tip, to be told from natural pixels by its border
-DOT_REACH = 16  # px; the thinnest tips are rasterized as dots that lie apart from each other
-DOT_STEP = (
-    40  # grey levels to every neighbour: none of 14,000 natural pixels near a hole was as far
-)
-CORNER_SLACK = 2.0  # px by which an outline may leave its polygon; a circle then has 16 corners
-LEAST_SLACK = 1.1  # px, whatever the size of the image: a step of a slanted line is no corner
-MAX_CORNERS = 24  # of a drawn hole: 99 % of the holes have fewer, 95 % of the crushed blacks more
-MAX_HOLE = 0.3  # share of the image
-MAX_SIDE = 0.9  # share of an image side; a constant region along more of it is a black border
-NEIGHBOURS = np.ones((3, 3), np.uint8)
+# largest soft share of a border: 99 % of the holes are below 0.28, of natural regions above 0.75
+MAX_SOFT = 0.5
+# the same for tips: 95 % are below 0.13, 95 % of the natural pieces touching a hole above 0.2
+MAX_SOFT_TIP = 0.25
+MIN_TIP = 4  # px; nine in ten smaller pieces that touch a hole are natural pixels
+LOBE = 7  # px; narrower pieces are tips, which only their border tells from natural pixels
+DOT_REACH = 16  # px; the thinnest tips are rasterized as separate dots
+# grey levels to every neighbour of a dot: none of 14,000 natural pixels near a hole had as many
+DOT_STEP = 40
 
 
 def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +80,9 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
         return mask
     same = (gray == gray[seed]).view(np.uint8)
     # dilated, because pieces that meet in a point can lie up to 2 px apart after rasterization
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(same, NEIGHBOURS))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        cv2.dilate(same, np.ones((3, 3), np.uint8))
+    )
     left, top, width, height, _ = stats[labels[seed]]
     window = np.s_[top : top + height, left : left + width]
     reached = same[window] & (labels[window] == labels[seed])
@@ -113,21 +105,24 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
 
 
 def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether what `find_hole` found is surely a drawn hole, and no black object of an undamaged
+    """Whether what `find_hole` found is a drawn hole for sure, and no black object of an undamaged
     photo.
 
-    A drawn hole has few corners, and its value is rare elsewhere. Of the holes found in 216 photos
-    with sides of 96 to 1,024 px at least 96 % are so, of the constant regions found in the same
-    photos with crushed shadows at most 2 %.
+    A drawn hole has few corners, and its value is rare elsewhere. This holds for at least 96 % of
+    the holes found in 216 photos with sides of 96 to 1,024 px, and for at most 2 % of the constant
+    regions found in the same photos with crushed shadows.
 
     Args:
         gray, mask: (H, W) uint8 and bool; the mask is not empty.
     """
-    slack = max(LEAST_SLACK, CORNER_SLACK * min(gray.shape) / REFERENCE_SIDE)
+    # px by which an outline may leave its polygon: a circle then has 16 corners, and the steps of a
+    # slanted line are none in an image of any size
+    slack = max(1.1, 2.0 * min(gray.shape) / REFERENCE_SIDE)
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     corners = sum(len(cv2.approxPolyDP(outline, slack, True)) for outline in outlines)
     elsewhere = np.count_nonzero((gray == gray[mask][0]) & ~mask)
-    return corners <= MAX_CORNERS and mask.mean() <= MAX_HOLE and elsewhere < np.count_nonzero(mask)
+    # 99 % of the holes have fewer corners, 95 % of the crushed blacks more
+    return corners <= 24 and mask.mean() <= 0.3 and elsewhere < np.count_nonzero(mask)
 
 
 def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -171,7 +166,8 @@ def _seed(gray: np.ndarray) -> tuple[int, int] | None:
             (left + width >= gray.shape[1] - reach, piece[:, -1]),
         )
         lengths = (gray.shape[1], gray.shape[0]) * 2
-        if any(at and e.sum() >= MAX_SIDE * n for (at, e), n in zip(edges, lengths, strict=True)):
+        # a constant region along 90 % of an image side is a black border
+        if any(at and e.sum() >= 0.9 * n for (at, e), n in zip(edges, lengths, strict=True)):
             continue
         same = (gray[window] == gray[row, column]).view(np.uint8)
         if _with_hard_border(piece, same, gray[window], MAX_SOFT).any():
@@ -193,7 +189,7 @@ def _with_hard_border(
     min_area: int = 1,
     step: int = SOFT_STEP,
 ) -> np.ndarray:
-    """Those of the pieces whose border is a jump.
+    """The pieces whose border is a jump.
 
     Args:
         pieces: (H, W) uint8, 1 inside; all of one grey value.
@@ -266,7 +262,7 @@ def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[in
         corners *= np.sqrt(wanted / area)
         corners -= corners.min(axis=0)
         last = np.array([width - 1, height - 1])
-        if attempt >= MAX_ATTEMPTS:
+        if attempt >= 1000:  # in an image of one row none fits, so it is cut at the border
             corners = np.minimum(corners, last)
         room = last - corners.max(axis=0)
         if (room >= 0).all():
