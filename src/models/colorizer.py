@@ -1,4 +1,4 @@
-"""Distributions over hue, with the chroma of each, from luma."""
+"""From luma to distributions over hue, with the chroma of each hue."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +12,7 @@ WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
 
 
 class Colorizer(nn.Module):
-    """A pretrained encoder and a light top-down decoder to one distribution for each 4×4 pixels."""
+    """Pretrained encoder and light top-down decoder, to one distribution per 4×4 pixels."""
 
     def __init__(self, encoder: str, encoder_weights: str):
         super().__init__()

@@ -47,15 +47,15 @@ class Gan(RestorationModel):
         up += [nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
         self.generator = nn.Sequential(*down, *up)
 
-        judge: list[nn.Module] = []
+        layers: list[nn.Module] = []
         channels = 3
         for width in DISCRIMINATOR_WIDTHS:
-            judge.append(nn.Conv2d(channels, width, 4, 2, 1))
+            layers.append(nn.Conv2d(channels, width, 4, 2, 1))
             if channels > 3:
-                judge.append(nn.InstanceNorm2d(width))
-            judge.append(nn.LeakyReLU(0.2, inplace=True))
+                layers.append(nn.InstanceNorm2d(width))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
             channels = width
-        self.discriminator = nn.Sequential(*judge, nn.Conv2d(channels, 1, 4, 1, 0))
+        self.discriminator = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 0))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW per network, with the report's momentum of 0.5."""

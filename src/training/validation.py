@@ -1,4 +1,4 @@
-"""What a model in training is worth on images that it is not trained on."""
+"""Scores of a model in training on images that it is not trained on."""
 
 import time
 import zlib
@@ -24,7 +24,7 @@ from src.utils.distributed import all_reduce_max, gather, share
 from src.utils.errors import InputError
 from src.utils.processes import StopSignals
 
-PICTURES = 4  # validation images that are shown
+PICTURES = 4  # validation images in the picture
 
 Pair = tuple[Path, Path]  # damaged input and truth
 Examine = Callable[[Path, Path], tuple[dict, np.ndarray]]  # a pair to its numbers and a picture
@@ -35,12 +35,11 @@ def validate(
 ) -> tuple[dict[str, float], list[np.ndarray]] | None:
     """Scores over (input, truth) files, `score` among them, and pictures of the first four.
 
-    Models that restore get the competition's score, the detector its precision and recall. The
-    damage does not depend on the run, and there is one view. A picture is (512, 1536, 3)
-    uint8: input, result and truth side by side. The processes share the files; each returns the
-    whole.
+    A model that restores is scored like the competition, with one view; the detector by precision
+    and recall. A picture is (512, 1536, 3) uint8: input, result and truth side by side. The
+    processes share the files; each returns all results.
 
-    Returns: None when a signal came meanwhile.
+    Returns: None if a signal came meanwhile.
     """
     detector = isinstance(model, DamageDetector)
     examine, summarize = (
@@ -67,7 +66,7 @@ def validate(
 
 
 def restoration(model: TrainableModel) -> Examine:
-    """S, M, C and score of a pair, as the model restores it."""
+    """S, M, C and score of a restored pair."""
     pipeline = Pipeline([model])
 
     def examine(source: Path, target: Path) -> tuple[dict, np.ndarray]:
@@ -85,7 +84,7 @@ def mean_scores(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def detection(model: DamageDetector) -> Examine:
-    """How much of an aged photo's damage is found; the damage depends on the file's name alone."""
+    """Hits of the detector on an aged photo, whose damage depends on the file name alone."""
     finder = Detector(model.probability)
 
     def examine(_: Path, target: Path) -> tuple[dict, np.ndarray]:
@@ -109,10 +108,7 @@ def detection_scores(rows: pd.DataFrame) -> dict[str, float]:
 def reserve_time(
     budget: Budget, model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric
 ) -> None:
-    """Keep the time that the last validation will take, judged by two images a process.
-
-    Raises `InputError` when nothing would be left for training.
-    """
+    """Reserve the time of the last validation, estimated from two images per process."""
     few = pairs[: 2 * fabric.world_size]
     validate(model, few[: fabric.world_size], fabric)
     start = time.monotonic()
