@@ -63,7 +63,7 @@ def truths(folder):
 
 
 def test_holds_every_truth_and_a_hole_in_each(packed):
-    """The hole lies where the competition's damage was drawn, and the fills are the costly ones."""
+    """The hole is where the competition's damage was drawn; the fills are the costly ones."""
     bank = load_bank(packed)
     bank.truth(truths(packed)[0])
     assert len(pickle.dumps(bank)) < 1e5
@@ -206,7 +206,7 @@ def test_a_bank_changes_the_speed_alone(packed):
 
 
 def part_of(part: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether a (C, h, w) array lies somewhere in a larger one."""
+    """Whether a (C, h, w) array is a part of a larger one."""
     shape = part.shape[1:]
     places = np.lib.stride_tricks.sliding_window_view(whole[0], shape)
     rows, columns = np.nonzero((places[:, :, ::37, ::41] == part[0, ::37, ::41]).all(axis=(2, 3)))

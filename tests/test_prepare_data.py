@@ -12,10 +12,11 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import find_hole
-from src.datasets.build import inspect, place_crops, resized
+from src.datasets.build import build, inspect, place_crops, resized
 from src.datasets.competition import read_table, read_train
 from src.utils.errors import InputError
 from src.utils.files import LOCK
+from tests.trees import finished, hashes
 
 
 @pytest.fixture
@@ -142,6 +143,19 @@ def test_build_refuses(data_dir, photos, tmp_path, script):
         assert status == 2 and message in stderr and "Traceback" not in stderr
         assert len(stderr[stderr.index("error:") :].strip().splitlines()) == 1
     assert not new.exists()
+
+
+def test_build_resumes(data_dir, small_folder, photos):
+    """What exists stays, what is missing is made, and a finished folder is left as it is."""
+    missing = ["crops.csv", "train.csv", "train_gt/TRAIN_00003.png", "test_input/TEST_001.png"]
+    for name in missing:
+        (data_dir / name).unlink()
+    before = finished(data_dir)
+    for _ in range(2):
+        build(sorted(photos.iterdir()), photos, data_dir, 3, 0.3, 0)
+        assert hashes(data_dir) == hashes(small_folder)
+        assert {path: finished(data_dir)[path] for path in before} == before
+        before = finished(data_dir)
 
 
 def test_check_of_a_good_folder(data_dir, script):

@@ -24,11 +24,11 @@ HOLES_VERSION = 1  # to be raised when a fill or the damage changes
 HOLES_SEED = 0
 CROP = 256  # px, side of a hole example
 TRAIN_CROP = 192  # px, side of the random part of it that a training step uses
-CHANNELS = 2 + COSTLY  # of a hole example
+CHANNELS = 2 + COSTLY  # channels of a hole example
 ROWS = {  # file, and shape and type of its rows, one for each line of train.csv
     "truths.npy": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
     "holes.npy": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
-    "stamps.npy": ((3,), np.dtype(np.int64)),  # of the truth: `_stamp`, or 0 if it is still to do
+    "stamps.npy": ((3,), np.dtype(np.int64)),  # `_stamp` of the truth, or 0 until it is packed
 }
 
 
@@ -127,7 +127,7 @@ def _unchanged(path: Path, stamp: np.ndarray) -> bool:
 
 
 class Bank:
-    """What `pack` made, read by the path of a truth; cheap to send to other processes.
+    """The arrays of `pack`, read by the path of a truth; cheap to send to other processes.
 
     Raises `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
     """

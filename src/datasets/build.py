@@ -90,7 +90,7 @@ def resized(size: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def inspect(path: Path, root: Path) -> SourcePhoto | str:
-    """What `build` needs to know of a photo, or the reason why it is skipped."""
+    """A photo to crop, or the reason why it is skipped."""
     name = path.relative_to(root).as_posix()
     try:
         name.encode()
@@ -244,14 +244,14 @@ def _write_tables(jobs: list[tuple[SourcePhoto, list[Crop]]], data_dir: Path) ->
         for photo, crops in jobs
         for crop in crops
     ]
-    table = pd.DataFrame(rows, columns=["name", "photo", "left", "top", "width", "height"])
+    crops = pd.DataFrame(rows, columns=["name", "photo", "left", "top", "width", "height"])
+    tables = {}
     for part, columns in (("test", TEST_COLUMNS), ("train", TRAIN_COLUMNS)):
-        names = table["name"][table["name"].str.startswith(part.upper())]
-        folders = [column.split("_")[0] for column in columns]
-        paths = {
-            column: f"./{part}_{folder}/" + names + ".png"
-            for column, folder in zip(columns, folders, strict=True)
-        }
-        write_text(data_dir / f"{part}.csv", pd.DataFrame(paths).to_csv(index=False))
-    write_text(data_dir / "crops.csv", table.to_csv(index=False))
-    return table
+        names = crops["name"][crops["name"].str.startswith(part.upper())]
+        folders = {column: f"./{part}_{column.split('_')[0]}/" for column in columns}
+        paths = {column: folder + names + ".png" for column, folder in folders.items()}
+        tables[f"{part}.csv"] = pd.DataFrame(paths)
+    for name, table in (tables | {"crops.csv": crops}).items():
+        if not (data_dir / name).exists():
+            write_text(data_dir / name, table.to_csv(index=False))
+    return crops

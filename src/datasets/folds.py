@@ -1,4 +1,4 @@
-"""Folds for validation: crops of one photo never lie on both sides of a split."""
+"""Folds for validation: crops of one photo are never on both sides of a split."""
 
 import base64
 import errno
@@ -91,7 +91,7 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
         found = "does not list the files of train.csv in the same order"
         raise InputError(f"{path}: {found}; {remedy}")
     if table.groupby("scene")["fold"].nunique().max() > 1:
-        raise InputError(f"{path}: a scene lies in two folds; {remedy}")
+        raise InputError(f"{path}: a scene is in two folds; {remedy}")
     found = sorted(table["fold"].unique())
     if found != list(range(folds)):
         numbers = ", ".join(map(str, found[:10]))

@@ -26,7 +26,7 @@ ORDER, ITEM, SQUARE = range(3)  # streams of random numbers, see `random_numbers
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What a model is trained on; all images are uint8 tensors."""
+    """The batches that a model is trained on; all images are uint8 tensors."""
 
     keys: tuple[str, ...] = ("damaged", "mask", "gray", "rgb")
     """The tensors of a batch: `damaged`, `mask` (0 or 255) and `gray` (B, 1, S, S), `rgb`
@@ -54,13 +54,13 @@ def random_numbers(seed: int, stream: int, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, stream, number])
 
 
-def augmentation(image_size: int):
+def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
     """`A.Compose` from (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations
     go here.
 
     Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged,
-    since that is smoother than what has to be painted in. Tone changes alike in all channels, so
-    that hue, which the score counts, hardly moves.
+    since enlarged photos are smoother than those to restore. Tone changes equally in all channels,
+    so that hue, which the score counts, hardly moves.
     """
     import albumentations as A  # takes a second, and models import this module
 

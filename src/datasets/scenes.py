@@ -23,7 +23,7 @@ KEYPOINTS = 64  # kept per image
 CELLS = 4  # per side; they take turns to give their strongest, or a busy corner would take all
 CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
 DIMENSIONS = 32  # of 128; all crops that shared a quarter still became candidates
-# descriptors are rounded to integers: sums are then exact, whatever the thread or the BLAS
+# descriptors are rounded to integers: sums are then exact for any thread and BLAS
 LEVELS = 254.0
 MATCH_DISTANCE = 90.0  # largest, in rounded RootSIFT units (0.35 of the unit sphere's radius)
 NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
