@@ -89,8 +89,8 @@ MASKS = {
     "everything": only((33, 47)),
     "most": ~with_holes((70, 80), np.s_[10:30, 12:33]),
     "several": with_holes((90, 101), np.s_[8:20, 9:31], np.s_[40:70, 5:15], np.s_[42:60, 50:90]),
-    "each border": with_holes((80, 90), np.s_[:9, 30:50], np.s_[70:, 20:60], np.s_[9:, :8], np.s_[9:, 77:]),
-    "each corner": with_holes((80, 90), np.s_[:9, :14], np.s_[70:, :20], np.s_[:20, 80:], np.s_[60:, 70:]),
+    "two borders": with_holes((80, 90), np.s_[:9, 30:50], np.s_[9:, 77:]),
+    "two corners": with_holes((80, 90), np.s_[70:, :20], np.s_[:20, 80:]),
     "a half": with_holes((64, 64), np.s_[:, 32:]),
     "a band": with_holes((75, 64), np.s_[20:47, :]),
     "1x1, lost": only((1, 1)),
@@ -105,8 +105,7 @@ MASKS = {
 
 
 def check(fill: Callable, gray: np.ndarray, mask: np.ndarray) -> Fill:
-    """What holds for any image and mask: what is not lost stays, the rest is luma, the inputs are as
-    before."""
+    """For any image and mask: what is not lost stays, the rest is luma, the inputs stay."""
     before = gray.copy(), mask.copy()
     found = fill(gray, mask)
     assert np.array_equal(gray, before[0]) and np.array_equal(mask, before[1])
@@ -127,7 +126,7 @@ def test_any_mask(fill, mask):
     for gray in (np.array(PHOTO[:height, :width]), noise):
         found = check(fill, gray, mask)
         hidden = check(fill, np.where(mask, np.float32(40), gray), mask)
-        assert np.array_equal(found.luma, hidden.luma) and np.array_equal(found.error, hidden.error)
+        assert all(map(np.array_equal, found, hidden))
 
 
 @every_fill
@@ -153,9 +152,7 @@ def test_the_same_again(fill):
     finally:
         cv2.setNumThreads(before)
     for other in found[1:]:
-        assert np.array_equal(found[0].luma, other.luma) and np.array_equal(
-            found[0].error, other.error
-        )
+        assert all(map(np.array_equal, found[0], other))
 
 
 @every_fill
@@ -166,8 +163,8 @@ def test_a_constant_is_continued(fill, value):
     assert np.abs(found.luma - value).max() < HALF_A_LEVEL and found.error.max() < 1e-4
 
 
-@pytest.mark.parametrize("period", [6, 11, 24])
-@pytest.mark.parametrize("degrees", [0, 30, 72, 135])
+@pytest.mark.parametrize("period", [6, 24])
+@pytest.mark.parametrize("degrees", [0, 72, 135])
 def test_waves_are_continued(period, degrees):
     """In any direction; measured: 0.004 to 0.024, the smooth fill 0.23 to 0.29."""
     across = COLUMNS * np.cos(np.deg2rad(degrees)) + ROWS * np.sin(np.deg2rad(degrees))
@@ -320,8 +317,8 @@ def random_damage() -> Iterator[np.ndarray]:
     yield np.ones((1, 1), bool)
 
 
-def test_every_lost_pixel_is_in_one_part():
-    """And what touches a part belongs to it."""
+def test_every_lost_pixel_is_in_one_region():
+    """And what touches a region belongs to it."""
     for lost in random_damage():
         before, count, labels = lost.copy(), np.zeros(lost.shape, int), np.zeros(lost.shape, int)
         for number, (box, part) in enumerate(regions(lost), 1):
@@ -358,8 +355,8 @@ def test_means_of_what_is_known():
     assert not reduced(gray, known | True, 3)[0].any()
 
 
-def test_people_are_shown_the_texture_of_the_photo():
-    """Copies where the damage is deep; thin damage, and what is not lost, stays as it was filled."""
+def test_thick_damage_gets_the_texture_of_the_photo():
+    """Copies in thick damage; thin damage, and what is not lost, stays as it was filled."""
     true = (PATTERNS["tiles"] * 255).round().astype(np.uint8)
     mask = MIDDLE
     filled = np.where(mask, 128, true).astype(np.uint8)

@@ -57,7 +57,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(100))
 def test_agrees_with_the_published_calls_on_anything(seed):
     """Random sizes, levels and masks: S and M to 1e-9, C exactly."""
     rng = np.random.default_rng(seed)
@@ -73,19 +73,9 @@ def test_agrees_with_the_published_calls_on_anything(seed):
     assert found.C == published.C
 
 
-def test_small_images_are_refused():
-    small = np.zeros((6, 90, 3), np.uint8)
-    with pytest.raises(ValueError, match="smaller than the window"):
-        ssim(small, small)
-
-
-def test_truth_scores_one(pair):
-    true, _, mask = pair
-    assert score_image(true, true, mask).score == pytest.approx(1)
-
-
-def test_empty_mask_counts_as_restored(pair):
+def test_truth_scores_one_and_so_does_an_empty_mask(pair):
     true, pred, mask = pair
+    assert score_image(true, true, mask).score == pytest.approx(1)
     assert masked_ssim(true, pred, np.zeros_like(mask)) == 1
 
 
@@ -127,19 +117,18 @@ def test_wrong_arrays_are_refused(pair):
     ):
         with pytest.raises(ValueError):
             score_image(*bad)
+    with pytest.raises(ValueError, match="smaller than the window"):
+        ssim(true[:6], pred[:6])
     with pytest.raises(ValueError):
         mean_score([])
 
 
-def test_what_each_part_loses():
+def test_means_and_what_each_part_loses():
+    assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)
     score = Score(S=0.9, M=0.5, C=0.25)
     assert score.perfected() == pytest.approx(
         {"S": score.score + 0.02, "M": score.score + 0.2, "C": 0.78}
     )
-
-
-def test_mean():
-    assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)
 
 
 def images_of_full_range(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Alternative colorizations: a region is coloured as one, what is certain stays, and no two are alike."""
+"""Alternative colorizations: regions are coloured as one, what is certain stays, all differ."""
 
 import numpy as np
 import pytest
