@@ -95,6 +95,7 @@ class Pipeline:
         recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
         return cls(members, load_finder(damage, device, detector), tta, style, recipe)
 
+    @torch.inference_mode()
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Restore a photo.
 
@@ -104,9 +105,8 @@ class Pipeline:
 
         Returns: (H, W, 3) uint8 RGB.
         """
-        gray = checked_gray(gray)
-        mask = self.find(gray).mask if mask is None else checked_mask(mask, gray.shape)
-        return self.decode(self.estimate(gray, mask), gray, mask)
+        gray, mask = checked(gray, mask, self.find)
+        return self.ensemble.decode(self.ensemble.estimate(gray, mask), gray, mask, self.style)
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
@@ -117,8 +117,7 @@ class Pipeline:
         hues and `chroma_mass`, this times the chroma expected of the hue. The other models give
         `rgb`.
         """
-        gray = checked_gray(gray)
-        return self.ensemble.estimate(gray, checked_mask(mask, gray.shape))
+        return self.ensemble.estimate(*checked(gray, mask))
 
     @torch.inference_mode()
     def decode(
@@ -126,8 +125,7 @@ class Pipeline:
     ) -> np.ndarray:
         """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`, in another style if one is
         given."""
-        gray = checked_gray(gray)
-        mask = checked_mask(mask, gray.shape)
+        gray, mask = checked(gray, mask)
         require_choice("style", style or self.style, get_args(Style))
         for name in {"luma", "rgb"} & estimate.keys():
             if estimate[name].shape[-2:] != gray.shape:
@@ -152,57 +150,50 @@ class Baseline:
 
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB of (H, W) uint8; arguments as for `Pipeline`."""
-        gray = checked_gray(gray)
-        mask = self.find(gray).mask if mask is None else checked_mask(mask, gray.shape)
-        return gray_to_rgb(self.fill(gray, mask))
+        return gray_to_rgb(self.fill(*checked(gray, mask, self.find)))
 
 
-def checked_gray(gray: object) -> np.ndarray:
-    """(H, W) uint8 from an array or tensor of it or of (H, W, 1), or from a PIL image of mode L."""
-    array = _as_array(gray, ("L",))
-    if array is None or array.dtype != np.uint8 or array.ndim != 2 or not array.size:
-        raise InputError(f"gray must be (H, W) uint8, found {_describe(gray)}")
-    return np.ascontiguousarray(array)
+def checked(
+    gray: object, mask: object, find: Finder | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`gray` (H, W) uint8 and `mask` (H, W) bool from what cv2, PIL and torch give.
 
-
-def checked_mask(mask: object, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool from an array or tensor of it, of uint8 with 0 for what is not lost and 1 or 255
-    for what is, or of (H, W, 1); or from a PIL image of mode 1 or L."""
-    array = _as_array(mask, ("1", "L"))
-    if array is not None and array.dtype == np.uint8 and array.size:
-        top = array.max()
-        if top in (0, 1, 255) and ((array == 0) | (array == top)).all():
-            array = array > 0
-        else:
-            raise InputError(
-                f"mask must be bool, or uint8 of 0 and 1 or of 0 and 255, found values up to {top}"
-            )
-    if array is None or array.dtype != bool or array.ndim != 2:
-        raise InputError(f"mask must be (H, W) bool, True where lost, found {_describe(mask)}")
-    if array.shape != shape:
-        raise InputError(f"mask is {array.shape}, gray is {shape}: they must have one shape")
-    if array.all():
+    Arrays and tensors may be (H, W, 1), images of mode L and 1, masks uint8 of 0 and 1 or of 0 and
+    255. A mask that is None is looked for with `find`, if there is one.
+    """
+    photo, found = _as_array(gray, ("L",))
+    if photo.dtype != np.uint8 or photo.ndim != 2 or not photo.size:
+        raise InputError(f"gray must be (H, W) uint8, found {found}")
+    photo = np.ascontiguousarray(photo)
+    if mask is None and find:
+        return photo, find(photo).mask
+    lost, found = _as_array(mask, ("1", "L"))
+    if lost.dtype == np.uint8 and np.isin(lost, (0, lost.max(initial=0))).all():
+        lost = lost > 0 if lost.max(initial=0) in (0, 1, 255) else lost
+    if lost.dtype != bool or lost.ndim != 2:
+        raise InputError(f"mask must be (H, W) bool, or uint8 of 0 and 1 or 255, found {found}")
+    if lost.shape != photo.shape:
+        raise InputError(f"mask is {lost.shape}, gray is {photo.shape}: they must have one shape")
+    if lost.all():
         raise InputError("mask is True everywhere, so nothing is left of the photo; True is lost")
-    return np.ascontiguousarray(array)
+    return photo, np.ascontiguousarray(lost)
 
 
-def _as_array(value: object, modes: tuple[str, ...]) -> np.ndarray | None:
-    if isinstance(value, Image.Image):
-        # the array of a palette image would hold indices
-        value = np.asarray(value) if value.mode in modes else None
-    elif isinstance(value, Tensor):
+def _as_array(value: object, modes: tuple[str, ...]) -> tuple[np.ndarray, str]:
+    """An array, tensor or image of these modes as an array without a third axis of 1, and what was
+    found, in words; an array of objects for anything else."""
+    if isinstance(value, Tensor):
         value = value.numpy(force=True)
-    if not isinstance(value, np.ndarray):
-        return None
-    return value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
-
-
-def _describe(value: object) -> str:
     if isinstance(value, Image.Image):
-        return f"a PIL image of mode {value.mode}"
-    if isinstance(value, np.ndarray | Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    return type(value).__name__
+        found = f"a PIL image of mode {value.mode}"
+        # a palette image would give its indices
+        value = np.asarray(value) if value.mode in modes else None
+    else:
+        found = type(value).__name__
+    if not isinstance(value, np.ndarray):
+        return np.empty((0, 0), object), found
+    found = f"{value.shape} {value.dtype}" + (f" up to {value.max()}" if value.size else "")
+    return value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value, found
 
 
 def require_choice(name: str, value: object, choices: Sequence) -> None:

@@ -191,14 +191,14 @@ def _made_of(job: Job, earlier: dict | None) -> dict:
         known = earlier["photo"] if earlier else []
         sha256 = known[0] if known[1:] == seen else file_hash(job.photo)
     except OSError:
-        return {"photo": [], "mask": mask}  # reading it will name the reason
+        # reading it will name the reason
+        return {"photo": earlier["photo"] if earlier else [], "mask": mask}
     return {"photo": [sha256, *seen], "mask": mask}
 
 
 def _same(earlier: dict, now: dict) -> bool:
-    """Whether two of `_made_of` are of the same content; unreadable photos are."""
-    same_photo = not now["photo"] or earlier["photo"][:1] == now["photo"][:1]
-    return same_photo and earlier["mask"] == now["mask"]
+    """Whether two of `_made_of` are of the same content."""
+    return earlier["photo"][:1] == now["photo"][:1] and earlier["mask"] == now["mask"]
 
 
 def _read_photos(output: Path) -> dict[str, dict]:

@@ -127,8 +127,11 @@ def test_masks_and_photos_as_cv2_and_pil_give_them(models, damaged):
         (lambda g, m: (g[:0], m), "found (0, 201) uint8"),
         (lambda g, m: (g, m[:1]), "mask is (1, 201), gray is (140, 201)"),
         (lambda g, m: (g, m | True), "True everywhere"),
-        (lambda g, m: (g, g), "found values up to"),
-        (lambda g, m: (g, m / 1), "mask must be (H, W) bool, True where lost, found (140, 201) f"),
+        (lambda g, m: (g, g), "found (140, 201) uint8 up to"),
+        (
+            lambda g, m: (g, m / 1),
+            "mask must be (H, W) bool, or uint8 of 0 and 1 or 255, found (140, 201) f",
+        ),
     ],
 )
 def test_other_photos_and_masks_are_named(models, damaged, change, message):
