@@ -226,21 +226,27 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     found = f"{path}: values from {low:g} to {high:g}"
     if low < 0:
         raise InputError(f"{found}: cannot tell which value is black; {SAVE_AS}")
-    if image.mode == "F":
-        whites = [white for white, least in FLOAT_WHITES.items() if least <= high <= white]
-    else:
-        stated = tags.get(281, 0)  # MaxSampleValue
-        stated = max(stated) if isinstance(stated, tuple) else stated
-        known = (stated,) if max(1, high) <= stated <= WHITES[-1] else WHITES
-        whites = [white for white in known if high <= white]
-    if not whites:
+    white = _white(image, high)
+    if white is None:
         raise InputError(f"{found}: cannot tell which value is white; {SAVE_AS}")
-    scaled = values / whites[0]
+    scaled = values / white
     if tags.get(262) == 0:  # PhotometricInterpretation: WhiteIsZero
         scaled = 1 - scaled
     gray = Image.fromarray(np.round(scaled * 255).astype(np.uint8))
     gray.info = {key: image.info[key] for key in ("icc_profile",) if key in image.info}
     return gray
+
+
+def _white(image: Image.Image, high: float) -> float | None:
+    """The value of white in grey of more than 8 bits whose largest value is `high`."""
+    if image.mode == "F":
+        fits = [white for white, least in FLOAT_WHITES.items() if least <= high <= white]
+        return fits[0] if fits else None
+    stated = getattr(image, "tag_v2", {}).get(281, 0)  # MaxSampleValue of a TIFF
+    stated = max(stated) if isinstance(stated, tuple) else stated
+    if max(1, high) <= stated <= WHITES[-1]:
+        return stated
+    return next((white for white in WHITES if high <= white), None)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
