@@ -14,8 +14,7 @@ from torch import Tensor
 from src.damage.finders import Detector, Finder, look_for_hole, look_for_nothing
 from src.fills.exemplar import complete
 from src.fills.frequency import extrapolate
-from src.fills.regions import regions
-from src.fills.simple import Fill
+from src.fills.regions import Fill, regions
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import load_model, network_files
 from src.models.detector import DamageDetector

@@ -17,16 +17,14 @@ from src.damage.hole import find_hole
 from src.fills.copies import copy_texture, textured
 from src.fills.exemplar import COSTLY, MAX_ERROR, complete, costly_fills
 from src.fills.frequency import extrapolate
-from src.fills.regions import THIN, regions
+from src.fills.regions import THIN, Fill, reduced, regions
 from src.fills.simple import (
     DIRECTIONS,
     ERRORS,
     FILLS,
-    Fill,
     all_fills,
     line_fills,
     push_pull,
-    reduced,
 )
 
 PHOTO = data.camera()[60:220, 150:310].astype(np.float32) / 255

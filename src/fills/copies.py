@@ -17,8 +17,7 @@ import numba
 import numpy as np
 import scipy.fft
 
-from src.fills.regions import THIN, Box, box_with_margin, regions, thick_regions, widened
-from src.fills.simple import reduced
+from src.fills.regions import THIN, Box, box_with_margin, reduced, regions, thick_regions, widened
 
 RING = 10  # px of surroundings that a copy should match
 MIN_SHARE = 0.6  # of the surroundings, and of the hole near a place, must be known at an offset

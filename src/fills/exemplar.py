@@ -10,8 +10,7 @@ import numba
 import numpy as np
 
 from src.fills.frequency import extrapolate
-from src.fills.regions import depth_map, regions, thick_regions
-from src.fills.simple import Fill, reduced
+from src.fills.regions import Fill, depth_map, reduced, regions, thick_regions
 
 COSTLY = 4  # channels of `costly_fills`
 MAX_ERROR = 0.25  # larger errors are clipped: such a fill is useless

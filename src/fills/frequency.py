@@ -13,8 +13,7 @@ import numba
 import numpy as np
 import scipy.fft
 
-from src.fills.regions import box_with_margin
-from src.fills.simple import Fill
+from src.fills.regions import Fill, box_with_margin
 from src.utils.processes import on_threads
 
 WINDOW = 64  # px, side of the surroundings that a block is modelled on

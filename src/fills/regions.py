@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +13,18 @@ THIN = 6  # px; damage nowhere deeper than this, such as scratches, does without
 MAX_CROP = 512  # root of the number of pixels that are inpainted at once
 SEARCH = 128  # px of surroundings that the fills see
 MARGIN = 48  # px of surroundings that the inpainter sees; all that thin damage needs
+
+
+class Fill(NamedTuple):
+    """A hole filled in one way.
+
+    luma: (H, W) float32 in [0, 1]; pixels that are not lost stay as they were.
+    error: (H, W) float32, the error that the method expects of itself, in units of the luma; 0
+        where nothing is lost.
+    """
+
+    luma: np.ndarray
+    error: np.ndarray
 
 
 def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
@@ -121,3 +134,22 @@ def depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
 def depth_map(mask: np.ndarray) -> np.ndarray:
     """Pixels from each lost pixel to the nearest one that is not lost, (H, W) float32."""
     return cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+
+
+def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means over factor × factor pixels that are not lost, and the share of them; cells at the end
+    may be cut off.
+
+    Args:
+        gray: (H, W) float32, any values where lost.
+        mask: (H, W) bool, True where lost.
+
+    Returns: two of (ceil(H / factor), ceil(W / factor)) float32; a mean of nothing is 0.
+    """
+    pad = (0, -gray.shape[0] % factor), (0, -gray.shape[1] % factor)
+    weight = np.pad(~mask, pad, mode="edge").astype(np.float32)
+    value = np.pad(gray, pad, mode="edge") * weight
+    size = weight.shape[1] // factor, weight.shape[0] // factor
+    weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    value = cv2.resize(value, size, interpolation=cv2.INTER_AREA)
+    return value / weight.clip(1e-6), weight

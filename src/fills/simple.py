@@ -1,9 +1,5 @@
-"""Fills that take milliseconds, the channels of all fills, and what every costly fill returns."""
+"""Fills that take milliseconds, and the channels of all fills."""
 
-from typing import NamedTuple
-
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,18 +10,6 @@ DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
 FAR = 1e6  # steps; more than any photo has
 FILLS = len(DIRECTIONS) + 3  # maps of luma in `all_fills`
 ERRORS = 2  # maps of expected errors in `all_fills`
-
-
-class Fill(NamedTuple):
-    """A hole filled in one way.
-
-    luma: (H, W) float32 in [0, 1]; pixels that are not lost stay as they were.
-    error: (H, W) float32, the error that the method expects of itself, in units of the luma; 0
-        where nothing is lost.
-    """
-
-    luma: np.ndarray
-    error: np.ndarray
 
 
 def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
@@ -120,22 +104,3 @@ def _steps(mask: Tensor, down: int, right: int) -> Tensor:
         steps[..., *here] = torch.minimum(steps[..., *here], steps[..., *there] + step)
         step *= 2
     return steps
-
-
-def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means over factor × factor pixels that are not lost, and the share of them; cells at the end
-    may be cut off.
-
-    Args:
-        gray: (H, W) float32, any values where lost.
-        mask: (H, W) bool, True where lost.
-
-    Returns: two of (ceil(H / factor), ceil(W / factor)) float32; a mean of nothing is 0.
-    """
-    pad = (0, -gray.shape[0] % factor), (0, -gray.shape[1] % factor)
-    weight = np.pad(~mask, pad, mode="edge").astype(np.float32)
-    value = np.pad(gray, pad, mode="edge") * weight
-    size = weight.shape[1] // factor, weight.shape[0] // factor
-    weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    value = cv2.resize(value, size, interpolation=cv2.INTER_AREA)
-    return value / weight.clip(1e-6), weight

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.fills.exemplar import COSTLY, MIN_KNOWN, costly_fills
-from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, split_mask
-from src.fills.simple import ERRORS, FILLS, all_fills, reduced
+from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, reduced, split_mask
+from src.fills.simple import ERRORS, FILLS, all_fills
 from src.models.base import mean_view, padded, views
 
 STRIDE = 4  # px, sides of the finest feature cells
