@@ -58,8 +58,7 @@ def folds_in_training(run_dir: Path) -> list[int]:
 def initial_checkpoint(init: Path, fold: int) -> Path:
     """The checkpoint that a fold's training starts from: `init` itself, or the same fold's of a
     run."""
-    is_run = init.is_dir() and not any(init.glob("*.safetensors"))
-    return fold_checkpoints(init, [fold])[0] if is_run else init
+    return fold_checkpoints(init, [fold])[0] if _trained(init) else init
 
 
 def _trained(run_dir: Path) -> dict[int, Path]:

@@ -16,7 +16,7 @@ from PIL import Image
 from src.evaluation.report import read_curves
 from src.models.checkpoints import load_model
 from src.models.options import RestorerOptions
-from src.runs import SHIPPED, fold_checkpoints
+from src.runs import SHIPPED, fold_checkpoints, initial_checkpoint
 from tests.training import TINY, train
 from tools import ship_weights, weigh
 
@@ -110,6 +110,12 @@ def test_inference_without_training_uses_the_shipped_weights(small_folder, scrip
     pred = tmp_path / "restorer" / "test"
     assert script("evaluate", "--pred", pred, *truth, "--json", scores)[0] == 0
     assert json.loads(scores.read_text())["mean"]["score"] > 0.5
+
+
+def test_training_starts_from_the_same_fold_of_the_shipped_weights():
+    """The detector beside the folds does not make the folder a checkpoint."""
+    assert initial_checkpoint(SHIPPED, 2) == SHIPPED / "fold2"
+    assert initial_checkpoint(SHIPPED / "fold2", 0) == SHIPPED / "fold2"
 
 
 @pytest.mark.parametrize("init", ["missing.safetensors", "."])
