@@ -125,6 +125,8 @@ def restore_files(
         pending = None
         if fabric.is_global_zero:
             pending = prepare_output(jobs, pipeline.recipe, output, overwrite)
+            if len(pending) < len(jobs):
+                print(f"{len(jobs) - len(pending)} of {len(jobs)} images are already restored")
         own = share(fabric, fabric.broadcast(pending))
         return gather(fabric, restore_jobs(pipeline, own, fabric.is_global_zero))
 
@@ -141,6 +143,37 @@ def prepare_output(
     Raises `InputError` for a result that would be replaced without `overwrite`, and for any file
     that the recipe does not list.
     """
+    earlier = read_recipe(output, RECIPE)
+    photos = _read_photos(output)
+    _check_names(jobs, output, photos)
+    names = [_name(job, output) for job in jobs]
+    with ThreadPoolExecutor() as pool:
+        now = list(pool.map(_made_of, jobs, [photos.get(name) for name in names]))
+    changes = differences(earlier.get("recipe") or {}, recipe)
+    made_of = dict(zip(names, now, strict=True))
+    if changes:  # results that are not made again now stay behind, made of nothing known
+        made_of = {name: {"photo": [], "mask": None} for name in photos} | made_of
+    existing = [name for name in photos if name in made_of and (output / name).exists()]
+    outdated = [name for name in existing if changes or not _same(photos[name], made_of[name])]
+    if outdated and not overwrite:
+        found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
+        raise InputError(
+            f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
+            "add --overwrite to replace them, or choose another output folder"
+        )
+    for name in set(outdated) & set(names):
+        (output / name).unlink()
+    photos |= made_of
+    write_json(output / RECIPE, {"recipe": recipe, "photos": photos})
+    return [job for job in jobs if not job.output.exists()]
+
+
+def _name(job: Job, output: Path) -> str:
+    return job.output.relative_to(output).as_posix()
+
+
+def _check_names(jobs: Sequence[Job], output: Path, photos: dict[str, dict]) -> None:
+    """Refuse two jobs of one result, and a file in a result's place that is not a result."""
     taken: dict[str, Job] = {}
     for job in jobs:
         other = taken.setdefault(_key(job.output), job)
@@ -148,37 +181,8 @@ def prepare_output(
             raise InputError(
                 f"{job.photo}: {other.photo} would have the same result; rename one of them"
             )
-    earlier = read_recipe(output, RECIPE)
-    photos = _read_photos(output)
-    names = {job: job.output.relative_to(output).as_posix() for job in jobs}
-    existing = [job for job in jobs if os.path.lexists(job.output)]
-    for job in existing:
-        if names[job] not in photos:
+        if os.path.lexists(job.output) and _name(job, output) not in photos:
             raise InputError(f"{job.output}: exists, but {RECIPE} does not list it", "output")
-    with ThreadPoolExecutor() as pool:
-        made_of = list(pool.map(_made_of, jobs, [photos.get(names[job]) for job in jobs]))
-    now = dict(zip(names.values(), made_of, strict=True))
-    changes = differences(earlier.get("recipe") or {}, recipe)
-    kept = [name for name in photos if (output / name).exists()] if changes else []
-    outdated = [
-        job for job in existing if changes or not _same(photos[names[job]], now[names[job]])
-    ]
-    if (kept or outdated) and not overwrite:
-        found = "; ".join(changes[:3]) or f"{outdated[0].photo} or its mask is another one now"
-        number = len(kept) or len(outdated)
-        raise InputError(
-            f"{output}: holds {number} result(s) made from something else ({found}); "
-            "add --overwrite to replace them, or choose another output folder"
-        )
-    for job in outdated:
-        job.output.unlink()
-    if changes:  # results that are not made again now
-        photos = {name: {"photo": [], "mask": None} for name in photos}
-    write_json(output / RECIPE, {"recipe": recipe, "photos": photos | now})
-    pending = [job for job in jobs if not job.output.exists()]
-    if len(pending) < len(jobs):
-        print(f"{len(jobs) - len(pending)} of {len(jobs)} images are already restored")
-    return pending
 
 
 def _made_of(job: Job, earlier: dict | None) -> dict:

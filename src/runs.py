@@ -24,26 +24,25 @@ def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[
     Raises `InputError` if one is missing; it names the folds and runs that exist.
     """
     trained = _trained(run_dir)
-    training = folds_in_training(run_dir)
-    if folds is None and trained and len(training) == len(trained):
-        names = ", ".join(f"fold {fold}" for fold in training)
-        raise InputError(
-            f"{run_dir}: {names} still in training; finish with the same train.py command, "
-            "or use one as it is with --fold"
-        )
-    wanted = sorted(trained.keys() - training) if folds is None else list(folds)
-    for fold in wanted:
-        if wanted.count(fold) > 1:
-            raise InputError(f"{run_dir}: fold {fold} is listed twice, and would count twice")
-    missing = [f"fold {fold}" for fold in wanted if fold not in trained]
-    if missing or not wanted:
+    if folds is None:
+        training = folds_in_training(run_dir)
+        folds = sorted(trained.keys() - training)
+        if training and not folds:
+            raise InputError(
+                f"{run_dir}: fold {', '.join(map(str, training))} still in training; finish with the same train.py command, "
+                "or use one as it is with --fold"
+            )
+    if len(set(folds)) < len(folds):
+        raise InputError(f"{run_dir}: folds {list(folds)}: one is listed twice and counts twice")
+    missing = [f"fold {fold}" for fold in folds if fold not in trained]
+    if missing or not folds:
         runs = sorted(run.name for run in run_dir.parent.glob("*/") if _trained(run))
         known, others = (", ".join(map(str, names)) or "none" for names in (sorted(trained), runs))
         found = f"no checkpoint of {(missing or ['any fold'])[0]}"
         raise InputError(
             f"{run_dir}: {found} (trained folds: {known}; runs: {others})", "checkpoint"
         )
-    return [trained[fold] for fold in wanted]
+    return [trained[fold] for fold in folds]
 
 
 def folds_in_training(run_dir: Path) -> list[int]:

@@ -273,7 +273,7 @@ def scratched(tmp_path):
     return gray, mask, tmp_path
 
 
-@pytest.mark.parametrize("how", ["file", "folder", "auto", "flat", "none"])
+@pytest.mark.parametrize("how", ["file", "folder", "auto", "hole", "none"])
 def test_infer_fills_what_it_is_told(scratched, random_run, script, how):
     gray, mask, folder = scratched
     given = {"file": folder / "masks" / "cat.png", "folder": folder / "masks"}
@@ -282,7 +282,7 @@ def test_infer_fills_what_it_is_told(scratched, random_run, script, how):
     status, _, stderr = script("infer", *run, "--output", folder / "out", *flags)
     assert status == 0, stderr
     changed = luma(np.asarray(Image.open(folder / "out" / "cat.png"))) != gray
-    if how in ("flat", "none"):
+    if how in ("hole", "none"):
         assert not changed.any()
     else:
         assert changed[mask].mean() > 0.9

@@ -157,7 +157,7 @@ def test_what_would_give_another_picture_without_a_word(models, run_dir, damaged
         pipeline.decode(estimate, damaged[0][:70], damaged[1][:70])
     with pytest.raises(InputError, match="evaluation mode"):
         Pipeline([create_model("restorer", color_size=64, encoder_weights="random")])
-    with pytest.raises(InputError, match="fold 1 is listed twice"):
+    with pytest.raises(InputError, match="one is listed twice"):
         Pipeline.load(run_dir, [1, 1, 3])
 
 

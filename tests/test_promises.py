@@ -326,7 +326,7 @@ def test_an_ensemble_leaves_folds_in_training_out(small_folder, random_run, scri
     (tmp_path / "run" / "fold0" / "config.json").write_text("{}")
     (tmp_path / "run" / "fold1" / "config.json").write_text("{}")
     status, _, err = script("infer", *run, "--ensemble")
-    assert status == 2 and "fold 0, fold 1 still in training" in err
+    assert status == 2 and "fold 0, 1 still in training" in err
     assert script("infer", *run, "--output", tmp_path / "one")[0] == 0
     (tmp_path / "run" / "fold1" / "config.json").write_text('{"finished": true}')
     status, out, _ = script("infer", *run, "--ensemble")

@@ -96,7 +96,7 @@ def test_results_are_replaced_only_when_told_to(photos, fabric):
     assert not restore(one)
     write_png(masks / "3.png", mask[::-1].copy())
     with pytest.raises(
-        InputError, match=r"holds 1 result\(s\) made from something else \(\S+3\.png"
+        InputError, match=r"holds 1 result\(s\) made from something else \(.*3\.png"
     ):
         restore(one)
     assert restore(one, overwrite=True) == {"3.png"}
@@ -110,7 +110,7 @@ def test_results_are_replaced_only_when_told_to(photos, fabric):
     with open(photos / "5.png", "ab") as file:  # another photo of equal size and time
         file.write(bytes(max(0, seen.st_size - os.stat(photos / "5.png").st_size)))
     os.utime(photos / "5.png", ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    with pytest.raises(InputError, match=r"5\.png or its mask is another one now"):
+    with pytest.raises(InputError, match=r"photo or mask of 5\.png is another one now"):
         restore(one)
     assert restore(one, overwrite=True) == {"5.png"}
     for pipeline in (Baseline("telea"), Baseline("input", damage="none")):
