@@ -147,20 +147,14 @@ def prepare_output(
     photos = _read_photos(output)
     _check_names(jobs, output, photos)
     names = [_name(job, output) for job in jobs]
-    with ThreadPoolExecutor() as pool:
-        now = list(pool.map(_made_of, jobs, [photos.get(name) for name in names]))
+    made_of = _read_and_hash(jobs, names, photos)
     changes = differences(earlier.get("recipe") or {}, recipe)
-    made_of = dict(zip(names, now, strict=True))
     if changes:  # results that are not made again now stay behind, made of nothing known
         made_of = {name: {"photo": [], "mask": None} for name in photos} | made_of
     existing = [name for name in photos if name in made_of and (output / name).exists()]
     outdated = [name for name in existing if changes or not _same(photos[name], made_of[name])]
     if outdated and not overwrite:
-        found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
-        raise InputError(
-            f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
-            "add --overwrite to replace them, or choose another output folder"
-        )
+        raise _made_otherwise(output, outdated, changes)
     for name in set(outdated) & set(names):
         (output / name).unlink()
     photos |= made_of
@@ -170,6 +164,21 @@ def prepare_output(
 
 def _name(job: Job, output: Path) -> str:
     return job.output.relative_to(output).as_posix()
+
+
+def _made_otherwise(output: Path, outdated: Sequence[str], changes: Sequence[str]) -> InputError:
+    found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
+    return InputError(
+        f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
+        "add --overwrite to replace them, or choose another output folder"
+    )
+
+
+def _read_and_hash(jobs: Sequence[Job], names: Sequence[str], photos: dict[str, dict]) -> dict:
+    """`_made_of` of each job, by its name."""
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(_made_of, jobs, [photos.get(name) for name in names])
+        return dict(zip(names, found, strict=True))
 
 
 def _check_names(jobs: Sequence[Job], output: Path, photos: dict[str, dict]) -> None:
