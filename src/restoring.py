@@ -151,8 +151,12 @@ def prepare_output(
     changes = differences(earlier.get("recipe") or {}, recipe)
     if changes:  # results that are not made again now stay behind, made of nothing known
         made_of = {name: {"photo": [], "mask": None} for name in photos} | made_of
-    existing = [name for name in photos if name in made_of and (output / name).exists()]
-    outdated = [name for name in existing if changes or not _same(photos[name], made_of[name])]
+    outdated = [
+        name
+        for name in photos.keys() & made_of
+        if (output / name).exists() and (changes or not _same(photos[name], made_of[name]))
+    ]
+    outdated.sort()
     if outdated and not overwrite:
         raise _made_otherwise(output, outdated, changes)
     for name in set(outdated) & set(names):
