@@ -96,7 +96,7 @@ def test_refuses_what_is_stale(data_dir, script, tmp_path):
     Bank(data_dir)
     other = first.read_bytes()
     first.write_bytes(other[:-1] + b"\0")  # the same size
-    with pytest.raises(InputError, match=f"{first.name}: changed since .*; delete {data_dir}/pack"):
+    with pytest.raises(InputError, match=f"{first.name}: changed or .*; delete the folder pack"):
         load_bank(data_dir)
     outputs = tmp_path / "outputs"
     run = ("--data-dir", data_dir, "--output-dir", outputs, "--workers", 0, "--folds", 2)
@@ -107,7 +107,7 @@ def test_refuses_what_is_stale(data_dir, script, tmp_path):
     first.write_bytes(other)
     Bank(data_dir)
     second.unlink()
-    with pytest.raises(InputError, match=f"{second.name}: removed since"):
+    with pytest.raises(InputError, match=f"{second.name}: changed or removed"):
         load_bank(data_dir)
 
 
@@ -124,11 +124,10 @@ def test_packs_again_only_what_changed(packed_copy):
     assert np.array_equal(bank.truth(second), read_truth(second))
 
 
-@pytest.mark.parametrize("damage", ["truths.npy", "holes.npy", "recipe.json", "table", "version"])
+@pytest.mark.parametrize("damage", ["holes.npy", "recipe.json", "table", "version"])
 def test_refuses_what_is_broken(packed, packed_copy, monkeypatch, damage):
     """`pack` makes it again."""
     folder = packed_copy / FOLDER
-    before = hashes(packed / FOLDER)
     if damage == "table":
         table = packed_copy / "train.csv"
         table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
@@ -138,22 +137,14 @@ def test_refuses_what_is_broken(packed, packed_copy, monkeypatch, damage):
         (folder / damage).unlink()
     else:
         os.truncate(folder / damage, 100_000)
-    with pytest.raises(InputError, match=f"delete {folder} to train from") as refused:
+    with pytest.raises(InputError, match="delete the folder pack") as refused:
         load_bank(packed_copy)
     assert refused.value.hint == "pack"
     pack(packed_copy)
     Bank(packed_copy)
-    if damage in ("truths.npy", "holes.npy"):
-        after = hashes(folder)
+    if damage == "holes.npy":
+        after, before = hashes(folder), hashes(packed / FOLDER)
         assert all(after[name] == before[name] for name in ("truths.npy", "holes.npy"))
-
-
-def test_refuses_a_disk_that_is_too_small(data_dir, monkeypatch):
-    usage = shutil.disk_usage(data_dir)._replace(free=10**6)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match="GB free, packing needs"):
-        pack(data_dir)
-    assert not list((data_dir / FOLDER).iterdir())
 
 
 def test_goes_on_after_a_kill(packed, data_dir):
@@ -184,7 +175,7 @@ def test_goes_on_after_a_kill(packed, data_dir):
         assert (found.hole(path) == (7 if row in rows else wanted.hole(other))).all()
 
 
-KEYS = ("hole", "gray", "rgb")  # what the restorer asks for
+KEYS = ("hole", "gray", "rgb")  # the restorer's
 
 
 def test_a_bank_changes_the_speed_alone(packed):
@@ -229,7 +220,7 @@ def test_each_hole_is_a_part_of_its_example_or_mirrored(packed):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_every_so_many_images_have_a_hole(packed, workers):
+def test_one_image_in_two_has_a_hole(packed, workers):
     paths = truths(packed)
     images = TrainingImages(paths, 64, 0, BatchSpec(KEYS), Bank(packed))
     sampler = EndlessSampler(np.ones(len(paths)), 4, 0, hole_every=2)

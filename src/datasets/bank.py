@@ -1,10 +1,8 @@
 """The bank: all truths of a competition folder decoded, and a filled hole in each, to train from.
 
-It takes two memory-mapped arrays, since decoding a truth takes longer than augmenting it, and
-filling a hole a hundred times as long.
+Decoding a truth takes longer than augmenting it, and filling a hole a hundred times as long.
 """
 
-import shutil
 import zlib
 from functools import partial
 from pathlib import Path
@@ -20,12 +18,12 @@ from src.utils.files import begin, identity, lock_folder, read_recipe
 from src.utils.processes import parallel_map
 
 FOLDER = "pack"  # in the competition folder
-HOLES_VERSION = 1  # to be raised when a fill or the damage changes
+HOLES_VERSION = 1  # raise it when a fill or the damage changes
 HOLES_SEED = 0
 CROP = 256  # px, side of a hole example
-TRAIN_CROP = 192  # px, side of the random part of it that a training step uses
+TRAIN_CROP = 192  # px, side of its random part that a training step uses
 CHANNELS = 2 + COSTLY  # channels of a hole example
-ROWS = {  # file, and shape and type of its rows, one for each line of train.csv
+ROWS = {  # shape and type of each file's rows, one per line of train.csv
     "truths.npy": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
     "holes.npy": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
     "stamps.npy": ((3,), np.dtype(np.int64)),  # `_stamp` of the truth, or 0 until it is packed
@@ -37,7 +35,6 @@ def pack(data_dir: Path) -> int:
 
     Only what is missing or has changed is computed, one process per core.
     """
-    data_dir = Path(data_dir)
     names, folder = list(read_train(data_dir)["gt_image_path"]), data_dir / FOLDER
     with lock_folder(data_dir):
         try:
@@ -47,8 +44,7 @@ def pack(data_dir: Path) -> int:
         stamps = np.load(folder / "stamps.npy")
         rows = enumerate(names)
         jobs = [(i, name) for i, name in rows if not _unchanged(data_dir / name, stamps[i])]
-        for _ in parallel_map(partial(_pack_image, data_dir), jobs, "packing"):
-            pass
+        list(parallel_map(partial(_pack_image, data_dir), jobs, "packing"))
     return len(names)
 
 
@@ -58,34 +54,25 @@ def _recipe(names: list[str]) -> dict:
 
 def _check(folder: Path, names: list[str]) -> None:
     """Raise `InputError` if the arrays are missing, broken or made from something else."""
-    if read_recipe(folder, remedy=f"delete {folder}") != _recipe(names):
-        found = "made from another train.csv, or by another version of the fills"
-        raise _unusable(folder, folder, found)
-    for name, (shape, dtype) in ROWS.items():
+    if read_recipe(folder) != _recipe(names):
+        raise _unusable(folder, "made from another train.csv, or by another version of the fills")
+    for path in (folder / name for name in ROWS):
         try:
-            array = np.load(folder / name, mmap_mode="r")
-            fits = array.shape == (len(names), *shape) and array.dtype == dtype
+            np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError):
-            fits = False
-        if not fits:
-            raise _unusable(folder, folder / name, "missing, broken or of another size")
+            raise _unusable(path, "missing or broken") from None
 
 
-def _unusable(folder: Path, path: Path, found: str) -> InputError:
-    return InputError(f"{path}: {found}; delete {folder} to train from the image files", "pack")
+def _unusable(path: Path, found: str) -> InputError:
+    return InputError(f"{path}: {found}; delete the folder {FOLDER} to train without", "pack")
 
 
 def _create(folder: Path, names: list[str]) -> None:
     """Arrays of the right size in which nothing is done; the recipe is written last."""
     folder.mkdir(exist_ok=True)
-    for name in ("recipe.json", *ROWS):
-        (folder / name).unlink(missing_ok=True)
-    row_bytes = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in ROWS.values())
-    free, size = shutil.disk_usage(folder).free, len(names) * row_bytes
-    if free < size:
-        found = f"{free / 1e9:.1f} GB free, packing needs {size / 1e9:.1f}"
-        raise InputError(f"{folder}: {found}; free some space, or train from the image files")
+    (folder / "recipe.json").unlink(missing_ok=True)
     for name, (shape, dtype) in ROWS.items():
+        (folder / name).unlink(missing_ok=True)
         np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
     begin(folder, _recipe(names))
 
@@ -93,7 +80,7 @@ def _create(folder: Path, names: list[str]) -> None:
 def _pack_image(data_dir: Path, job: tuple[int, str]) -> None:
     row, name = job
     stamps = data_dir / FOLDER / "stamps.npy"
-    _write_row(stamps, row, np.zeros(3, np.int64))  # until the row is complete
+    _write_row(stamps, row, np.zeros(3, np.int64))  # 0 until the row is complete
     rgb = read_truth(data_dir / name)
     _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
     values = rgb, hole_example(luma(rgb), mask), _stamp(data_dir / name)
@@ -119,7 +106,7 @@ def _stamp(path: Path) -> np.ndarray:
 
 
 def _unchanged(path: Path, stamp: np.ndarray) -> bool:
-    """Whether a file is what was packed; its content is read only if its time differs."""
+    """Whether a file is as it was packed; it is only read if its time differs."""
     now = identity(path)
     if now is None or now[0] != stamp[0]:
         return False
@@ -133,19 +120,17 @@ class Bank:
     """
 
     def __init__(self, data_dir: Path):
-        self.folder = Path(data_dir) / FOLDER
+        self.folder = data_dir / FOLDER
         names = list(read_train(data_dir)["gt_image_path"])
         _check(self.folder, names)
+        self.rows = {data_dir / name: row for row, name in enumerate(names)}
         stamps = np.load(self.folder / "stamps.npy")
         done = np.count_nonzero(stamps[:, 0])
         if done < len(names):
-            raise _unusable(self.folder, self.folder, f"holds {done} of {len(names)} images")
-        for name, stamp in zip(names, stamps, strict=True):
-            path = Path(data_dir) / name
-            if not _unchanged(path, stamp):
-                found = "changed" if path.exists() else "removed"
-                raise _unusable(self.folder, path, f"{found} since it was packed")
-        self.rows = {Path(data_dir) / name: row for row, name in enumerate(names)}
+            raise _unusable(self.folder, f"holds {done} of {len(names)} images")
+        for path, row in self.rows.items():
+            if not _unchanged(path, stamps[row]):
+                raise _unusable(path, "changed or removed since it was packed")
 
     def truth(self, path: Path) -> np.ndarray:
         """(512, 512, 3) uint8 RGB, read-only."""
@@ -160,19 +145,15 @@ class Bank:
 
 
 def load_bank(data_dir: Path) -> Bank | None:
-    """The bank of a competition folder, if there is one; errors as for `Bank`."""
-    return Bank(data_dir) if (Path(data_dir) / FOLDER).exists() else None
+    """The bank of a competition folder, if there is one."""
+    return Bank(data_dir) if (data_dir / FOLDER).exists() else None
 
 
 def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An example to train the inpainter on: a photo's grey with a filled hole, cropped around it.
+    """An example to train the inpainter on: the surroundings of a hole, and its `costly_fills`.
 
-    Args:
-        gray: (H, W) uint8, undamaged.
-        mask: (H, W) bool with some True.
-
-    Returns: (CHANNELS, CROP, CROP) uint8, or smaller if the photo is: grey, 255 where lost,
-    `costly_fills`.
+    `gray` is (H, W) uint8, undamaged, and `mask` (H, W) bool with some True. Returns (CHANNELS,
+    CROP, CROP) uint8, or smaller if the photo is: grey, 255 where lost, fills.
     """
     fills = costly_fills(gray.astype(np.float32) / 255, mask)
     box = crop_around(mask)
@@ -181,7 +162,7 @@ def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def crop_around(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a crop of `CROP` px with the lost pixels of (H, W) bool in its centre."""
+    """Rows and columns of a crop of `CROP` px around the lost pixels of (H, W) bool."""
     box = []
     for axis, size in ((1, mask.shape[0]), (0, mask.shape[1])):
         lost = np.flatnonzero(mask.any(axis=axis))
@@ -192,7 +173,7 @@ def crop_around(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def random_part(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random part of an example, at most `TRAIN_CROP` px on a side; every other is mirrored."""
+    """A random part of an example, at most `TRAIN_CROP` px on a side; half are mirrored."""
     top, left = (int(rng.integers(max(0, side - TRAIN_CROP) + 1)) for side in example.shape[1:])
     part = example[:, top : top + TRAIN_CROP, left : left + TRAIN_CROP]
     return part[..., ::-1] if rng.random() < 0.5 else part

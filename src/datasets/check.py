@@ -1,8 +1,8 @@
 """Is a folder what the competition says? Every file is decoded and compared."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,8 +16,7 @@ from src.utils.errors import InputError
 from src.utils.processes import parallel_map
 
 
-@dataclass(frozen=True)
-class Hole:
+class Hole(NamedTuple):
     """The hole of a good image."""
 
     area: float  # share of the image, 0 to 1
@@ -25,10 +24,9 @@ class Hole:
 
 
 def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
-    """The hole of an input, or what is wrong with it or with its truth.
+    """The hole of an (input, truth) pair or of an input alone, or what is wrong with it.
 
-    With the truth, the hole is where the input differs from its PIL grey: one region of one value,
-    or the competition's grey rule is broken. Without it, the hole is what `find_hole` finds.
+    Where an input differs from the PIL grey of its truth must be one region of one value.
     """
     source = data_dir / row[0]
     try:
@@ -51,10 +49,8 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
 
 
 def _one_hole(same: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """Pixels that may differ: one region of the fill `same` (H, W) bool, and dots of it elsewhere.
-
-    Single pixels of the fill are the thinnest tips of a polygon; a larger region is a second hole.
-    """
+    """Pixels that may differ: one region of the fill `same` (H, W) bool, and dots of it elsewhere,
+    the thinnest tips of its polygon."""
     max_gap = np.ones((9, 9), np.uint8)  # px, between parts of one hole
     closed = cv2.morphologyEx(same.view(np.uint8), cv2.MORPH_CLOSE, max_gap)
     _, labels = cv2.connectedComponents(closed)
@@ -66,14 +62,13 @@ def _one_hole(same: np.ndarray, differs: np.ndarray) -> np.ndarray:
 
 def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
     """The holes of the good `train` pairs and `test` inputs, and one line for each defect."""
-    train, test = read_train(data_dir), read_test(data_dir)
     rows = {
-        "train": list(zip(train["input_image_path"], train["gt_image_path"], strict=True)),
-        "test": [(path, None) for path in test["input_image_path"]],
+        "train": list(read_train(data_dir).itertuples(index=False, name=None)),
+        "test": [(path, None) for path in read_test(data_dir)["input_image_path"]],
     }
     holes, defects = {}, []
-    check = partial(check_image, data_dir=data_dir)
     for part, members in rows.items():
+        check = partial(check_image, data_dir=data_dir)
         results = list(parallel_map(check, members, f"checking {part}"))
         holes[part] = [result for result in results if isinstance(result, Hole)]
         defects += [result for result in results if isinstance(result, str)]
@@ -82,16 +77,16 @@ def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
 
 def hole_table(holes: dict[str, list[Hole]]) -> pd.DataFrame:
     """Minimum, median, mean and maximum of hole area (per cent) and fill (grey level), per part."""
-    rows = {}
+    columns = {}
     for part, members in holes.items():
-        areas, fills = [100 * hole.area for hole in members], [hole.fill for hole in members]
-        for name, values in ((f"{part} hole area %", areas), (f"{part} fill", fills)):
-            rows[name] = pd.Series(values, dtype=float).agg(["min", "median", "mean", "max"])
-    return pd.DataFrame(rows).T
+        table = pd.DataFrame(members, columns=Hole._fields, dtype=float)
+        columns[f"{part} hole area %"] = 100 * table["area"]
+        columns[f"{part} fill"] = table["fill"]
+    return pd.DataFrame(columns).agg(["min", "median", "mean", "max"]).T
 
 
 def folds_summary(data_dir: Path, folds: int, seed: int) -> str:
-    """How many scenes a good folder has, or why it cannot be split, which is no defect of it."""
+    """The number of scenes of a good folder, or why it cannot be split, which is no defect."""
     try:
         return f"scenes: {load_folds(data_dir, folds, seed)['scene'].nunique()}"
     except InputError as error:
@@ -101,5 +96,4 @@ def folds_summary(data_dir: Path, folds: int, seed: int) -> str:
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
-        reason = f"the folder is read-only ({error.strerror})"
-        return f"no folds.csv, since {reason}: training keeps it with its run"
+        return f"no folds.csv ({error.strerror}): training keeps it with its run"

@@ -26,15 +26,11 @@ Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
 
 
 def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64, scenes kept whole, sizes almost
-    equal.
+    """Validation fold, 0 to `folds` - 1, of each image: (N,) int64; sizes are almost equal.
 
-    Args:
-        scenes: (N,) integers, the scene of each image.
-        folds: at least 2.
-        seed: same seed, same folds.
+    `scenes` is (N,) integers, the scene of each image; a scene is never split.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second; folds are made once
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and used once
 
     found = len(np.unique(scenes))
     if folds < 2:
@@ -42,8 +38,7 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     if found < folds:
         remedy = f"choose at most {found}, or add photos" if found > 1 else "add other photos"
         raise SettingError("folds", folds, f"found {found} scene(s); {remedy}")
-    # One class for all: the stratified splitter then balances the number of images, while
-    # GroupKFold's shuffle would balance the number of scenes.
+    # with one class for all it balances images; GroupKFold's shuffle would balance scenes
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(scenes), np.int64)
@@ -59,8 +54,8 @@ def load_folds(
 
     Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and
     weight (float64, 1 if the file has none). A `folds.csv` in the data folder, or else in `spare`
-    (a run's folder), is used as it is and `seed` ignored; otherwise scenes are found (minutes) and
-    the file is written, to `spare` if the data folder is read-only.
+    (a run's folder), is used as it is; otherwise scenes are found (minutes) and the file is
+    written, to `spare` if the data folder is read-only.
     """
     path, kept = Path(data_dir) / FOLDS, Path(spare or data_dir) / FOLDS
     train = read_train(data_dir)
@@ -84,9 +79,12 @@ def load_folds(
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
     remedy = "delete it to split again"
     table = read_csv(path, remedy, COLUMNS, dtype=dict.fromkeys(TRAIN_COLUMNS, str))
-    table = _with_weights(path, table)
-    if not all(pd.api.types.is_integer_dtype(table[column]) for column in ("scene", "fold")):
-        raise InputError(f"{path}: scene and fold must be integers; {remedy}")
+    weights = table.get(WEIGHT, pd.Series(1.0, table.index))
+    numbers = pd.to_numeric(weights, errors="coerce").astype(float)
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+    if len(wrong):
+        found = f"line {wrong[0] + 2}: weight {weights[wrong[0]]!r:.80} must be a number above 0"
+        raise InputError(f"{path}, {found}; correct it, or remove the column")
     if not table[TRAIN_COLUMNS].equals(train):
         found = "does not list the files of train.csv in the same order"
         raise InputError(f"{path}: {found}; {remedy}")
@@ -94,22 +92,9 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
         raise InputError(f"{path}: a scene is in two folds; {remedy}")
     found = sorted(table["fold"].unique())
     if found != list(range(folds)):
-        numbers = ", ".join(map(str, found[:10]))
-        raise InputError(f"{path}: folds {numbers}, expected 0 to {folds - 1}; {remedy}", "folds")
-    return table
-
-
-def _with_weights(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are used, with a weight for each image."""
-    if WEIGHT not in table:
-        return table[COLUMNS].assign(**{WEIGHT: 1.0})
-    weights = pd.to_numeric(table[WEIGHT], errors="coerce").astype(float).to_numpy()
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
-    if len(wrong):
-        found = f"line {wrong[0] + 2}: weight {table[WEIGHT][wrong[0]]!r:.80}"
-        remedy = "must be a number above 0; correct it, or remove the column"
-        raise InputError(f"{path}, {found} {remedy}")
-    return table[COLUMNS].assign(**{WEIGHT: weights})
+        named = ", ".join(map(str, found[:10]))
+        raise InputError(f"{path}: folds {named}, expected 0 to {folds - 1}; {remedy}", "folds")
+    return table[COLUMNS].assign(**{WEIGHT: numbers})
 
 
 def fold_files(
@@ -117,11 +102,10 @@ def fold_files(
 ) -> tuple[Pairs, Pairs]:
     """(input, truth) files to train and to validate on for one fold; see `load_folds`."""
     table = load_folds(data_dir, folds, seed, spare)
-    inputs, truths = ([Path(data_dir) / path for path in table[column]] for column in TRAIN_COLUMNS)
-    parts: tuple[Pairs, Pairs] = ([], [])
-    for source, truth, number in zip(inputs, truths, table["fold"], strict=True):
-        parts[int(number == fold)].append((source, truth))
-    return parts
+    files = table[TRAIN_COLUMNS].map(Path(data_dir).joinpath)
+    held_out = table["fold"] == fold
+    parts = files[~held_out], files[held_out]
+    return tuple(list(part.itertuples(index=False, name=None)) for part in parts)
 
 
 def fold_weights(
@@ -133,23 +117,19 @@ def fold_weights(
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items, spread evenly from the first to the last; all when `count` is 0 or too
-    large."""
+    """`count` of the items, from the first to the last; all when `count` is 0 or too large."""
     chosen = np.linspace(0, len(items) - 1, min(count or len(items), len(items)))
     return [items[int(index)] for index in chosen]
 
 
 def fingerprint(pairs: Pairs) -> str:
-    """A short hash of the inputs' file names: were these images held out from a model?"""
+    """A short hash of the inputs' file names, by which a checkpoint names its held-out images."""
     names = "\n".join(source.name for source, _ in pairs)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def image_keys(paths: Sequence[Path]) -> np.ndarray:
-    """(K,) uint32, sorted and unique: a hash of the name and size of each file.
-
-    A checkpoint keeps those of the truths that it was trained on.
-    """
+    """(K,) uint32, sorted and unique: a hash of each file's name and size."""
     keys = (zlib.crc32(f"{path.name}:{os.stat(path).st_size}".encode()) for path in paths)
     return np.unique(np.fromiter(keys, np.uint32))
 

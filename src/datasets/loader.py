@@ -29,13 +29,12 @@ class BatchSpec:
     """The batches that a model is trained on; all images are uint8 tensors."""
 
     keys: tuple[str, ...] = ("damaged", "mask", "gray", "rgb")
-    """The tensors of a batch: `damaged`, `mask` (0 or 255) and `gray` (B, 1, S, S), `rgb`
-    (B, 3, S, S), `hole` (b, CHANNELS, TRAIN_CROP, TRAIN_CROP), see `hole_example`. Damage is drawn
-    only if it is asked for."""
+    """Tensors of a batch: `damaged`, `mask` (0 or 255), `gray` (B, 1, S, S), `rgb` (B, 3, S, S) and
+    `hole` (b, CHANNELS, TRAIN_CROP, TRAIN_CROP), see `hole_example`."""
     draw_damage: DrawDamage = punch_hole
-    """Makes `damaged` and `mask` from RGB."""
+    """Makes `damaged` and `mask` from RGB; only called if one of them is in `keys`."""
     hole_every: int = 1
-    """Every so many images of a process come with a `hole`."""
+    """One image in so many of a process comes with a `hole`."""
     min_crop: float = 1.0
     """Smallest side of the random square that is cut out of each image, relative to the image."""
 
@@ -55,14 +54,13 @@ def random_numbers(seed: int, stream: int, number: int) -> np.random.Generator:
 
 
 def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
-    """`A.Compose` from (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations
-    go here.
+    """From (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations go here.
 
     Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged,
     since enlarged photos are smoother than those to restore. Tone changes equally in all channels,
     so that hue, which the score counts, hardly moves.
     """
-    import albumentations as A  # takes a second, and models import this module
+    import albumentations as A  # slow to import, and models import this module
 
     native = min(1.0, (image_size / min(SIZE)) ** 2)
     return A.Compose(
@@ -75,40 +73,29 @@ def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
     )
 
 
+@dataclass(eq=False)
 class TrainingImages(Dataset):
     """Truth images, augmented and damaged differently each time they are drawn.
 
     An item depends on its `Sample` and the seed alone, so that neither the number of workers and
     processes nor an interruption changes what is trained on.
-
-    Args:
-        bank: holds the truths and a filled hole in each; without, the files are read, and the
-            hole of `mask` is filled.
     """
 
-    def __init__(
-        self,
-        paths: list[Path],
-        image_size: int,
-        seed: int,
-        spec: BatchSpec,
-        bank: Bank | None = None,
-    ):
-        self.paths = paths
-        self.seed = seed
-        self.spec = spec
-        self.bank = bank
-        self.augment = augmentation(image_size)
+    paths: list[Path]
+    image_size: int
+    seed: int
+    spec: BatchSpec
+    bank: Bank | None = None  # without, files are read, and the hole of `mask` is filled
+
+    def __post_init__(self) -> None:
+        self.augment = augmentation(self.image_size)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, sample: Sample) -> dict[str, Tensor] | InputError:
-        """The tensors that are asked for, or the error why there are none.
-
-        It is returned, since an error that is raised in a worker reaches the training as another
-        type.
-        """
+        """The tensors of `spec`. An error is returned: raised in a worker, it would lose its
+        type."""
         rng = random_numbers(self.seed, ITEM, sample.number)
         path, keys = self.paths[sample.image], set(self.spec.keys)
         if not sample.hole:
@@ -151,42 +138,28 @@ class TrainingImages(Dataset):
         return slice(top, top + side), slice(left, left + side)
 
 
+@dataclass(eq=False)
 class EndlessSampler(Sampler):
     """`Sample` after `Sample` without an end, reshuffled each epoch, from any batch on.
 
-    Of several processes each takes every n-th, so that together they see the batches of a single
-    one. An epoch has as many samples as there are images, each of them as often as its share of
-    the weights says, rounded up or down at random (systematic resampling, Kitagawa 1996).
-
-    Args:
-        weights: (N,) positive numbers, one for each image.
-        batch_size: of all processes together.
+    Each process takes every n-th, so that together they see the batches of a single one. An epoch
+    has as many samples as there are images, each of them as often as its share of the weights says,
+    rounded up or down at random (systematic resampling, Kitagawa 1996).
     """
 
-    def __init__(
-        self,
-        weights: np.ndarray,
-        batch_size: int,
-        seed: int,
-        first_batch: int = 0,
-        process: int = 0,
-        processes: int = 1,
-        hole_every: int = 1,
-    ):
-        self.size = len(weights)
-        self.expected = np.cumsum(weights) / np.sum(weights) * self.size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.first_batch = first_batch
-        self.process = process
-        self.processes = processes
-        self.hole_every = hole_every
+    weights: np.ndarray  # (N,) positive, one per image
+    batch_size: int  # of all processes together
+    seed: int
+    first_batch: int = 0
+    process: int = 0
+    processes: int = 1
+    hole_every: int = 1
 
     def __iter__(self) -> Iterator[Sample]:
-        order_of = None
+        size, order_of = len(self.weights), None
         start = self.first_batch * self.batch_size + self.process
         for number in itertools.count(start, self.processes):
-            epoch, position = divmod(number, self.size)
+            epoch, position = divmod(number, size)
             if epoch != order_of:
                 order_of, order = epoch, self._order(epoch)
             hole = number // self.processes % self.hole_every == 0
@@ -194,10 +167,10 @@ class EndlessSampler(Sampler):
 
     def _order(self, epoch: int) -> np.ndarray:
         """(N,) indices of the images of an epoch."""
-        rng = random_numbers(self.seed, ORDER, epoch)
-        wanted = np.arange(self.size) + rng.random()
-        drawn = np.searchsorted(self.expected, wanted, side="right")
-        return rng.permutation(drawn.clip(max=self.size - 1))  # sums are rounded
+        size, rng = len(self.weights), random_numbers(self.seed, ORDER, epoch)
+        expected = np.cumsum(self.weights) / np.sum(self.weights) * size
+        drawn = np.searchsorted(expected, np.arange(size) + rng.random(), side="right")
+        return rng.permutation(drawn.clip(max=size - 1))  # sums are rounded
 
 
 def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | InputError:
@@ -212,29 +185,22 @@ def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | 
 def training_batches(
     images: TrainingImages, sampler: EndlessSampler, workers: int, pin_memory: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless batches, see `BatchSpec`, of which a process gets its part.
-
-    Raises `InputError` for an unreadable image.
-    """
+    """Endless batches, see `BatchSpec`; a process gets its part of each."""
     loader = DataLoader(
         images,
         batch_size=sampler.batch_size // sampler.processes,
         sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
-        # the default one, whose state a resumed run restores, stays untouched
-        generator=torch.Generator(),
+        generator=torch.Generator(),  # the default one's state is part of a checkpoint
         worker_init_fn=limit_threads if workers else None,
-        # workers forked after OpenMP or OpenCV started threads here would wait for them forever
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context="spawn" if workers else None,  # a fork may inherit held locks
         pin_memory=pin_memory,
     )
-    # training decides when to stop, and needs its workers until then
-    with workers_ignore(signal.SIGINT, signal.SIGTERM):
+    with workers_ignore(signal.SIGINT, signal.SIGTERM):  # training decides when to stop
         batches = iter(loader)
-    # Also at exit, where multiprocessing would wait forever for workers that its SIGTERM does not
-    # reach. torch has nothing public for it: workers end when the iterator is collected, which a
-    # traceback may prevent.
+    # torch ends its workers when the iterator is collected, which a traceback may prevent, or with
+    # a SIGTERM at exit, which they ignore; it has nothing public to end them
     end = batches._shutdown_workers if workers else lambda: None
     atexit.register(end)
     try:
