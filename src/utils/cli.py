@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO, TypeVar
+from typing import Literal, TypeVar
 
 import tyro
 
@@ -112,12 +112,7 @@ def parse_settings(
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     defaults = {} if default is None else {"default": default}
     return tyro.cli(
-        settings,
-        prog=program,
-        description=description,
-        args=arguments,
-        config=config,
-        **defaults,
+        settings, prog=program, description=description, args=arguments, config=config, **defaults
     )
 
 
@@ -126,11 +121,6 @@ def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], list(arguments[1:])
     return default, list(arguments)
-
-
-def flag(setting: str) -> str:
-    """The flag of a setting: `--color-size` for color_size."""
-    return f"--{setting.replace('_', '-')}"
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -154,7 +144,8 @@ def run_script(main: Callable[[], int | None]) -> None:
         print("\ninterrupted; everything written so far is kept", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
+        if isinstance(error, BrokenPipeError):  # the reader has ended, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at exit
             sys.exit(141)  # as of a program that SIGPIPE ends
         message = _explanation(error)
         if message is None:
@@ -166,32 +157,15 @@ def run_script(main: Callable[[], int | None]) -> None:
 def _explanation(error: Exception) -> str | None:
     """One line on an error that the user can do something about, or None."""
     if isinstance(error, SettingError):
-        return f"{flag(error.setting)} {error.value}: {error.reason}"
+        return f"--{error.setting.replace('_', '-')} {error.value}: {error.reason}"
     if isinstance(error, InputError):
         return f"{error}; {HINTS[error.hint]}" if error.hint else str(error)
     if isinstance(error, OSError) and error.filename:
         for remedy, numbers in REMEDIES.items():
             if error.errno in numbers:
                 return f"{error.filename}: {error.strerror}; {remedy}"
-    if isinstance(error, RuntimeError) and _lost_peer(error):
-        return "another process of this run died; fix the cause and run the same command again"
-    return None
-
-
-def _has_no_reader(stream: TextIO) -> bool:
-    """Whether the program that read the output has ended, as `head` does; then nothing is written
-    to it any more."""
-    try:
-        stream.flush()
-        stream.write("\n")
-        stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes at its end
-        return True
-    return False
-
-
-def _lost_peer(error: RuntimeError) -> bool:
     # by name, since scripts that need no torch should not wait for its import
     names = {kind.__name__ for kind in type(error).__mro__}
-    return "DistError" in names or "by peer" in str(error)
+    if "DistError" in names or (isinstance(error, RuntimeError) and "by peer" in str(error)):
+        return "another process of this run died; fix the cause and run the same command again"
+    return None

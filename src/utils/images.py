@@ -1,11 +1,11 @@
 """Image files to arrays and back; any photo as 8-bit grey or sRGB, upright and opaque."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError, features
@@ -22,27 +22,15 @@ else:
     HEIF = True
     pi_heif.register_heif_opener()
 
-T = TypeVar("T")
-
 AVIF = features.check("avif")  # not every build of PIL has it
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
-IMAGE_SUFFIXES = {
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".gif",
-}
-IMAGE_SUFFIXES |= ({".avif"} if AVIF else set()) | (HEIF_SUFFIXES if HEIF else set())
 # PIL would hand other formats to programs such as Ghostscript.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
+IMAGE_SUFFIXES = {
+    suffix for suffix, kind in Image.registered_extensions().items() if kind in IMAGE_FORMATS
+}
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # PIL's own limit: 179 megapixels
 # PIL reads text chunks of a PNG, such as XMP, but refuses more than 1 MB in one of them.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -165,17 +153,17 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
 
 def _read_details(file: BinaryIO) -> Details:
-    def attempt(read: Callable[[], T], default: T) -> T:
-        try:
-            return read()
-        except Exception:  # broken EXIF, or broken further pages
-            return default
-
-    def dpi() -> tuple[float, float] | None:
+    file.seek(0)
+    image = Image.open(file, formats=IMAGE_FORMATS)
+    details = Details()
+    with suppress(Exception):  # broken further pages
+        if image.format not in ("JPEG", "MPO", "HEIF"):
+            details = details._replace(frames=image.n_frames)
+    with suppress(Exception):  # no resolution
         across, down = (float(value) for value in image.info["dpi"])
-        return (across, down) if min(across, down) > 1 and max(across, down) < 1e5 else None
-
-    def exif() -> bytes:
+        if min(across, down) > 1 and max(across, down) < 1e5:
+            details = details._replace(dpi=(across, down))
+    with suppress(Exception):  # broken EXIF
         tags = image.getexif()
         tags.pop(Tag.Orientation, None)
         if image.format == "TIFF":  # whose tags say how its pixels are stored, too
@@ -183,13 +171,8 @@ def _read_details(file: BinaryIO) -> Details:
             kept = {tag: tags[tag] for tag in texts if tag in tags}
             tags = Image.Exif()
             tags.update(kept)
-        return tags.tobytes() if len(tags) else b""
-
-    file.seek(0)
-    image = Image.open(file, formats=IMAGE_FORMATS)
-    several = image.format not in ("JPEG", "MPO", "HEIF")
-    frames = attempt(lambda: image.n_frames, 1) if several else 1
-    return Details(frames, attempt(dpi, None), attempt(exif, b""))
+        details = details._replace(exif=tags.tobytes() if len(tags) else b"")
+    return details
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -281,7 +264,7 @@ def _apply_profile(image: Image.Image) -> Image.Image:
                     source, profile, srgb, intent, outputMode="RGB"
                 )
                 return converted.convert("L") if gray else converted
-        except (OSError, ImageCms.PyCMSError):
+        except (OSError, ValueError, ImageCms.PyCMSError):
             pass  # a broken profile
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")
