@@ -35,7 +35,7 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_json(path: Path, remedy: str) -> dict:
-    """The object in a JSON file; errors as for `read_text`."""
+    """The object in a JSON file; `remedy` ends the error if it is not one."""
     try:
         value = json.loads(read_text(path, remedy))
     except (ValueError, RecursionError) as error:
@@ -148,8 +148,8 @@ def begin(
 ) -> bool:
     """Write a recipe into a folder, or check that earlier work there had the same one.
 
-    A recipe holds whatever the results depend on: settings, and hashes or the `identity` of files,
-    with relative paths, so that folders may be moved. A result is done if its file exists.
+    A recipe holds everything that the results depend on: settings, and hashes or the `identity` of
+    files, with relative paths, so that folders may be moved. A result is done if its file exists.
 
     Args:
         recipe: a dict that JSON can hold, possibly nested.

@@ -35,7 +35,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # PIL's own limit: 179 
 # PIL reads text chunks of a PNG, such as XMP, but refuses more than 1 MB in one of them.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
-WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits, whatever the container
+WHITES = (255, 4095, 65535)  # 8, 12 or 16 bits per pixel, often stored in 16 or 32
 FLOAT_WHITES = {1.0: 0, 255.0: 16, 65535.0: 4096}  # and the smallest maximum that suggests each
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 OPAQUE = 128  # smallest alpha of a pixel that counts as there
@@ -44,7 +44,7 @@ SAVE_AS = "save it as 8 or 16 bit"
 
 
 class Details(NamedTuple):
-    """What a photo's file says besides its pixels; defaults where it cannot be read."""
+    """Metadata of a photo; defaults where it cannot be read."""
 
     frames: int = 1  # pages or frames; the second views of a phone do not count
     dpi: tuple[float, float] | None = None
@@ -63,7 +63,7 @@ class Photo(NamedTuple):
 def _decoding(
     path: Path, formats: Sequence[str] = IMAGE_FORMATS, content: BinaryIO | None = None
 ) -> Iterator[BinaryIO]:
-    """The content of an image file; whatever goes wrong in the block names the file."""
+    """The content of an image file; any error in the block names the file."""
     try:
         if content is not None:
             yield content
@@ -166,7 +166,7 @@ def _read_details(file: BinaryIO) -> Details:
     with suppress(Exception):  # broken EXIF
         tags = image.getexif()
         tags.pop(Tag.Orientation, None)
-        if image.format == "TIFF":  # whose tags say how its pixels are stored, too
+        if image.format == "TIFF":  # its other tags say how its pixels are stored
             texts = (Tag.ImageDescription, Tag.DateTime, Tag.Artist, Tag.Copyright)
             kept = {tag: tags[tag] for tag in texts if tag in tags}
             tags = Image.Exif()
@@ -181,7 +181,7 @@ def upright(image: Image.Image) -> Image.Image:
         image.getexif()  # parsed and kept
         image.info.pop("exif", None)  # else rewritten below, which fails if any tag is broken
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # PIL raises whatever its parsing meets
+    except Exception:  # parsing raises anything
         pass
     return image
 
@@ -192,7 +192,7 @@ def to_srgb(image: Image.Image, path: Path) -> Image.Image:
     Tags say which value is white, as far as they do; otherwise it is the smallest of the whites of
     8, 12 and 16 bits that nothing exceeds. An unusable colour profile is ignored.
 
-    Raises `InputError`, which names `path`, if the meaning of the values cannot be told.
+    Raises `InputError`, which names `path`, if the values cannot be interpreted.
     """
     return _apply_profile(_opaque(_eight_bits(upright(image), path)))
 
@@ -202,7 +202,7 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
     values = np.asarray(image).astype(np.float64)
-    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    tags = getattr(image, "tag_v2", {})  # only a TIFF has them
     if not np.isfinite(values).all():
         raise InputError(f"{path}: contains NaN or infinity; {SAVE_AS}")
     low, high = float(values.min()), float(values.max())
@@ -289,7 +289,7 @@ def list_others(folder: Path) -> list[Path]:
 
 def _visible(folder: Path) -> list[Path]:
     """Files below a folder that are not hidden, sorted. Links are followed, but no folder is
-    entered twice, and what lies in the folder is listed under its own name."""
+    entered twice, and files inside are listed under the folder's own name."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
@@ -329,6 +329,6 @@ def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> 
         if details.dpi:
             metadata["dpi"] = details.dpi
     buffer = BytesIO()
-    level = 2  # of 9: a quarter of the default's time, and a tenth larger
+    level = 2  # a quarter of the time of the default 6, and a tenth larger
     Image.fromarray(array).save(buffer, format="PNG", compress_level=level, **metadata)
     write_bytes(Path(path), buffer.getvalue())
