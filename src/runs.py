@@ -9,6 +9,7 @@ from src.utils.files import read_recipe
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # laid out like a run's folder
 DETECTOR = SHIPPED / "detector.safetensors"
+CONFIG, LAST = "config.json", "last.pt"  # in a fold's folder: its settings, its training state
 RECIPE = ".recipe.json"  # in a folder of results: what they were made of
 
 
@@ -50,7 +51,7 @@ def folds_in_training(run_dir: Path) -> list[int]:
     return [
         fold
         for fold, path in sorted(_trained(run_dir).items())
-        if (path / "last.pt").exists() and not read_recipe(path, "config.json").get("finished")
+        if (path / LAST).exists() and not read_recipe(path, CONFIG).get("finished")
     ]
 
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from src.models.checkpoints import LAST, load_state
+from src.models.checkpoints import load_state
+from src.runs import LAST
 from src.utils.files import lock_folder
 from tests.training import TINY, assert_same_training, train
 from tests.trees import begin, wait_for

@@ -20,11 +20,9 @@ from src.models import create_model, gan
 from src.models.base import Batch, RestorationModel, unit_range
 from src.models.checkpoints import (
     load_model,
-    load_state,
     load_weights,
     read_description,
     save_model,
-    save_state,
     write_network,
 )
 from src.models.encoders import PACKAGED, unet
@@ -134,8 +132,8 @@ def test_save_and_load(name, options, tmp_path):
     """The weights and every option that shapes the model come back."""
     model = create_model(name, **options).eval()
     assert model.options.arguments() == options
-    paths = save_model(tmp_path, model, name, {"fold": 3})
-    assert paths == [tmp_path / f"{network}.safetensors" for network in model.options.networks]
+    save_model(tmp_path, model, name, {"fold": 3})
+    assert {path.stem for path in tmp_path.iterdir()} == set(model.options.networks)
     loaded, description = load_model(tmp_path, CPU)
     assert description["model"] == name and not loaded.training
     assert {
@@ -380,16 +378,13 @@ def test_broken_checkpoints_are_refused(tmp_path):
         load_model(path, CPU)
     model = create_small("full_pipeline")
     save_model(tmp_path, model, "gan", {})
-    with pytest.raises(InputError, match=r"arguments .*mobilenetv3.*, expected none"):
+    with pytest.raises(InputError, match=f"^{path}: .* unexpected keyword argument 'encoder'"):
         load_model(path, CPU)
-    for wrong in ("another", None, ["gan"]):
+    for wrong in ("another", None):
         save_model(tmp_path, model, wrong, {})
         with pytest.raises(InputError, match=f"^{path}: model .*, expected one of restorer"):
             load_model(path, CPU)
-    description = {"model": "full_pipeline", "network": "best", "arguments": SMALL}
-    write_network(path, {}, description)
-    with pytest.raises(InputError, match=r"arguments .*, expected encoder \(str\)"):
-        load_model(path, CPU)
+    description = {"model": "full_pipeline", "network": "best"}
     write_network(path, {}, description | {"arguments": model.options.arguments()})
     with pytest.raises(InputError, match=f"^{path}: the weights do not fit"):
         load_model(path, CPU)
@@ -428,33 +423,12 @@ def test_networks_of_different_models_are_refused(tmp_path):
         load_weights(create_small("restorer"), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("parts", "networks"), [("both", {"inpainter", "colorizer"}), ("inpainter", None)]
-)
-def test_only_what_is_trained_is_written(tmp_path, parts, networks):
-    """And the loss is of that alone."""
-    model = create_small("restorer", parts=parts)
-    paths = save_model(tmp_path, model, "restorer", {})
-    assert {path.stem for path in paths} == (networks or {parts})
-    assert set(tmp_path.iterdir()) == set(paths)
-    batch = make_batch(64)
+@pytest.mark.parametrize("parts", ["both", "inpainter"])
+def test_only_the_chosen_parts_are_trained(parts):
+    model, batch = create_small("restorer", parts=parts), make_batch(64)
     wanted = {key: batch[key] for key in model.batch_spec.keys}
-    assert {name for name, _ in model.losses(wanted)} == (networks or {parts})
-
-
-class Payload:
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-def test_a_state_that_executes_code_is_refused(tmp_path, capsys):
-    path = tmp_path / "last.pt"
-    save_state(path, {"step": 3, "tensor": torch.ones(2)})
-    assert load_state(path)["step"] == 3
-    torch.save({"step": Payload()}, path)
-    with pytest.raises(InputError, match="broken training state"):
-        load_state(path)
-    assert "executed" not in capsys.readouterr().out
+    networks = [name for name, _ in model.losses(wanted)]
+    assert networks == (["inpainter", "colorizer"] if parts == "both" else [parts])
 
 
 def test_encoders_are_trained_as_they_start():

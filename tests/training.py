@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from src.datasets.loader import BatchSpec, EndlessSampler, TrainingImages, training_batches
-from src.models.checkpoints import LAST, load_state, network_files
+from src.models.checkpoints import load_state, network_files
+from src.runs import LAST
 
 TINY = (
     "--color-size",

@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from src.models import build_model
+from src.models import create_model
 from src.models.base import TrainableModel
-from src.models.options import MODELS, options_from_checkpoint
+from src.models.options import MODELS
 from src.utils.errors import InputError
 from src.utils.files import atomic_write, write_bytes
 
-LAST, SUFFIX = "last.pt", ".safetensors"
+SUFFIX = ".safetensors"
 NETWORKS = sorted({network for options in MODELS.values() for network in options.networks})
 
 
@@ -41,18 +41,13 @@ def network_of(model: TrainableModel, name: str) -> nn.Module:
     return getattr(model, name) if len(model.options.networks) > 1 else model
 
 
-def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> list[Path]:
-    """Write a file for each network that is trained, with `facts` (JSON) as metadata."""
-    return [save_network(folder, model, name, network, facts) for network in model.options.trained]
-
-
-def save_network(folder: Path, model: TrainableModel, name: str, network: str, facts: dict) -> Path:
-    """Write one network of the model called `name`."""
-    path = network_file(folder, network)
-    arguments = model.options.arguments() if network == model.options.shaped else {}
-    description = {"model": name, "network": network, "arguments": arguments, **facts}
-    write_network(path, network_of(model, network).state_dict(), description)
-    return path
+def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> None:
+    """Write a file per network of the model called `name`, with `facts` (JSON) as metadata."""
+    for network in model.options.networks:
+        arguments = model.options.arguments() if network == model.options.shaped else {}
+        description = {"model": name, "network": network, "arguments": arguments, **facts}
+        weights = network_of(model, network).state_dict()
+        write_network(network_file(folder, network), weights, description)
 
 
 def write_network(
@@ -76,10 +71,9 @@ def read_network(path: Path, with_weights: bool = True) -> tuple[dict, dict[str,
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not a readable checkpoint ({reason}); train it again") from None
-    known = description if isinstance(description, dict) else {}
-    name, network = (str(known.get(key)) for key in ("model", "network"))
+    name, network = description.get("model"), description.get("network")
     if name not in MODELS or network not in MODELS[name].networks:
-        found = f"model {name!r:.80}, network {network!r:.80}"
+        found = f"model {name}, network {network}"
         raise InputError(f"{path}: {found}, expected one of {', '.join(MODELS)}")
     halves = {key: value.float() for key, value in weights.items() if value.dtype == torch.float16}
     return description, weights | halves
@@ -92,10 +86,7 @@ def read_description(path: Path) -> dict[str, dict]:
 
 
 def load_weights(model: TrainableModel, path: Path) -> dict[str, dict]:
-    """Load what a checkpoint has of a model's networks.
-
-    Returns: the description of each network that was loaded.
-    """
+    """Load what a checkpoint has of a model's networks; returns the description of each."""
     loaded = {}
     for file in network_files(path):
         description, weights = read_network(file)
@@ -125,13 +116,15 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
         if network not in networks:
             missing = f"lacks {network}{SUFFIX}; train it as well, or copy it there"
             raise InputError(f"{path}: {missing}", "checkpoint")
+    arguments = networks[kind.shaped]["arguments"]
+    # the checkpoint has the encoder's weights
+    random = {"encoder_weights": "random"} if "encoder" in kind.architecture else {}
     try:
-        options = options_from_checkpoint(names[0], networks[kind.shaped].get("arguments"))
-        model = build_model(options)
-    except InputError as error:
+        model = create_model(names[0], **arguments, **random)
+    except (InputError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None
     load_weights(model, path)
-    description = {"model": names[0], "arguments": options.arguments(), "networks": networks}
+    description = {"model": names[0], "arguments": arguments, "networks": networks}
     return model.to(device, memory_format=torch.channels_last).eval(), description
 
 
@@ -148,7 +141,7 @@ def load_state(path: Path) -> dict:
     """Read a training state without executing code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, by what is broken
+    except Exception as error:  # its kind depends on what is broken
         reason = " ".join(str(error).split())[:200]
         remedy = "delete it to start again"
         raise InputError(f"{path}: broken training state ({reason}); {remedy}") from None

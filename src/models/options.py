@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from src.utils.errors import InputError, SettingError
+from src.utils.errors import SettingError
 
 EncoderWeights = Literal["pretrained", "random"]
 
@@ -15,11 +15,12 @@ class ModelOptions:
     model_class: ClassVar[str] = ""  # "module:Class" of the model, a base.TrainableModel
     loss_terms: ClassVar[dict[str, float]] = {}  # name and default weight of every loss term
     architecture: ClassVar[tuple[str, ...]] = ()  # the options that a checkpoint keeps
-    # A checkpoint has one file per network, which is the model's attribute of that name; a model
-    # of one network is itself "best".
+    # A checkpoint has one file per network, named like the model's attribute; "best" is the whole
+    # model, if it has only one network.
     networks: ClassVar[tuple[str, ...]] = ("best",)
     shaped: ClassVar[str] = "best"  # the network that the architecture's options shape
     size_multiple: ClassVar[int] = 32  # sides of the input are multiples of this many pixels
+    encoder_weights: ClassVar[str] = "random"
 
     image_size: int = 512
     """Side of the training images in pixels."""
@@ -180,15 +181,3 @@ def model_options(name: str, **options: object) -> ModelOptions:
     if name not in MODELS:
         raise SettingError("model", name, f"unknown; choose one of {', '.join(MODELS)}")
     return MODELS[name](**options)
-
-
-def options_from_checkpoint(name: str, arguments: object) -> ModelOptions:
-    """The options that rebuild a model from the `arguments` that its checkpoint keeps."""
-    kinds = {key: type(value) for key, value in model_options(name).arguments().items()}
-    found = arguments if isinstance(arguments, dict) else {}
-    if {key: type(value) for key, value in found.items()} != kinds:
-        expected = ", ".join(f"{key} ({kind.__name__})" for key, kind in kinds.items())
-        raise InputError(f"arguments {arguments!r:.80}, expected {expected or 'none'}")
-    # the checkpoint has the encoder's weights
-    random = {"encoder_weights": "random"} if "encoder" in kinds else {}
-    return model_options(name, **found, **random)

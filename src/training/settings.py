@@ -4,9 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from src.models.options import MODELS, ModelOptions, require_positive
+from src.models.options import MODELS, ModelOptions, model_options, require_positive
+from src.runs import CONFIG, LAST
 from src.utils.cli import Compute, Folders, as_json
-from src.utils.errors import SettingError
+from src.utils.errors import InputError, SettingError
+from src.utils.files import begin
 from src.utils.processes import cores
 
 DEFAULT_EPOCHS = 20
@@ -15,7 +17,7 @@ DEFAULT_EPOCHS = 20
 MAY_CHANGE = {
     *("max_minutes", "epochs", "val_images", "validate_every", "save_minutes"),
     *("workers", "precision", "dry_run", "data_dir", "output_dir", "device", "devices"),
-    "finished",  # see state.finish_run
+    "finished",  # set at the end of train.py
 }
 
 Options = TypeVar("Options", bound=ModelOptions)
@@ -89,4 +91,14 @@ class TrainSettings(Generic[Options]):
 
 def default_settings(model: str) -> TrainSettings:
     """The default settings of a model's run, which has the model's name."""
-    return replace(TrainSettings(MODELS[model]()), folders=Folders(name=model))
+    return replace(TrainSettings(model_options(model)), folders=Folders(name=model))
+
+
+def begin_run(folder: Path, config: dict) -> None:
+    """Write `config.json` into a fold's folder, or check that it resumes the run there."""
+    if not (folder / LAST).exists():  # nothing was saved, so other settings lose nothing
+        (folder / CONFIG).unlink(missing_ok=True)
+        for file in folder.glob("*.safetensors"):
+            found = f"{file}: would be overwritten, as there is no {LAST} to resume from"
+            raise InputError(f"{found}; move it away", "earlier run")
+    begin(folder, config, MAY_CHANGE, CONFIG, f"delete {folder} to start again", "earlier run")

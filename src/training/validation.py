@@ -2,7 +2,6 @@
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from src.damage.aging import age
 from src.damage.finders import Detector, clean_mask
 from src.damage.hole import lost_pixels
 from src.datasets.competition import read_input, read_truth
+from src.datasets.folds import Pairs
 from src.evaluation.scoring import detection_rates, hit_counts, side_by_side
 from src.metrics import score_image
 from src.models.base import TrainableModel
@@ -26,88 +26,64 @@ from src.utils.processes import StopSignals
 
 PICTURES = 4  # validation images in the picture
 
-Pair = tuple[Path, Path]  # damaged input and truth
-Examine = Callable[[Path, Path], tuple[dict, np.ndarray]]  # a pair to its numbers and a picture
-
 
 def validate(
-    model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric, stop: StopSignals | None = None
+    model: TrainableModel, pairs: Pairs, fabric: Fabric, stop: StopSignals | None = None
 ) -> tuple[dict[str, float], list[np.ndarray]] | None:
     """Scores over (input, truth) files, `score` among them, and pictures of the first four.
 
-    A model that restores is scored like the competition, with one view; the detector by precision
-    and recall. A picture is (512, 1536, 3) uint8: input, result and truth side by side. The
-    processes share the files; each returns all results.
+    A model that restores is scored like the competition, with one view; the detector by the
+    harmonic mean of precision and recall. A picture is (512, 1536, 3) uint8: input, result and
+    truth side by side. The processes share the files; each returns all results.
 
     Returns: None if a signal came meanwhile.
     """
-    detector = isinstance(model, DamageDetector)
-    examine, summarize = (
-        (detection(model), detection_scores) if detector else (restoration(model), mean_scores)
-    )
+    detects = isinstance(model, DamageDetector)
+    examine = _detect if detects else _restore
+    user = Detector(model.probability) if detects else Pipeline([model])
+    mine = share(fabric, list(enumerate(pairs)))
+    off = not fabric.is_global_zero
     rows, pictures = [], []
-    files = tqdm(
-        share(fabric, list(enumerate(pairs))),
-        "validating",
-        unit="image",
-        leave=False,
-        dynamic_ncols=True,
-        disable=not fabric.is_global_zero,
-    )
-    for index, pair in files:
-        row, picture = examine(*pair)
+    for index, pair in tqdm(mine, "validating", unit="image", leave=False, disable=off):
+        row, picture = examine(user, *pair)
         rows.append(row)
         if index < PICTURES:
             pictures.append(picture)
         if stop and stop.number:
             break
     rows, pictures = gather(fabric, rows), gather(fabric, pictures)
-    return (summarize(pd.DataFrame(rows)), pictures) if len(rows) == len(pairs) else None
+    if len(rows) < len(pairs):
+        return None
+    table = pd.DataFrame(rows)
+    return _detection_scores(table) if detects else table.mean().to_dict(), pictures
 
 
-def restoration(model: TrainableModel) -> Examine:
-    """S, M, C and score of a restored pair."""
-    pipeline = Pipeline([model])
-
-    def examine(source: Path, target: Path) -> tuple[dict, np.ndarray]:
-        gray, true = read_input(source), read_truth(target)
-        pred = pipeline(gray)
-        score = score_image(true, pred, lost_pixels(gray, true))
-        return score.as_dict(), side_by_side(gray, pred, true)
-
-    return examine
+def _restore(pipeline: Pipeline, source: Path, target: Path) -> tuple[dict, np.ndarray]:
+    """S, M, C and score of a restored pair, and its picture."""
+    gray, true = read_input(source), read_truth(target)
+    pred = pipeline(gray)
+    score = score_image(true, pred, lost_pixels(gray, true))
+    return score.as_dict(), side_by_side(gray, pred, true)
 
 
-def mean_scores(rows: pd.DataFrame) -> dict[str, float]:
-    """Means of S, M, C and score."""
-    return rows.mean().to_dict()
+def _detect(finder: Detector, _: Path, target: Path) -> tuple[dict, np.ndarray]:
+    """Hits on an aged photo, whose damage depends on the file name alone, and its picture."""
+    rng = np.random.default_rng(zlib.crc32(target.name.encode()))
+    gray, true = age(read_truth(target), rng)
+    found = clean_mask(finder.probability(gray))
+    masks = (mask.astype(np.uint8) * 255 for mask in (found, true))
+    return hit_counts(found, true), side_by_side(gray, *masks)
 
 
-def detection(model: DamageDetector) -> Examine:
-    """Hits of the detector on an aged photo, whose damage depends on the file name alone."""
-    finder = Detector(model.probability)
-
-    def examine(_: Path, target: Path) -> tuple[dict, np.ndarray]:
-        rng = np.random.default_rng(zlib.crc32(target.name.encode()))
-        gray, true = age(read_truth(target), rng)
-        found = clean_mask(finder.probability(gray))
-        masks = (mask.astype(np.uint8) * 255 for mask in (found, true))
-        return hit_counts(found, true), side_by_side(gray, *masks)
-
-    return examine
-
-
-def detection_scores(rows: pd.DataFrame) -> dict[str, float]:
-    """Precision and recall within two pixels over all images; their harmonic mean is the score."""
+def _detection_scores(rows: pd.DataFrame) -> dict[str, float]:
+    """Precision and recall within two pixels over all images, and their harmonic mean."""
     rates = detection_rates(rows)
     precision, recall = float(rates["precision, 2 px"]), float(rates["recall, 2 px"])
     score = 2 * precision * recall / max(1e-9, precision + recall)
     return {"precision": precision, "recall": recall, "score": score}
 
 
-def reserve_time(
-    budget: Budget, model: TrainableModel, pairs: Sequence[Pair], fabric: Fabric
-) -> None:
+def reserve_time(budget: Budget, model: TrainableModel, pairs: Pairs, fabric: Fabric) -> None:
     """Reserve the time of the last validation, estimated from two images per process."""
     few = pairs[: 2 * fabric.world_size]
     validate(model, few[: fabric.world_size], fabric)
