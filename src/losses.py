@@ -1,4 +1,4 @@
-"""Training losses: pure functions of tensors that return named terms; their weighted sum counts.
+"""Training losses: pure functions of tensors that return named terms.
 
 SSIM and correlation are differentiable here; the exact ones for uint8 images are in `src.metrics`.
 """
@@ -11,14 +11,10 @@ from src.metrics import SSIM_WINDOW
 
 
 def ssim(x: Tensor, y: Tensor, window: tuple[int, int], data_range: float = 1.0) -> Tensor:
-    """Mean structural similarity (Wang et al. 2004), a scalar, at most 1.
+    """Mean structural similarity (Wang et al. 2004) of (K, H, W) images, a scalar, at most 1.
 
-    Constants and the sample covariance are those of skimage's `structural_similarity`.
-
-    Args:
-        x, y: (K, H, W) float, at least as large as the window.
-        window: rows and columns of the window; (1, 7) for a sequence.
-        data_range: largest less smallest possible value.
+    Constants and the sample covariance are those of skimage's `structural_similarity`. `window`
+    has rows and columns, (1, 7) for a sequence.
     """
     count = window[0] * window[1]
     sample = count / (count - 1)
@@ -34,22 +30,16 @@ def ssim(x: Tensor, y: Tensor, window: tuple[int, int], data_range: float = 1.0)
 def masked_ssim(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     """The score's M per image, (B,): the one-dimensional SSIM of the lost pixels, row by row.
 
-    Args:
-        x, y: (B, K, H, W) in [0, 1], with a data range of 1.
-        mask: (B, 1, H, W), 1 where lost. An image with fewer than 7 lost pixels has an M of 1.
+    `x` and `y` are (B, K, H, W) in [0, 1]; `mask` is (B, 1, H, W), 1 where lost. An image with
+    fewer than 7 lost pixels has an M of 1.
     """
-    lost = mask[:, 0] > 0.5
-    indices = lost.flatten().nonzero()[:, 0]
-    counts = lost.flatten(1).sum(dim=1).tolist()
-    sequences = (
-        image.transpose(0, 1).flatten(1)[:, indices].split(counts, dim=1) for image in (x, y)
-    )
     scores = []
-    for a, b in zip(*sequences, strict=True):
-        if a.shape[1] < SSIM_WINDOW:
-            scores.append(1 + a.sum() * 0)  # a constant that has a gradient
+    for images, lost in zip(torch.stack([x, y], dim=1), mask[:, 0] > 0.5, strict=True):
+        pixels = images[:, :, None, lost]  # (2, K, 1, number of pixels)
+        if pixels.shape[-1] < SSIM_WINDOW:
+            scores.append(1 + pixels.sum() * 0)  # a constant that has a gradient
         else:
-            scores.append(ssim(a[:, None], b[:, None], (1, SSIM_WINDOW)))
+            scores.append(ssim(*pixels, (1, SSIM_WINDOW)))
     return torch.stack(scores)
 
 
@@ -60,12 +50,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def inpainting_loss(pred: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """L1 over the lost pixels, and 1 - M, the score's own measure.
-
-    Args:
-        pred, true: (B, 1, H, W) in [0, 1].
-        mask: (B, 1, H, W), 1 where lost.
-    """
+    """L1 over the lost pixels, and 1 - M; (B, 1, H, W) in [0, 1], `mask` 1 where lost."""
     l1 = (F.l1_loss(pred, true, reduction="none") * mask).sum() / mask.sum().clamp(min=1)
     return {"inpaint_l1": l1, "inpaint_ssim": (1 - masked_ssim(pred, true, mask)).mean()}
 
@@ -75,11 +60,8 @@ def color_loss(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the hues, correlation of the image's histogram, and error of the chroma.
 
-    Args:
-        hue_logits: (B, 180, h, w).
-        chroma: (B, 180, h, w), predicted per hue, in units of 255.
-        counts: (B, 180, h, w), number of true pixels per hue and cell.
-        chromas: (B, 180, h, w), sum of their true chroma.
+    All are (B, 180, h, w): `chroma` is predicted per hue, in units of 255; `counts` is the number
+    of true pixels per hue and cell, and `chromas` the sum of their chroma.
 
     The image's histogram is the mean of its cells' distributions. The squared error makes the
     chroma a mean; an absolute one would make it a median, which fades.
@@ -103,12 +85,8 @@ def three_stage_loss(
     gray: Tensor,
     rgb: Tensor,
 ) -> dict[str, Tensor]:
-    """Mask, inpainting and colour, each against its own target.
-
-    Args:
-        mask_logits: (B, 1, H, W), against `mask` (B, 1, H, W) of 0 and 1.
-        inpainted: (B, 1, H, W) in [-1, 1], against the undamaged `gray`.
-        colorized: (B, 3, H, W) in [-1, 1], against `rgb`.
+    """Logits against `mask` of 0 and 1, inpainting against the undamaged `gray`, colour against
+    `rgb`; (B, 1 or 3, H, W), images in [-1, 1].
     """
     return {
         "mask": F.binary_cross_entropy_with_logits(mask_logits, mask),
@@ -118,18 +96,10 @@ def three_stage_loss(
 
 
 def generator_loss(fake_logits: Tensor, fake: Tensor, rgb: Tensor) -> dict[str, Tensor]:
-    """Fool the discriminator and stay close to the truth.
-
-    Args:
-        fake_logits: the discriminator's output for `fake`, any shape.
-        fake, rgb: (B, 3, H, W) in [-1, 1].
-    """
-    return {
-        "adversarial": F.binary_cross_entropy_with_logits(
-            fake_logits, torch.ones_like(fake_logits)
-        ),
-        "l1": F.l1_loss(fake, rgb),
-    }
+    """Fool the discriminator and stay close to the truth; images (B, 3, H, W) in [-1, 1]."""
+    ones = torch.ones_like(fake_logits)
+    adversarial = F.binary_cross_entropy_with_logits(fake_logits, ones)
+    return {"adversarial": adversarial, "l1": F.l1_loss(fake, rgb)}
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:

@@ -14,22 +14,21 @@ from src.damage.aging import age
 from src.models.checkpoints import load_model, load_state
 from src.models.detector import DamageDetector
 from src.pipeline import load_finder
-from src.utils.errors import InputError
 from tests.training import metrics, train
 from tools import ship_weights
 
-SMALL = (
+SMALL = [
     "--image-size",
-    64,
+    "64",
     "--batch-size",
-    4,
+    "4",
     "--val-images",
-    2,
+    "2",
     "--workers",
-    0,
+    "0",
     "--ema-decay",
-    0.5,
-)
+    "0.5",
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +36,8 @@ def outputs(sample_folder, tmp_path_factory):
     """The output folder with two epochs of a detector, in two sessions."""
     outputs = tmp_path_factory.mktemp("outputs")
     for epochs in (1, 2):
-        train(
-            "detector",
-            "--data-dir",
-            sample_folder,
-            "--output-dir",
-            outputs,
-            *SMALL,
-            "--epochs",
-            epochs,
-        )
+        folders = ("--data-dir", sample_folder, "--output-dir", outputs)
+        train("detector", *folders, *SMALL, "--epochs", epochs)
     return outputs
 
 
@@ -100,14 +91,3 @@ def test_shipped_and_loaded(outputs, monkeypatch, tmp_path, capsys):
         load_finder("auto", detector=file).probability(gray) for file in (path, trained)
     )
     assert np.abs(shipped - kept).max() < 0.01  # float16
-
-
-def test_a_detector_restores_nothing(outputs, sample_folder, script, random_run):
-    folders = ("--data-dir", sample_folder, "--output-dir", outputs, "--name", "detector")
-    status, _, stderr = script("infer", *folders)
-    assert status == 2 and "holds a detector, expected a model that restores photos" in stderr
-    restorer = random_run / "random" / "fold0" / "colorizer.safetensors"
-    with pytest.raises(InputError, match=rf"{restorer}: lacks inpainter\.safetensors"):
-        load_finder("auto", detector=restorer)
-    with pytest.raises(InputError, match="no such detector"):
-        load_finder("auto", detector=outputs / "none.safetensors")

@@ -244,7 +244,8 @@ def test_a_run_of_the_detector_is_refused(tmp_path, script):
 
 def test_what_restores_is_no_detector(run_dir, tmp_path):
     other = create_model("full_pipeline", encoder="mobilenetv3_small_050")
-    (path,) = save_model(tmp_path, other, "full_pipeline", {})
+    save_model(tmp_path, other, "full_pipeline", {})
+    path = tmp_path / "best.safetensors"
     for given, message in (
         (path, "holds a FullPipeline, expected a detector"),
         (run_dir / "fold0" / "inpainter.safetensors", r"lacks colorizer\.safetensors"),

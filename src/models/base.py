@@ -1,4 +1,4 @@
-"""What training and inference ask of every model."""
+"""The interface of every model, for training and for inference."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
@@ -23,7 +23,7 @@ class TrainableModel(nn.Module):
     has defaults. A model that restores photos is a `RestorationModel`.
     """
 
-    batch_spec = BatchSpec()  # what a training batch holds
+    batch_spec = BatchSpec()  # the tensors of a training batch
 
     def __init__(self, options: ModelOptions):
         super().__init__()
@@ -55,9 +55,8 @@ def unit_range(image: Tensor) -> Tensor:
 class Ensemble:
     """Models of one class that estimate together: estimates are averaged over members and views.
 
-    Args:
-        members: in evaluation mode, on one device.
-        tta: number of views: 1, or 2 for the photo and its mirror image.
+    The members are in evaluation mode, on one device. `tta` is the number of views: 1, or 2 for
+    the photo and its mirror image.
     """
 
     def __init__(self, members: "Sequence[RestorationModel]", tta: int = 1):
@@ -67,13 +66,10 @@ class Ensemble:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """The mean estimate of one photo of any size.
+        """The mean estimate of one photo: float32 arrays by name, here `rgb` (3, H, W) in about
+        [0, 1].
 
-        Args:
-            gray: (H, W) uint8.
-            mask: (H, W) bool, True where lost.
-
-        Returns: float32 arrays by name, here `rgb` (3, H, W), about [0, 1].
+        `gray` is (H, W) uint8 and `mask` (H, W) bool, True where lost.
         """
         photo = np.stack([gray.astype(np.float32) / 255, mask])
         images = padded(torch.from_numpy(photo)[None], self.members[0].options.size_multiple)
@@ -86,12 +82,9 @@ class Ensemble:
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style
     ) -> np.ndarray:
-        """RGB (H, W, 3) uint8 of an estimate.
+        """RGB (H, W, 3) uint8 of the estimate of a photo and its mask.
 
-        Args:
-            gray, mask: (H, W) uint8 and bool, what was estimated.
-            style: for models that estimate distributions, see `src.color.decode`; RGB leaves no
-                choice.
+        `style` is for models that estimate distributions, see `src.color.decode`.
         """
         rgb = (estimate["rgb"].clip(0, 1) * 255).round().astype(np.uint8)
         return np.ascontiguousarray(rgb.transpose(1, 2, 0))
@@ -123,5 +116,5 @@ def views(image: Tensor, count: int) -> Tensor:
 
 
 def mean_view(maps: Tensor) -> Tensor:
-    """The mean (1, K, h, w) of what was made of each of `views`, mirrored back."""
+    """The mean (1, K, h, w) of the maps of each of `views`, mirrored back."""
     return (maps[:1] + maps[1:].flip(-1)) / 2 if len(maps) == 2 else maps

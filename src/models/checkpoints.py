@@ -18,18 +18,12 @@ from src.models.options import MODELS
 from src.utils.errors import InputError
 from src.utils.files import atomic_write, write_bytes
 
-SUFFIX = ".safetensors"
 NETWORKS = sorted({network for options in MODELS.values() for network in options.networks})
-
-
-def network_file(folder: Path, network: str) -> Path:
-    """The file of a network in the folder of a fold."""
-    return folder / f"{network}{SUFFIX}"
 
 
 def network_files(path: Path) -> list[Path]:
     """The files of a checkpoint."""
-    files = [network_file(path, network) for network in NETWORKS] if path.is_dir() else [path]
+    files = [path / f"{name}.safetensors" for name in NETWORKS] if path.is_dir() else [path]
     files = [file for file in files if file.is_file()]
     if not files:
         raise InputError(f"{path}: no such checkpoint", "checkpoint")
@@ -47,7 +41,7 @@ def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> N
         arguments = model.options.arguments() if network == model.options.shaped else {}
         description = {"model": name, "network": network, "arguments": arguments, **facts}
         weights = network_of(model, network).state_dict()
-        write_network(network_file(folder, network), weights, description)
+        write_network(folder / f"{network}.safetensors", weights, description)
 
 
 def write_network(
@@ -103,9 +97,8 @@ def load_weights(model: TrainableModel, path: Path) -> dict[str, dict]:
 
 
 def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
-    """The model of a checkpoint in evaluation mode, and its description.
-
-    Returns: the description holds `model`, `arguments`, and under `networks` that of each network.
+    """The model of a checkpoint in evaluation mode, and its description: `model`, `arguments`, and
+    under `networks` that of each network.
     """
     networks = read_description(path)
     names = sorted({description["model"] for description in networks.values()})
@@ -114,8 +107,7 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
     kind = MODELS[names[0]]
     for network in kind.networks:
         if network not in networks:
-            missing = f"lacks {network}{SUFFIX}; train it as well, or copy it there"
-            raise InputError(f"{path}: {missing}", "checkpoint")
+            raise InputError(f"{path}: lacks {network}.safetensors", "checkpoint")
     arguments = networks[kind.shaped]["arguments"]
     # the checkpoint has the encoder's weights
     random = {"encoder_weights": "random"} if "encoder" in kind.architecture else {}

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 from src.color.lattice import HUES
 from src.models.encoders import backbone
 
-DROP_PATH = 0.15  # of the encoder's blocks: there are few photos to learn from
+DROP_PATH = 0.15  # rate of stochastic depth: there are few photos to learn from
 CELL = 4  # side of a cell in pixels of the colorizer's input
-WIDTHS = (64, 96, 128, 160)  # of the decoder at strides 4, 8, 16 and 32
+WIDTHS = (64, 96, 128, 160)  # channels of the decoder at strides 4, 8, 16 and 32
 
 
 class Colorizer(nn.Module):

@@ -38,8 +38,7 @@ class DamageDetector(TrainableModel):
         return self.network(gray * 2 - 1)
 
     def probability(self, gray: Tensor) -> Tensor:
-        """How probably each pixel is lost, (B, 1, H, W), from luma (B, 1, H, W) in [0, 1] of any
-        size."""
+        """Probability of each pixel being lost, from luma (B, 1, H, W) in [0, 1] of any size."""
         device = next(self.parameters()).device
         height, width = gray.shape[-2:]
         logits = self(padded(gray.to(device), self.options.size_multiple))

@@ -71,10 +71,8 @@ class Gan(RestorationModel):
         self.discriminator.requires_grad_(False)
         yield "generator", generator_loss(self.discriminator(fake), fake, rgb)
         self.discriminator.requires_grad_(True)
-        yield (
-            "discriminator",
-            discriminator_loss(self.discriminator(rgb), self.discriminator(fake.detach())),
-        )
+        logits = self.discriminator(rgb), self.discriminator(fake.detach())
+        yield "discriminator", discriminator_loss(*logits)
 
     def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1]; `mask` is not used."""

@@ -21,6 +21,7 @@ class ModelOptions:
     shaped: ClassVar[str] = "best"  # the network that the architecture's options shape
     size_multiple: ClassVar[int] = 32  # sides of the input are multiples of this many pixels
     encoder_weights: ClassVar[str] = "random"
+    parts: ClassVar[str] = "both"
 
     image_size: int = 512
     """Side of the training images in pixels."""
@@ -46,9 +47,6 @@ class ModelOptions:
         if self.image_size % self.size_multiple:
             multiple = f"must be a multiple of {self.size_multiple} for this model"
             raise SettingError("image_size", self.image_size, multiple)
-        if self.batch_size == 1 and self.image_size == self.size_multiple:
-            # batch normalization needs two values per channel, and the deepest map is one pixel
-            raise SettingError("batch_size", 1, "this model needs at least 2 at this image size")
         for term, weight in self.loss_weights.items():
             if term not in self.loss_terms:
                 known = ", ".join(f"{name} {value:g}" for name, value in self.loss_terms.items())
@@ -63,7 +61,7 @@ class ModelOptions:
     @property
     def trained(self) -> tuple[str, ...]:
         """The networks that are trained."""
-        return self.networks
+        return self.networks if self.parts == "both" else (self.parts,)
 
     def arguments(self) -> dict[str, str | int | float]:
         """The options that a checkpoint keeps, to build the model again."""
@@ -100,19 +98,6 @@ class RestorerOptions(ModelOptions):
     """The colorizer's encoder: lite0, lite1, lite2 or any timm model."""
     encoder_weights: EncoderWeights = "pretrained"
     """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # memory grows with the square: 1024 takes 0.9 GiB for a 512 px photo
-        if self.color_size not in range(64, 1024 + 1, 32):
-            raise SettingError(
-                "color_size", self.color_size, "must be a multiple of 32 from 64 to 1024"
-            )
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """The networks that are trained: one of them, or both."""
-        return self.networks if self.parts == "both" else (self.parts,)
 
 
 @dataclass(frozen=True)
