@@ -34,10 +34,7 @@ class Score:
 
     def perfected(self) -> dict[str, float]:
         """The score if S, or M, or C alone were 1: shows where the points are lost."""
-        return {
-            name: self.score + weight * (1 - getattr(self, name))
-            for name, weight in WEIGHTS.items()
-        }
+        return {n: self.score + weight * (1 - getattr(self, n)) for n, weight in WEIGHTS.items()}
 
     def as_dict(self) -> dict[str, float]:
         """`{"S": …, "M": …, "C": …, "score": …}`."""
@@ -61,10 +58,9 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
 
 
 def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
-    """The score by the published calls: slow, for comparison in tests and benchmarks.
+    """The score by the published calls: slow, for tests and benchmarks; args as for `score_image`.
 
-    Arguments as for `score_image`. Undefined for a prediction of one single value, or for fewer
-    than 7 lost pixels.
+    Undefined for a prediction of one single value, or for fewer than 7 lost pixels.
     """
     options = {"channel_axis": -1, "data_range": int(pred.max()) - int(pred.min())}
     s = structural_similarity(true, pred, **options)
@@ -73,11 +69,10 @@ def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Sco
 
 
 def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> float:
-    """S: the mean SSIM of (H, W, 3) uint8 images of at least 7×7 pixels, or of sequences (N, 3); at
-    most 1.
+    """S, at most 1: the mean SSIM of (H, W, 3) uint8 of at least 7×7 pixels, or of (N, 3) uint8.
 
-    The published call takes `data_range` from the prediction. A prediction of one single value has
-    no range and the formula becomes 0/0: it scores 1 when it equals the truth and 0 otherwise.
+    The published call takes `data_range` from the prediction. One of a single value has no range,
+    and the formula becomes 0/0: it scores 1 if it equals the truth and 0 otherwise.
     """
     if min(true.shape[:-1]) < SSIM_WINDOW:
         raise ValueError(f"{true.shape}: smaller than the window of {SSIM_WINDOW} pixels")
@@ -92,11 +87,7 @@ def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> f
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
 def _mean_ssim(x: np.ndarray, y: np.ndarray, height: int, data_range: int) -> float:
-    """Mean SSIM over windows of `height` rows and 7 pixels, as skimage's defaults (Wang et al.
-    2004).
-
-    Args:
-        x, y: (H, 3 W) uint8 lines of RGB pixels, at least `height` rows and 7 pixels.
+    """Mean SSIM (Wang et al. 2004) over windows of `height` × 7 pixels of (H, 3 W) uint8 RGB lines.
 
     The sums over a window of x, y, x² + y² and x·y are whole numbers below 2^24, so float32 holds
     them exactly; only the last step rounds, in float64. Variances are those of a sample (n - 1).
@@ -140,11 +131,10 @@ def _window(s: np.ndarray, i: int) -> float:
 
 
 def masked_ssim(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> float:
-    """M: the SSIM of the lost pixels in raster order, a sequence of (N, 3) uint8.
+    """M: the SSIM of the lost pixels in raster order, with the whole prediction's range.
 
-    The range is the whole prediction's, as published. Two cases that the published call cannot
-    compute: an empty mask scores 1 (nothing was lost, nothing is wrong), and fewer than 7 pixels
-    are mirrored at their ends to the 7 of the window.
+    The published call lacks two cases: an empty mask scores 1 (nothing was lost), and fewer than 7
+    pixels are mirrored at their ends to the 7 of the window.
     """
     lost_true, lost_pred = true[mask], pred[mask]
     missing = SSIM_WINDOW - len(lost_true)

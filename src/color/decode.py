@@ -1,5 +1,4 @@
-"""From colours to hue distributions, and from those to one hue per pixel: what the score rewards,
-or what looks best.
+"""From colours to hue distributions, and from those to one hue per pixel.
 
 The score's C compares hue histograms of whole images, so the best guess is the *expected*
 histogram, and not the histogram of each pixel's best guess. docs/restorer.md derives it.
@@ -18,6 +17,9 @@ from src.color.lattice import HUES, LEVELS, compose, min_chroma
 from src.utils.cli import Style
 
 MIN_P = 1e-6  # floor of probabilities
+_ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
+DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), each hue's in the colour plane
+_DIRECTIONS = DIRECTIONS.numpy()
 
 
 def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,17 +36,10 @@ def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
     chroma = high - rgb.amin(dim=1)
     sector = torch.where(high == green, blue - red + 2 * chroma, red - green + 4 * chroma)
     sector = torch.where(high == red, green - blue, sector)
-    steps = (sector * _divisors(rgb.device)[chroma] + (1 << 11)) >> 12
+    # 30 / chroma in steps of 1/4096, as OpenCV tabulates it; the sector of grey is 0
+    divisors = (HUES / 6 * 4096 / torch.arange(LEVELS, dtype=torch.float64).clamp(min=1)).round()
+    steps = (sector * divisors.int().to(rgb.device)[chroma] + (1 << 11)) >> 12
     return torch.where(steps < 0, steps + HUES, steps), chroma
-
-
-@cache
-def _divisors(device: torch.device) -> Tensor:
-    """(256,) int32: 30 / chroma in steps of 1/4096, as OpenCV tabulates it."""
-    levels = torch.arange(LEVELS, dtype=torch.float64)
-    table = (HUES / 6 * 4096 / levels.clamp(min=1)).round()
-    table[0] = 0
-    return table.int().to(device)
 
 
 def hue_histograms(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -76,17 +71,14 @@ def decode(
     style: Style,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """RGB of one image from its luma and the distribution of its colours.
+    """RGB (H, W, 3) uint8 of one image from its luma and the distribution of its colours.
 
     Args:
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) float32, probability of each hue, on a grid of any size.
-        chroma_mass: (180, h, w) float32, probability times the chroma (0 to 255) expected of that
-            hue.
+        chroma_mass: (180, h, w) float32, probability times the hue's expected chroma (0 to 255).
         style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual":
             Zhang's annealed mean, more vivid.
-
-    Returns: (H, W, 3) uint8.
     """
     p, chroma_mass = torch.from_numpy(np.stack([p, chroma_mass])).to(device)
     if style == "visual":
@@ -100,8 +92,7 @@ def decode(
 def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
     """The colour of each cell in the visual style, (2, h, w) in levels; args as for `decode`.
 
-    Means are duller than what they are means of, which a factor makes up for. Zhang et al. 2016
-    use a temperature of 0.38.
+    A factor makes up for the dullness of means. Zhang et al. 2016 have a temperature of 0.38.
     """
     return 1.2 * expected_color(p, chroma_mass, temperature=0.4)
 
@@ -114,32 +105,16 @@ def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> 
     log_p = p.clamp(min=MIN_P).log()
     chroma = chroma_mass / p.clamp(min=MIN_P)
     sharpened = (log_p / temperature).softmax(dim=0)
-    return torch.einsum("dk,khw->dhw", hue_directions(p.device), sharpened * chroma)
-
-
-@cache
-def hue_directions(device: torch.device) -> Tensor:
-    """(2, 180): the direction of each hue bin in the plane of colours."""
-    angle = torch.arange(HUES, device=device) * (2 * math.pi / HUES)
-    return torch.stack([angle.cos(), angle.sin()])
-
-
-@cache
-def _directions() -> np.ndarray:
-    return hue_directions(torch.device("cpu")).numpy()
+    return torch.einsum("dk,khw->dhw", DIRECTIONS.to(p.device), sharpened * chroma)
 
 
 def plausibility(p: Tensor, color: Tensor) -> Tensor:
     """How well each hue suits each cell, (180, h, w): its log-probability less a squared distance.
 
-    The distance is that of the expected colour from the nearest colour this hue can show, since
-    dull colours have few hues: hue 1 begins at a chroma of 21.
-
-    Args:
-        p: (180, h, w) probabilities.
-        color: (2, h, w) expected colour, in levels.
+    The distance is that of the expected `color` (2, h, w), in levels, from the nearest colour this
+    hue can show, since dull colours have few hues: hue 1 begins at a chroma of 21.
     """
-    along = torch.einsum("dk,dhw->khw", hue_directions(p.device), color)
+    along = torch.einsum("dk,dhw->khw", DIRECTIONS.to(p.device), color)
     shown = along.clamp(min=_min_chroma(p.device)[:, None, None])
     distance = (color**2).sum(dim=0) - 2 * shown * along + shown**2
     return p.clamp(min=MIN_P).log() - 0.05 * distance  # nats for a squared distance of one level
@@ -151,15 +126,12 @@ def _min_chroma(device: torch.device) -> Tensor:
 
 
 def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
-    """`fit` with prices added, so that the hues that fit each pixel best have the histogram
-    `target`.
+    """`fit` with prices added, so that each pixel's best hues have the histogram `target`.
 
     Args:
         fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
         target: (180,) histogram, sums to 1.
         height, width: of the image.
-
-    Returns: (180, h, w).
     """
     cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
@@ -178,7 +150,7 @@ def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tenso
 def transport_prices(
     fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int
 ) -> Tensor:
-    """Prices that make the cells' hues match a histogram: the dual of entropic optimal transport.
+    """Prices (180,) that make the cells' hues match a histogram: entropic optimal transport's dual.
 
     Cell x takes hue h with probability softmax_h((fit[x, h] + price[h]) / temperature). Each round
     sets the prices so that, with the cells' normalizers held, the mean over the cells is the
@@ -188,8 +160,6 @@ def transport_prices(
         fit: (N, 180), how well each hue suits each of N cells, in nats.
         target: (180,) histogram to match, sums to 1.
         start: (180,) prices to begin with.
-
-    Returns: (180,) prices.
     """
     prices = start
     log_target = target.clamp(min=MIN_P).log()
@@ -202,23 +172,19 @@ def transport_prices(
 def render(
     luma: np.ndarray, color: np.ndarray, fit: np.ndarray | None = None, strip: int = 1 << 16
 ) -> np.ndarray:
-    """RGB of a luma, a hue for each pixel, and the chroma that brings it nearest to a colour.
+    """RGB (H, W, 3) uint8 of a luma, a hue for each pixel, and the chroma nearest to a colour.
 
     The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
-    one of that mean, has c = <colour, e(hue)>. Where that is negative it becomes the least the hue
-    can have.
+    one of that mean, has c = <colour, e(hue)>. A negative c becomes the least the hue can have.
 
     Args:
-        luma: (H, W) uint8.
+        luma: (H, W) uint8; the result's PIL luma, exactly.
         color: (2, h, w) float32 in levels, on a grid of any size.
         fit: (180, h, w) float32, how well each hue suits each cell; the best becomes a pixel's hue.
             Without it a pixel has its colour's own hue.
         strip: pixels rendered at once, which bounds the memory.
-
-    Returns: (H, W, 3) uint8; its PIL luma is `luma`, exactly.
     """
     height, width = luma.shape
-    directions = _directions()
     lines = None if fit is None else np.ascontiguousarray(fit.transpose(1, 2, 0))
     rgb = np.empty((height, width, 3), np.uint8)
     step = max(1, strip // width)
@@ -230,7 +196,7 @@ def render(
             hue = (angle * np.float32(HUES / (2 * math.pi))).round().astype(np.intp) % HUES
         else:
             hue = best_hues(lines, rows.start, rows.stop, height, width)
-        chroma = (x * directions[0][hue] + y * directions[1][hue]).round().clip(0, 255)
+        chroma = (x * _DIRECTIONS[0][hue] + y * _DIRECTIONS[1][hue]).round().clip(0, 255)
         rgb[rows] = compose(luma[rows], hue, chroma.astype(np.intp))
     return rgb
 
@@ -238,8 +204,7 @@ def render(
 def upsampled(maps: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
     """Some rows of (K, h, w) float32 interpolated bilinearly to (K, height, width).
 
-    In each step one product is not rounded before it is added, as in torch's vector instructions:
-    then colours stay the same to the bit.
+    In each step one product is not rounded before it is added, as in torch's vector instructions.
     """
     size = maps.shape[1:]
     place = np.arange(rows.start, rows.stop, dtype=np.float32) + np.float32(0.5)
@@ -262,13 +227,10 @@ def upsampled(maps: np.ndarray, rows: slice, height: int, width: int) -> np.ndar
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int) -> np.ndarray:
-    """The hue that fits each pixel of some rows best, interpolated bilinearly.
+    """The hue that fits each pixel of rows first to last - 1 best, (last - first, width) uint8.
 
-    Args:
-        lines: (h, w, 180) float32, finite, how well each hue suits each cell.
-        first, last: range of rows in an image of `height` × `width` pixels.
-
-    Returns: (last - first, width) uint8; the first of equally good ones.
+    `lines` (h, w, 180) float32 says how well each hue suits each cell; it is interpolated
+    bilinearly to `height` × `width` pixels. Of equally good hues the first is taken.
     """
     rows, columns, count = lines.shape
     hues = np.empty((last - first, width), np.uint8)
@@ -295,8 +257,7 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
 
 @numba.njit(inline="always")
 def _neighbours(pixel: int, cells: int, pixels: int) -> tuple[int, int, float]:
-    """The two cells nearest to a pixel's middle and the weight of the second, as torch
-    interpolates."""
+    """The two cells nearest to a pixel's middle and the second one's weight, as in torch."""
     place = min(max((pixel + 0.5) * cells / pixels - 0.5, 0.0), cells - 1.0)
     cell = int(place)
     return cell, min(cell + 1, cells - 1), np.float32(place - cell)

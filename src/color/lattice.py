@@ -68,22 +68,19 @@ def _nearest_chroma() -> np.ndarray:
 
 @cache
 def min_chroma() -> np.ndarray:
-    """(180,) float32: the smallest chroma at which each hue exists, from 0 (hue 0 is also grey) to
-    21."""
+    """(180,) float32: the smallest chroma at which each hue exists, 0 (also grey's hue) to 21."""
     return _offsets()[2].argmax(axis=1).astype(np.float32)
 
 
 def compose(gray: np.ndarray, hue: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """RGB whose luma is exactly `gray` and whose hue is exactly `hue`, of the nearest possible
-    chroma.
+    """RGB (H, W, 3) uint8 of exactly this luma and hue, and of the nearest possible chroma.
+
+    A pixel too dark or too bright for any colour of its hue becomes grey; the luma is exact.
 
     Args:
         gray: (H, W) uint8.
         hue: (H, W) integers from 0 to 179, OpenCV's.
         chroma: (H, W) integers from 0 to 255, max(R, G, B) - min(R, G, B) as wanted.
-
-    Returns: (H, W, 3) uint8. A pixel too dark or too bright for any colour of its hue becomes grey.
-    The luma is exact for every input.
     """
     offsets, offset_luma, _ = _offsets()
     chroma = _nearest_chroma()[hue, gray, chroma]

@@ -13,11 +13,11 @@ from src.color.lattice import HUES
 def alternative_colorizations(
     p: np.ndarray, chroma_mass: np.ndarray, count: int, draws: int = 24
 ) -> list[np.ndarray]:
-    """The likeliest colorization of a photo, then `count` - 1 others, each (2, h, w) in levels.
+    """The most probable colorization of a photo, then `count` - 1 others, each (2, h, w) in levels.
 
-    Each of the others is the likeliest after the probabilities were multiplied by exp(n). Here n is
-    a draw from a Gaussian process over the circle of hues and the distributions of the cells: what
-    is certain stays, similar regions are coloured alike, and the whole photo shares a mood. Of
+    Each of the others is the most probable after the probabilities were multiplied by exp(n). Here
+    n is a draw from a Gaussian process over the circle of hues and the distributions of the cells:
+    what is certain stays, similar regions are coloured alike, and the photo shares a mood. Of
     `draws` such colorizations those that differ most from each other are returned (farthest-point
     sampling, Gonzalez 1985). The same photo always gets the same ones. Args as for
     `src.color.decode.decode`.
@@ -39,9 +39,8 @@ def alternative_colorizations(
         phases = normal(features, HUES) @ roots / independent
         phases = phases + 2 * math.pi * normal(features, 1)
         own = math.sqrt(2 / features) * phases.cos()
-        noise = _smooth(
-            normal(HUES, features + 1), width=12.0
-        )  # favours neighbouring hues together
+        # smooth, so that neighbouring hues are favoured together
+        noise = _smooth(normal(HUES, features + 1), width=12.0)
         noise = strength * noise / noise.std(dim=0)
         noise = math.sqrt(mood) * noise[:, :1] + math.sqrt(1 - mood) * noise[:, 1:] @ own
         drawn = (p.clamp(min=MIN_P).log() + noise.view_as(p)).softmax(dim=0)

@@ -14,22 +14,14 @@ from numpy.random import Generator
 
 from src.color.lattice import luma
 from src.damage.hole import REFERENCE_SIDE
-from src.damage.prints import printed
+from src.damage.prints import jpeg, printed
 
 Layer = tuple[np.ndarray, float | np.ndarray]  # opacity (H, W) float32, and its tone in grey levels
 
 SUBPIXEL = 4  # fractional bits of the coordinates that OpenCV draws with
 # mean number per photo that has this kind; half of the photos have only some of the kinds
-KINDS = {
-    "scratch": 3.0,
-    "hair": 1.5,
-    "dust": 1.5,
-    "crease": 0.7,
-    "crack": 0.7,
-    "flake": 1.0,
-    "stain": 0.8,
-    "tear": 0.3,
-}
+KINDS = {"scratch": 3.0, "hair": 1.5, "dust": 1.5, "crease": 0.7}
+KINDS |= {"crack": 0.7, "flake": 1.0, "stain": 0.8, "tear": 0.3}
 
 
 def age(
@@ -42,9 +34,8 @@ def age(
 
     Args:
         rgb: (H, W, 3) uint8.
-        rng: the only source of randomness.
-        scale: size of the damage; by default the short side over 512, so that it grows with the
-            photo. Pass 1 for a 256x256 crop of a 512x512 photo.
+        scale: size of the damage; by default the short side over 512. Pass 1 for a 256x256 crop of
+            a 512x512 photo.
         kinds: what may be drawn, and its mean number in a photo that has it.
 
     Returns:
@@ -69,16 +60,12 @@ def age(
     grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
     scanned = np.round(aged + grain).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
-        _, data = cv2.imencode(
-            ".jpg", scanned, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
-        )
-        scanned = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        scanned = jpeg(scanned, int(rng.integers(50, 96)))
     return scanned, mask
 
 
 def fade(gray: np.ndarray, rng: Generator) -> np.ndarray:
-    """(H, W) uint8 with less contrast and sharpness, unevenly, as float32 grey levels; nothing is
-    lost."""
+    """(H, W) float32 grey levels of (H, W) uint8 with less contrast and sharpness, unevenly."""
     low, high = rng.uniform(0, 60), rng.uniform(190, 255)
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
     if rng.random() < 0.5:
@@ -90,8 +77,7 @@ def fade(gray: np.ndarray, rng: Generator) -> np.ndarray:
 def _path(
     shape: tuple[int, int], rng: Generator, length: float, curl: float, angle: float
 ) -> np.ndarray:
-    """(N, 2) points (x, y) of a random curve; `curl` is the deviation of its turns, in radians per
-    step."""
+    """(N, 2) points (x, y) of a random curve whose turns deviate by `curl` radians per step."""
     steps = max(2, int(length / 4))
     angles = angle + np.cumsum(rng.normal(0, curl, steps))
     moves = 4 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -101,11 +87,13 @@ def _path(
 
 def _line(canvas: np.ndarray, points: np.ndarray, width: float) -> None:
     """Draw a curve of 255 into (H, W) uint8; below one pixel the width becomes opacity."""
-    fixed = np.round(points * 2**SUBPIXEL).astype(np.int32)
-    value = 255 * min(1.0, width)
-    cv2.polylines(
-        canvas, [fixed[:, None]], False, value, max(1, round(width)), cv2.LINE_AA, SUBPIXEL
-    )
+    value, thickness = 255 * min(1.0, width), max(1, round(width))
+    cv2.polylines(canvas, [_fixed(points)], False, value, thickness, cv2.LINE_AA, SUBPIXEL)
+
+
+def _fixed(points: np.ndarray) -> np.ndarray:
+    """Points as OpenCV takes them."""
+    return np.round(points * 2**SUBPIXEL).astype(np.int32)
 
 
 def _tone(rng: Generator) -> float:
@@ -133,11 +121,8 @@ def _hair(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     """A curled fibre."""
     canvas = np.zeros(shape, np.uint8)
     length = rng.uniform(20, 200) * unit
-    _line(
-        canvas,
-        _path(shape, rng, length, rng.uniform(0.1, 0.35), rng.uniform(0, 6.3)),
-        rng.uniform(0.8, 2.5) * unit,
-    )
+    points = _path(shape, rng, length, rng.uniform(0.1, 0.35), rng.uniform(0, 6.3))
+    _line(canvas, points, rng.uniform(0.8, 2.5) * unit)
     return _opacity(canvas, rng.uniform(0.5, 1)), _tone(rng)
 
 
@@ -149,12 +134,9 @@ def _dust(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
         corners = int(rng.integers(5, 9))
         angles = np.sort(rng.uniform(0, 2 * math.pi, corners))
         reach = radius * unit * rng.uniform(0.5, 1.3, (corners, 1))
-        points = rng.uniform(0, 1, 2) * shape[::-1] + reach * np.stack(
-            [np.cos(angles), np.sin(angles)], 1
-        )
-        cv2.fillPoly(
-            canvas, [np.round(points * 2**SUBPIXEL).astype(np.int32)], 255, cv2.LINE_AA, SUBPIXEL
-        )
+        outline = reach * np.stack([np.cos(angles), np.sin(angles)], 1)
+        outline = _fixed(rng.uniform(0, 1, 2) * shape[::-1] + outline)
+        cv2.fillPoly(canvas, [outline], 255, cv2.LINE_AA, SUBPIXEL)
     return _opacity(canvas, rng.uniform(0.6, 1)), _tone(rng)
 
 
@@ -180,11 +162,14 @@ def _crack(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     for branch in range(rng.integers(1, 5)):
         length = rng.uniform(0.2, 1.3) * max(shape) * 0.6**branch
         points = _path(shape, rng, length, rng.uniform(0.05, 0.35), rng.uniform(0, 2 * math.pi))
-        widths = width * 0.7**branch * np.exp(0.5 * _smooth_noise(len(points), rng))
-        edges = [points + side * _normals(points) * widths[:, None] / 2 for side in (-1, 1)]
+        noise = rng.normal(0, 1, len(points) + 8)  # of unit deviation once it is smoothed
+        widths = width * 0.7**branch * np.exp(0.5 * np.convolve(noise, np.full(9, 1 / 3), "valid"))
+        along = np.gradient(points, axis=0)
+        norm = np.linalg.norm(along, axis=1, keepdims=True)
+        across = along[:, ::-1] * (-1, 1) / np.maximum(1e-6, norm)
+        edges = [points + side * across * widths[:, None] / 2 for side in (-1, 1)]
         edges = [edge + rng.normal(0, 0.15, edge.shape) * widths[:, None] for edge in edges]
-        outline = np.concatenate([edges[0], edges[1][::-1]])
-        fixed = np.round(outline * 2**SUBPIXEL).astype(np.int32)
+        fixed = _fixed(np.concatenate([edges[0], edges[1][::-1]]))
         for start in range(len(points) - 1):  # quadrilaterals, as the outline may cross itself
             corners = fixed[[start, start + 1, -start - 2, -start - 1]]
             cv2.fillConvexPoly(canvas, cv2.convexHull(corners), 255, cv2.LINE_AA, SUBPIXEL)
@@ -202,9 +187,8 @@ def _flake(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
         center = middle + rng.normal(0, spread, 2)
         distance = np.hypot(rows - center[0], (columns - center[1]) * rng.uniform(0.5, 2)) / reach
         opacity = np.maximum(opacity, ((1 - distance + 0.4 * field) * reach).clip(0, 1))
-    paper = (rng.uniform(170, 255) if rng.random() < 0.8 else rng.uniform(0, 60)) + 3 * _clouds(
-        shape, rng, 1
-    )
+    paper = rng.uniform(170, 255) if rng.random() < 0.8 else rng.uniform(0, 60)
+    paper = paper + 3 * _clouds(shape, rng, 1)
     return opacity.astype(np.float32) * np.float32(rng.uniform(0.7, 1)), paper.astype(np.float32)
 
 
@@ -215,9 +199,8 @@ def _stain(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     middle, reach = rng.uniform(0, 1, 2) * shape, min(rng.uniform(20, 100) * unit, 0.3 * min(shape))
     distance = np.hypot(rows - middle[0], columns - middle[1]) / reach
     inside = (1 - distance + 0.5 * field).clip(0, 1).astype(np.float32)
-    body = np.minimum(
-        1, inside / (rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4))
-    )
+    rim = rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4)
+    body = np.minimum(1, inside / rim)
     if rng.random() < 0.5:
         body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # what dries at the rim is left there
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
@@ -235,17 +218,6 @@ def _tear(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     return beyond.clip(0, 1).astype(np.float32), paper.astype(np.float32)
 
 
-def _normals(points: np.ndarray) -> np.ndarray:
-    """(N, 2) unit vectors across a curve of (N, 2) points."""
-    along = np.gradient(points, axis=0)
-    return along[:, ::-1] * (-1, 1) / np.maximum(1e-6, np.linalg.norm(along, axis=1, keepdims=True))
-
-
-def _smooth_noise(count: int, rng: Generator) -> np.ndarray:
-    """(N,) noise of about unit deviation that changes within a few steps."""
-    return np.convolve(rng.normal(0, 1, count + 8), np.full(9, 1 / 3), "valid")
-
-
 def _clouds(shape: tuple[int, int], rng: Generator, size: float) -> np.ndarray:
     """Smooth noise (H, W) float32 of unit deviation, with patches of about `size` pixels."""
     small = [max(2, math.ceil(side / max(1.0, size))) for side in shape]
@@ -257,13 +229,5 @@ def _opacity(canvas: np.ndarray, strength: float) -> np.ndarray:
     return canvas.astype(np.float32) * np.float32(strength / 255)
 
 
-DRAW = {
-    "scratch": _scratch,
-    "hair": _hair,
-    "dust": _dust,
-    "crease": _crease,
-    "crack": _crack,
-    "flake": _flake,
-    "stain": _stain,
-    "tear": _tear,
-}
+_DRAWN = (_scratch, _hair, _dust, _crease, _crack, _flake, _stain, _tear)
+DRAW = dict(zip(KINDS, _DRAWN, strict=True))

@@ -1,10 +1,8 @@
 """The competition's damage, both ways: `punch_hole` draws it, `find_hole` finds it again.
 
-One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon, filled with
-one constant value, without anti-aliasing. The figures come from 16 published images of the
-competition (Dacon 236420): 9 rectangles with sides of 37 to 149 px, 3 circles of 89 to 144 px, 4
-polygons that cover 11 to 13 %, some crossing themselves and then filled even-odd; fills from 0 to
-86.
+One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon (some cross
+themselves and are then filled even-odd), filled with one constant value, without anti-aliasing. The
+figures come from 16 published images of the competition (Dacon 236420).
 """
 
 import itertools
@@ -24,31 +22,17 @@ SHAPES = {"rectangle": 9 / 16, "circle": 3 / 16, "polygon": 4 / 16}
 RECTANGLE_SIDES = (37, 149)
 CIRCLE_DIAMETERS = (74, 149)
 POLYGON_AREAS = (0.10, 0.135)  # share of the image
-MIN_AREA = 0.009  # share of the image
 FILLS = (0, 86)
 
 # `find_hole`: measured on 2,916 damaged photos and the same photos undamaged
-MAX_FILL = 110  # some slack above the highest fill seen
-# share of the squared short side, without a rim of LOBE / 2; 3,000 holes had 0.007 or more
-MIN_REGION = 0.003
 SOFT_STEP = 2  # grey levels; natural constant regions fade by one or two
 # largest soft share of a border: 99 % of the holes are below 0.28, of natural regions above 0.75
 MAX_SOFT = 0.5
-# the same for tips: 95 % are below 0.13, 95 % of the natural pieces touching a hole above 0.2
-MAX_SOFT_TIP = 0.25
-MIN_TIP = 4  # px; nine in ten smaller pieces that touch a hole are natural pixels
 LOBE = 7  # px; narrower pieces are tips, which only their border tells from natural pixels
-DOT_REACH = 16  # px; the thinnest tips are rasterized as separate dots
-# grey levels to every neighbour of a dot: none of 14,000 natural pixels near a hole had as many
-DOT_STEP = 40
 
 
 def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Turn a colour photo into an input of the competition.
-
-    Args:
-        rgb: (H, W, 3) uint8; lengths scale with the short side, so any size works.
-        rng: the only source of randomness.
+    """Turn a colour photo (H, W, 3) uint8 of any size into an input of the competition.
 
     Returns:
         gray: (H, W) uint8, PIL's `convert("L")` with the hole filled by one constant.
@@ -56,7 +40,7 @@ def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
     """
     gray = luma(rgb).copy()
     mask = draw_hole(gray.shape, rng)
-    gray[mask] = rng.integers(FILLS[0], FILLS[1] + 1)
+    gray[mask] = rng.integers(*FILLS, endpoint=True)
     return gray, mask
 
 
@@ -64,59 +48,57 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
     """Find the hole of a damaged photo: the pieces of one dark value whose border is a jump.
 
     Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels,
-    so the share of such soft neighbours along a piece's border tells both apart; lengths scale with
-    the short side.
+    so the share of such soft neighbours along a piece's border tells both apart.
 
     Args:
         gray: (H, W) uint8, any size.
 
     Returns:
         mask: (H, W) bool, True where lost; empty when nothing is lost, when the fill is brighter
-            than `MAX_FILL`, or when the hole lies in a constant region of its own value.
+            than any known one, or when the hole lies in a constant region of its own value.
     """
+    # 95 % of the tips are below 0.13, 95 % of the natural pieces that touch a hole above 0.2
+    max_soft_tip = 0.25
+    min_tip = 4  # px; nine in ten smaller pieces that touch a hole are natural pixels
     mask = np.zeros(gray.shape, bool)
     seed = _seed(gray)
     if seed is None:
         return mask
     same = (gray == gray[seed]).view(np.uint8)
     # dilated, because pieces that meet in a point can lie up to 2 px apart after rasterization
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        cv2.dilate(same, np.ones((3, 3), np.uint8))
-    )
+    near = cv2.dilate(same, np.ones((3, 3), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(near)
     left, top, width, height, _ = stats[labels[seed]]
-    window = np.s_[top : top + height, left : left + width]
-    reached = same[window] & (labels[window] == labels[seed])
+    box = np.s_[top : top + height, left : left + width]
+    reached = same[box] & (labels[box] == labels[seed])
 
     lobes = cv2.morphologyEx(reached, cv2.MORPH_OPEN, _lobe(gray.shape))
-    tips = _with_hard_border(reached - lobes, same[window], gray[window], MAX_SOFT_TIP, MIN_TIP)
-    lobes = _with_hard_border(lobes, same[window], gray[window], MAX_SOFT)
+    tips = _with_hard_border(reached - lobes, same[box], gray[box], max_soft_tip, min_tip)
+    lobes = _with_hard_border(lobes, same[box], gray[box], MAX_SOFT)
     count, labels = cv2.connectedComponents(lobes | tips)
     with_lobe = np.bincount(labels[lobes > 0], minlength=count) > 0  # a tip alone is no hole
-    mask[window] = with_lobe[labels]
+    mask[box] = with_lobe[labels]
 
-    window = np.s_[
-        max(0, top - DOT_REACH) : top + height + DOT_REACH,
-        max(0, left - DOT_REACH) : left + width + DOT_REACH,
+    reach = 16  # px; the thinnest tips are rasterized as separate dots
+    step = 40  # grey levels; no natural pixel near a hole is as far from all of its neighbours
+    box = np.s_[
+        max(0, top - reach) : top + height + reach, max(0, left - reach) : left + width + reach
     ]
-    near = cv2.dilate(mask[window].view(np.uint8), np.ones((2 * DOT_REACH + 1,) * 2, np.uint8))
-    dots = near & same[window] & ~mask[window]
-    mask[window] |= _with_hard_border(dots, same[window], gray[window], 0.0, step=DOT_STEP) > 0
+    near = cv2.dilate(mask[box].view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    dots = near & same[box] & ~mask[box]
+    mask[box] |= _with_hard_border(dots, same[box], gray[box], 0.0, step=step) > 0
     return mask
 
 
 def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether what `find_hole` found is a drawn hole for sure, and no black object of an undamaged
-    photo.
+    """Whether what `find_hole` found is surely a drawn hole, not a black object of the photo.
 
-    A drawn hole has few corners, and its value is rare elsewhere. This holds for at least 96 % of
-    the holes found in 216 photos with sides of 96 to 1,024 px, and for at most 2 % of the constant
-    regions found in the same photos with crushed shadows.
-
-    Args:
-        gray, mask: (H, W) uint8 and bool; the mask is not empty.
+    A drawn hole has few corners, and its value is rare elsewhere: true of at least 96 % of the
+    holes found in 216 photos with sides of 96 to 1,024 px, and of at most 2 % of the constant
+    regions found in the same photos with crushed shadows. The mask is not empty.
     """
     # px by which an outline may leave its polygon: a circle then has 16 corners, and the steps of a
-    # slanted line are none in an image of any size
+    # slanted line are none
     slack = max(1.1, 2.0 * min(gray.shape) / REFERENCE_SIDE)
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     corners = sum(len(cv2.approxPolyDP(outline, slack, True)) for outline in outlines)
@@ -126,16 +108,10 @@ def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
 
 
 def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """The hole of an input whose truth is known, for scoring it.
+    """The hole (H, W) bool of an input `gray` (H, W) uint8 whose truth (H, W, 3) uint8 is known.
 
-    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; where it
-    finds nothing, the pixels that differ are taken, so that a hole it misses still counts.
-
-    Args:
-        gray: (H, W) uint8, damaged.
-        true: (H, W, 3) uint8 RGB.
-
-    Returns: (H, W) bool, True where lost.
+    `find_hole` also knows the lost pixels at which the truth happens to hold the fill; if it finds
+    nothing, the pixels that differ are taken, so that a hole it misses still counts.
     """
     mask = find_hole(gray)
     return mask if mask.any() else gray != luma(true)
@@ -143,21 +119,22 @@ def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def _seed(gray: np.ndarray) -> tuple[int, int] | None:
     """(row, column) of one pixel of the largest constant region with a hard border, or None."""
-    # neighbours whose surroundings are constant share their value: one labelling serves all values
+    max_fill = 110  # some slack above the highest fill seen
+    # share of the squared short side, without a rim of LOBE / 2; 3,000 holes had 0.007 or more
+    min_region = 0.003
     lobe = _lobe(gray.shape)
     reach = len(lobe) // 2
-    constant = (cv2.erode(gray, lobe) == cv2.dilate(gray, lobe)) & (gray <= MAX_FILL)
+    # neighbours whose surroundings are constant share their value: one labelling serves all values
+    constant = (cv2.erode(gray, lobe) == cv2.dilate(gray, lobe)) & (gray <= max_fill)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(constant.view(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA]
-    large = 1 + np.flatnonzero(areas[1:] >= MIN_REGION * min(gray.shape) ** 2)
+    large = 1 + np.flatnonzero(areas[1:] >= min_region * min(gray.shape) ** 2)
     for label in large[np.argsort(-areas[large])]:
         left, top, width, height, _ = stats[label]
-        window = np.s_[
-            max(0, top - reach - 1) : top + height + reach + 1,
-            max(0, left - reach - 1) : left + width + reach + 1,
-        ]
+        first = max(0, top - reach - 1), max(0, left - reach - 1)
+        window = np.s_[first[0] : top + height + reach + 1, first[1] : left + width + reach + 1]
         core = labels[window] == label
-        row, column = np.argwhere(core)[0] + (window[0].start, window[1].start)
+        row, column = np.argwhere(core)[0] + first
         piece = cv2.dilate(core.view(np.uint8), lobe)
         edges = (
             (top <= reach, piece[0]),
@@ -189,17 +166,13 @@ def _with_hard_border(
     min_area: int = 1,
     step: int = SOFT_STEP,
 ) -> np.ndarray:
-    """The pieces whose border is a jump.
+    """The pieces (H, W) uint8, 1 inside, whose border is a jump.
 
     Args:
         pieces: (H, W) uint8, 1 inside; all of one grey value.
         same: (H, W) uint8, 1 where neighbours are not counted as border.
-        gray: (H, W) uint8.
         max_soft: largest share of neighbours within `step` grey levels of the pieces' value.
         min_area: px.
-
-    Returns:
-        (H, W) uint8, 1 inside the pieces kept.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
     if count == 1:
@@ -208,15 +181,12 @@ def _with_hard_border(
     outside = 1 - same
     soft = outside & (cv2.absdiff(gray, int(gray[inside][0])) <= step)
     owners = labels[inside]
-    border, faded = (np.bincount(owners, _around(what)[inside], count) for what in (outside, soft))
+    # counts of the 3x3 pixels around each pixel; the image ends with its border
+    constant = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
+    around = [cv2.boxFilter(what, -1, (3, 3), **constant)[inside] for what in (outside, soft)]
+    border, faded = (np.bincount(owners, weights, count) for weights in around)
     kept = (border > 0) & (faded <= max_soft * border) & (stats[:, cv2.CC_STAT_AREA] >= min_area)
     return kept[labels].view(np.uint8)
-
-
-def _around(what: np.ndarray) -> np.ndarray:
-    """How many of the 3x3 pixels around each pixel are 1; none outside the image. (H, W) uint8
-    both."""
-    return cv2.boxFilter(what, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
 
 
 def draw_hole(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -230,21 +200,18 @@ def draw_hole(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         draw.polygon(_polygon(height, width, rng), fill=1)
     else:
         if kind == "circle":
-            w = h = _between(CIRCLE_DIAMETERS, rng) * scale
+            w = h = rng.integers(*CIRCLE_DIAMETERS, endpoint=True) * scale
         else:
+            min_area = 0.009 * (REFERENCE_SIDE * scale) ** 2
             w = h = 0.0
-            while w * h < MIN_AREA * (REFERENCE_SIDE * scale) ** 2:
-                w, h = (_between(RECTANGLE_SIDES, rng) * scale for _ in range(2))
+            while w * h < min_area:
+                w, h = rng.integers(*RECTANGLE_SIDES, 2, endpoint=True) * scale
         w, h = (max(1, min(round(side), limit)) for side, limit in ((w, width), (h, height)))
         left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
         box = [left, top, left + w - 1, top + h - 1]
         # PIL leaves a circle of one pixel empty
         (draw.ellipse if kind == "circle" and w > 1 else draw.rectangle)(box, fill=1)
     return np.array(canvas)
-
-
-def _between(limits: tuple[int, int], rng: np.random.Generator) -> int:
-    return int(rng.integers(limits[0], limits[1] + 1))
 
 
 def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -1,28 +1,27 @@
-"""What undamaged photographs look like in an album, a book or a newspaper: nothing in them is lost.
+"""Looks of undamaged photographs in an album, a book or a newspaper: nothing in them is lost.
 
 Drawn on photos, so that the damage detector learns what is no damage. Lengths are pixels.
 """
 
 import math
-from collections.abc import Callable
+import string
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,-&'/"
-PLAIN = 0.5  # share of the photos that are left as they are
+LETTERS = string.ascii_letters + string.digits + ".,-&'/"
 BAYER = cv2.resize(np.float32([[0, 2], [3, 1]]), (4, 4), interpolation=cv2.INTER_NEAREST)
 BAYER = (np.tile(np.float32([[0, 2], [3, 1]]) * 4, (2, 2)) + BAYER + 0.5) / 16  # Bayer 1973, 4x4
 
 
 def printed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photo as it is, or in one or more of the `LOOKS`: (H, W) uint8 from (H, W) uint8."""
-    if rng.random() < PLAIN:
+    """Half of the photos (H, W) uint8 as they are, the others in one to three of the `LOOKS`."""
+    if rng.random() < 0.5:
         return gray
-    names = list(LOOKS)
-    for index in sorted(rng.choice(len(names), rng.integers(1, 4), replace=False)):
-        gray = LOOKS[names[index]](gray, rng)
+    looks = list(LOOKS.values())
+    for index in sorted(rng.choice(len(looks), rng.integers(1, 4), replace=False)):
+        gray = looks[index](gray, rng)
     return gray
 
 
@@ -45,9 +44,8 @@ def enlarged(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def textured_paper(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """On silk or canvas: a regular relief shows in it."""
-    waves = _grating(gray.shape, rng, rng.uniform(3, 10)) + _grating(
-        gray.shape, rng, rng.uniform(3, 10)
-    )
+    waves = _grating(gray.shape, rng, rng.uniform(3, 10))
+    waves = waves + _grating(gray.shape, rng, rng.uniform(3, 10))
     return _bytes(gray + waves * rng.uniform(2, 14))
 
 
@@ -91,21 +89,17 @@ def dithered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def framed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a white, grey or black border on some of its sides, perhaps a line in it, or round
-    corners."""
+    """With a border of one tone on some of its sides, perhaps a line in it, or round corners."""
     height, width = gray.shape
     edges = np.array([height, width, height, width])
     widths = (rng.uniform(0.005, 0.25, 4) * edges).astype(int) * (rng.random(4) < 0.7)
     if rng.random() < 0.5:
-        widths = np.minimum(widths, widths.max(initial=0, where=widths > 0)) // max(
-            1, rng.integers(1, 4)
-        )
+        widths = widths // rng.integers(1, 4)
     top, right, bottom, left = (int(w) for w in widths)
-    inside = np.zeros(gray.shape, np.float32)
     reach = min(height, width) // 2
     radius = int(rng.uniform(0, 0.15) * reach) if rng.random() < 0.3 else 0
     box = [left, top, max(left, width - 1 - right), max(top, height - 1 - bottom)]
-    image = Image.fromarray(inside)
+    image = Image.new("F", (width, height))
     ImageDraw.Draw(image).rounded_rectangle(box, radius, fill=1.0)
     inside = np.asarray(image)
     if rng.random() < 0.5:
@@ -122,15 +116,19 @@ def framed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def compressed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """With the blocks of a strongly compressed JPEG."""
-    _, data = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(8, 60))])
+    return jpeg(gray, int(rng.integers(8, 60)))
+
+
+def jpeg(gray: np.ndarray, quality: int) -> np.ndarray:
+    """(H, W) uint8 after compression."""
+    _, data = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
 
 
 def _grating(
     shape: tuple[int, int], rng: np.random.Generator, period: float, angle: float | None = None
 ) -> np.ndarray:
-    """(H, W) float32 in [-1, 1]: a wave of random phase, and of random direction where none is
-    given."""
+    """(H, W) float32 in [-1, 1]: a wave of random phase, and of random angle if none is given."""
     angle = rng.uniform(0, math.pi) if angle is None else angle
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     along = columns * math.cos(angle) + rows * math.sin(angle)
@@ -141,14 +139,6 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.round(values).clip(0, 255).astype(np.uint8)
 
 
-# In the order in which they come about.
-LOOKS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "crushed": crushed,
-    "enlarged": enlarged,
-    "textured paper": textured_paper,
-    "screened": screened,
-    "dithered": dithered,
-    "framed": framed,
-    "lettered": lettered,
-    "compressed": compressed,
-}
+# in the order in which they happen to a photo
+_IN_ORDER = (crushed, enlarged, textured_paper, screened, dithered, framed, lettered, compressed)
+LOOKS = {look.__name__: look for look in _IN_ORDER}

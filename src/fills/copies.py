@@ -1,11 +1,9 @@
 """Copies of the photo's own texture, which the visual style puts into holes.
 
-Each lost pixel gets one of a few offsets and is copied from there, so that whole pieces of the
-photo fill the hole, with seams where they show least. Sources: He and Sun, "Statistics of Patch
-Offsets for Image Completion", ECCV 2012, for the choice among a few offsets; Pritch, Kav-Venaki,
-Peleg, "Shift-Map Image Editing", ICCV 2009, for the cost of a seam; Tappen and Freeman, "Comparison
-of Graph Cuts with Belief Propagation for Stereo", ICCV 2003, for the order of the messages; Pérez,
-Gangnet, Blake, "Poisson Image Editing", SIGGRAPH 2003, for the blending. See `docs/restorer.md`.
+Each lost pixel gets one of a few offsets and is copied from there: whole pieces of the photo fill
+the hole, with seams where they show least. Sources: He, Sun, ECCV 2012 (few offsets); Pritch et
+al., ICCV 2009 (cost of a seam); Tappen, Freeman, ICCV 2003 (order of the messages); Pérez et al.,
+SIGGRAPH 2003 (blending). See `docs/restorer.md`.
 """
 
 import math
@@ -20,11 +18,9 @@ import scipy.fft
 from src.fills.regions import THIN, Box, box_with_margin, reduced, regions, thick_regions, widened
 
 RING = 10  # px of surroundings that a copy should match
-MIN_SHARE = 0.6  # of the surroundings, and of the hole near a place, must be known at an offset
 NOISE = 0.02**2  # variance of texture that does not count
-SHARPNESS = 0.5  # weight of a ratio of sharpness, which tells what is in focus
+SHARPNESS = 0.5  # weight of a ratio of sharpness, which shows what is in focus
 DISTANCE = 0.2  # weight of an offset as long as the image
-MAX_BIAS = 0.1  # differences in brightness are evened out up to this
 MAX_COST = np.float32(1e6)  # cost of a copy of lost pixels
 
 
@@ -49,20 +45,16 @@ def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Replace a fill with copies from elsewhere in the photo.
-
-    Deterministic; time and memory are proportional to the size of the image and of the hole.
+    """Replace a fill with copies from elsewhere in the photo, deterministically.
 
     Args:
-        luma: (H, W) float32 in [0, 1], filled everywhere; the copies get the brightness of this
-            fill.
+        luma: (H, W) float32 in [0, 1], filled everywhere; the copies get this fill's brightness.
         mask: (H, W) bool, True where lost; the rest may be copied.
-        wanted: (H, W) bool, what to replace, all of it lost.
+        wanted: (H, W) bool, the lost pixels to replace.
 
-    Returns: (H, W) float32 in [0, 1]; `luma` where nothing is wanted, and everywhere if nothing can
-    be copied.
+    Returns: (H, W) float32 in [0, 1]; just `luma` if nothing can be copied.
     """
-    # offsets are looked for among about 256² pixels, and chosen for about 64² lost ones
+    # offsets are searched among about 256² pixels, and chosen for about 64² lost ones
     factor = max(1, math.sqrt(luma.size) / 256, math.sqrt(np.count_nonzero(wanted)) / 64)
     factor = math.ceil(factor)
     blurred = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
@@ -73,30 +65,30 @@ def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.n
     hole = reduced(luma, ~wanted, factor)[1] > 0
     if not hole.any() or not known.any():
         return luma
-    offsets = _offsets(small, known, hole, sharp)
+    near = cv2.dilate(hole.view(np.uint8), np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)) > 0
+    ring = (near & known).astype(np.float32)
+    offsets = _offsets(small, known, hole, ring, sharp)
     if not len(offsets):
         return luma
-    labels, offsets = _labels(small, known, hole, sharp, offsets)
+    labels, offsets = _labels(small, known, hole, ring, sharp, offsets)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)[: luma.shape[0], : luma.shape[1]]
     return _blended(luma, mask, wanted, labels, offsets * factor)
 
 
 def _offsets(
-    gray: np.ndarray, known: np.ndarray, hole: np.ndarray, sharp: np.ndarray
+    gray: np.ndarray, known: np.ndarray, hole: np.ndarray, ring: np.ndarray, sharp: np.ndarray
 ) -> np.ndarray:
-    """(K, 2) offsets down and right at which the photo matches what is around the hole or a part of
-    it; all arguments are (H, W)."""
+    """(K, 2) offsets down and right at which the photo matches the ring around the hole or a part
+    of it; all arguments are (H, W)."""
     rows, columns = box_with_margin(hole, 0)
     extent = max(rows.stop - rows.start, columns.stop - columns.start)
     box = widened((rows, columns), RING, hole.shape)
-    ring, lost, sharp_here = _ring(hole, known)[box], hole[box], sharp[box]
+    ring, lost = ring[box], hole[box]
     k = known.astype(np.float32)
     g = np.where(known, gray - gray[known].mean(), 0).astype(np.float32)
     # source = place in the box + offset from its corner, which makes some offsets negative
-    shape = [
-        scipy.fft.next_fast_len(n + m, real=True)
-        for n, m in zip(gray.shape, lost.shape, strict=True)
-    ]
+    sizes = list(zip(gray.shape, lost.shape, strict=True))
+    shape = [scipy.fft.next_fast_len(n + m, real=True) for n, m in sizes]
     spectra = _transform(shape, g, g * g, k, sharp * k)
     steps = [np.arange(n) for n in shape]
     down, right = (
@@ -112,7 +104,7 @@ def _offsets(
         if around.sum() < 1e-3 or inside.sum() < 1e-3:
             continue
         around, inside = around / around.sum(), inside / inside.sum()
-        cost = _offset_costs(shape, spectra, around, inside, g[box], sharp_here, length)
+        cost = _offset_costs(shape, spectra, around, inside, g[box], sharp[box], length)
         lowest = np.argwhere((cost == cv2.erode(cost, np.ones((3, 3), np.uint8))) & (cost < np.inf))
         best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 6 if number else 12]
         found |= {(int(down[y]), int(right[x])) for y, x in lowest[best]}
@@ -134,52 +126,36 @@ def _offset_costs(
     sharp: np.ndarray,
     length: np.ndarray,
 ) -> np.ndarray:
-    """How badly the photo at each offset fits what is around a place; infinite if too little of it
-    is known.
+    """How badly the photo at each offset fits, of `shape`; infinite if too little is known there.
 
     Args:
-        shape, spectra: of the photo, its square, what is known of it, and its sharpness.
+        spectra: of the photo, its square, what is known of it, and its sharpness.
         around, inside: (h, w) weights of the surroundings and of the hole, of sum 1.
         here, sharp: (h, w), the photo and its sharpness there.
         length: cost of the offset's length.
-
-    Returns: an array of `shape`.
     """
+    min_share = 0.6  # of the surroundings, and of the hole, must be known at an offset
     image, square, whole, edges = spectra
-    weights = _transform(shape, around, around * here, around * here**2, inside)
-    a0, a1, a2, b = np.conj(weights)
-    products = (
-        a0 * whole,
-        a0 * square,
-        a1 * image,
-        a2 * whole,
-        a0 * image,
-        a1 * whole,
-        b * whole,
-        b * edges,
-    )
-    maps = scipy.fft.irfft2(np.stack(products), shape, workers=cv2.getNumThreads())
-    seen, cover = np.maximum(maps[0], 1e-3), np.maximum(maps[6], 1e-3)
-    cost = _mismatch(*(maps[1:6] / seen))
-    cost += SHARPNESS * _ratio(maps[7] / cover, (around * sharp).sum()) + length
-    cost[(seen < MIN_SHARE) | (cover < MIN_SHARE)] = np.inf
+    a0, a1, a2, b = np.conj(_transform(shape, around, around * here, around * here**2, inside))
+    products = [a0 * whole, a0 * square, a1 * image, a2 * whole, a0 * image, a1 * whole]
+    products = np.stack([*products, b * whole, b * edges])
+    seen, *sums, cover, sharpness = scipy.fft.irfft2(products, shape, workers=cv2.getNumThreads())
+    seen, cover = np.maximum(seen, 1e-3), np.maximum(cover, 1e-3)
+    cost = _mismatch(*(sums / seen))
+    cost += SHARPNESS * _ratio(sharpness / cover, (around * sharp).sum()) + length
+    cost[(seen < min_share) | (cover < min_share)] = np.inf
     return cost
-
-
-def _ring(hole: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What is known within `RING` px of the hole, (H, W) float32."""
-    near = cv2.dilate(hole.view(np.uint8), np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)) > 0
-    return (near & known).astype(np.float32)
 
 
 def _places(hole: np.ndarray, count: int, spread: float) -> Iterator[np.ndarray]:
     """Weights (h, w): 1 for the whole box, then what is near each of count × count places in it."""
     yield np.float32(1)
-    y, x = (np.arange(n)[:, None] for n in hole.shape)
-    for down in (np.arange(count) + 0.5) * hole.shape[0] / count:
-        for right in (np.arange(count) + 0.5) * hole.shape[1] / count:
-            distance = (y - down) ** 2 + (x - right).T ** 2
-            yield np.exp(-distance / (2 * spread**2)).astype(np.float32)
+    y, x = np.ogrid[: hole.shape[0], : hole.shape[1]]
+    for row, column in np.ndindex(count, count):
+        down = (row + 0.5) * hole.shape[0] / count
+        right = (column + 0.5) * hole.shape[1] / count
+        distance = (y - down) ** 2 + (x - right) ** 2
+        yield np.exp(-distance / (2 * spread**2)).astype(np.float32)
 
 
 def _mismatch(
@@ -187,9 +163,8 @@ def _mismatch(
 ) -> np.ndarray:
     """About 1 where two textures have nothing in common; from means of squares, products, values.
 
-    A smooth piece differs less from a rough one than two rough ones do. So the squared difference
-    counts relative to both variances, and a difference in contrast counts as well. Most of a
-    difference in brightness does not count.
+    The squared difference counts relative to both variances, since smooth pieces differ less than
+    rough ones, and so does the contrast; most of a difference in brightness does not.
     """
     difference = np.maximum(there2 - 2 * both + here2 - 0.7 * (there - here) ** 2, 0)
     there_variance = np.maximum(there2 - there**2, 0)
@@ -207,14 +182,9 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _shifted(image: np.ndarray, offset: np.ndarray, box: Box) -> np.ndarray:
     """A box of an image at an offset; 0 beyond the border."""
-    moved = np.zeros([line.stop - line.start for line in box], image.dtype)
-    sources, targets = [], []
-    for d, line, size in zip(offset, box, image.shape, strict=True):
-        first, last = max(0, line.start + d), min(size, line.stop + d)
-        sources.append(slice(first, max(first, last)))
-        targets.append(slice(first - d - line.start, max(first, last) - d - line.start))
-    moved[tuple(targets)] = image[tuple(sources)]
-    return moved
+    y, x = (places + shift for places, shift in zip(np.ogrid[box], offset, strict=True))
+    inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
+    return image[y.clip(0, image.shape[0] - 1), x.clip(0, image.shape[1] - 1)] * inside
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -225,14 +195,20 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _labels(
-    gray: np.ndarray, known: np.ndarray, hole: np.ndarray, sharp: np.ndarray, offsets: np.ndarray
+    gray: np.ndarray,
+    known: np.ndarray,
+    hole: np.ndarray,
+    ring: np.ndarray,
+    sharp: np.ndarray,
+    offsets: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The number of each lost pixel's offset, -1 elsewhere, (H, W) int32; and the offsets used."""
     box = box_with_margin(hole, 2 * RING)
     rows, columns = box_with_margin(hole, 0)
     extent = max(rows.stop - rows.start, columns.stop - columns.start) - 1
     spread = min(max(3.0, 0.12 * extent), 10.0)  # px around a pixel whose surroundings count most
-    here, ring = gray[box], _ring(hole, known)[box]
+    max_bias = 0.1  # differences in brightness are evened out up to this
+    here, ring = gray[box], ring[box]
     expected = _blur(sharp[box] * ring, spread) / (_blur(ring, spread) + 1e-9)
     guide = _blur(here, 3)
     values, costs = [], []
@@ -243,7 +219,7 @@ def _labels(
         a, b = there * seen, here * seen
         products = (a * there, a * here, b * here, a, b)
         means = [_blur(product, spread) / share for product in products]
-        bias = (means[3] - means[4]).clip(-MAX_BIAS, MAX_BIAS)
+        bias = (means[3] - means[4]).clip(-max_bias, max_bias)
         smooth = _blur(there * known_there, 3) / np.maximum(_blur(known_there, 3), 1e-3)
         sharpness = _blur(_shifted(sharp, offset, box) * known_there, 2)
         sharpness /= np.maximum(_blur(known_there, 2), 1e-3)
@@ -270,10 +246,8 @@ def _propagate(
 ) -> np.ndarray:
     """The labels (h, w) int32 of least cost, -1 where not lost, by min-sum belief propagation.
 
-    Args:
-        values, costs: (h, w, K) float32, what each label makes of each pixel, and its cost there.
-        hole: (h, w) bool.
-        here: (h, w) float32, the values beside the hole.
+    `values` and `costs` (h, w, K) float32 are what each label makes of each pixel, and its cost
+    there; `here` (h, w) float32 is the photo beside the hole.
     """
     height, width, count = values.shape
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -322,12 +296,8 @@ def _message(
 ) -> None:
     """Write the least cost of each label of a pixel over the labels of its neighbour.
 
-    A seam costs what the two labels' copies differ by at both pixels.
-
-    Args:
-        message: (K,) float32, of the pixel's labels.
-        belief: (K,) float32, costs of the neighbour's labels.
-        sources, targets: (K,) float32, what the labels make of the neighbour and of the pixel.
+    All are (K,) float32: `belief` is the cost of the neighbour's labels; `sources` and `targets`
+    are what the labels make of the neighbour and of the pixel, whose differences a seam costs.
     """
     count = len(message)
     for b in range(count):
@@ -352,51 +322,36 @@ def _blended(
     The slope between two pixels is that of their copies, the mean of both on a seam. Arguments as
     for `copy_texture`; `labels` (H, W) are numbers of `offsets` (K, 2).
     """
+    framed_luma = np.pad(np.where(mask, np.nan, luma), 1, constant_values=np.nan)
+    beyond = -2
+    framed_labels = np.pad(labels, 1, constant_values=beyond)
+
+    def known(places: np.ndarray) -> np.ndarray:
+        """(N,) luma at (N, 2) places, NaN where it is lost or beyond the border."""
+        return framed_luma[tuple((places + 1).clip(0, np.array(framed_luma.shape) - 1).T)]
+
     places = np.argwhere(wanted)
-    label = labels[tuple(places.T)]
+    label = labels[wanted]
+    sources = places + offsets[label]
+    copied = known(sources)
     result = luma.copy()
-    copied = places + offsets[label]
-    fits = _lookup(~mask, copied)
-    result[tuple(places[fits].T)] = luma[tuple(copied[fits].T)]
+    result[wanted] = np.where(np.isnan(copied), luma[wanted], copied)
     goal, neighbours = np.zeros(len(places), np.float32), np.zeros(len(places), np.float32)
     for step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        beside = places + step
-        inside = ((beside >= 0) & (beside < luma.shape)).all(axis=1)
-        neighbours += inside
-        other = np.where(inside, labels[tuple(beside.clip(0, np.array(luma.shape) - 1).T)], -1)
-        slope, seen = _slopes(luma, mask, places, beside, offsets[label])
-        other_slope, other_seen = _slopes(luma, mask, places, beside, offsets[other])
+        other = framed_labels[tuple((places + step + 1).T)]
+        neighbours += other != beyond
+        other_sources = places + offsets[other.clip(0)]
         seam = (other >= 0) & (other != label)
-        slope = np.where(seam, slope + other_slope, slope).astype(np.float64)
-        seen = inside * (seen + seam * other_seen)
-        goal = (goal + np.where(seen > 0, slope / seen.clip(1), 0)).astype(np.float32)
+        other_slope = np.where(seam, known(other_sources) - known(other_sources + step), np.nan)
+        slopes = np.stack([copied - known(sources + step), other_slope])
+        seen = np.count_nonzero(~np.isnan(slopes), axis=0)
+        goal += np.where(other != beyond, np.nansum(slopes, axis=0) / seen.clip(1), 0)
     extent = int(np.ptp(places, axis=0).max()) + 1
     rounds = min(200, 20 + 2 * extent)
     relaxation = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # the best for a square
     _relax(result, places, goal, neighbours, rounds, relaxation)
     result[wanted] = result[wanted].clip(0, 1)
     return result
-
-
-def _lookup(flags: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(N,) bool of (H, W) bool at (N, 2) places, False beyond the border."""
-    inside = ((places >= 0) & (places < flags.shape)).all(axis=1)
-    inside[inside] = flags[tuple(places[inside].T)]
-    return inside
-
-
-def _slopes(
-    luma: np.ndarray, mask: np.ndarray, first: np.ndarray, second: np.ndarray, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Luma at `first` (N, 2) less that at `second`, both at offsets (N, 2); 0 where that is lost.
-
-    Returns: (N,) float32, and 1 where both are known, (N,) int64.
-    """
-    first, second = first + offsets, second + offsets
-    known = _lookup(~mask, first) & _lookup(~mask, second)
-    slopes = np.zeros(len(first), np.float32)
-    slopes[known] = luma[tuple(first[known].T)] - luma[tuple(second[known].T)]
-    return slopes, known.astype(np.int64)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -408,11 +363,8 @@ def _relax(
     rounds: int,
     relaxation: float,
 ) -> None:
-    """Solve Poisson's equation at `places` (N, 2) of `result` by successive over-relaxation.
-
-    Args:
-        goal, neighbours: (N,) float32, the sum of the slopes to the neighbours, and their number.
-    """
+    """Solve Poisson's equation at `places` (N, 2) of `result` by successive over-relaxation; `goal`
+    (N,) is the sum of the slopes to the neighbours, of which there are `neighbours` (N,)."""
     height, width = result.shape
     for _ in range(rounds):
         for n in range(len(places)):

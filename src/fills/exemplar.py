@@ -1,8 +1,7 @@
 """Exemplar completion: a hole filled with the mean of those patches of the photo that fit best.
 
-Sources: Wexler, Shechtman, Irani, "Space-Time Completion of Video", PAMI 29 (3), 2007, for the
-votes of overlapping patches from coarse to fine; Barnes, Shechtman, Finkelstein, Goldman,
-"PatchMatch", SIGGRAPH 2009, for the search. See `docs/restorer.md`.
+Sources: Wexler et al., PAMI 29 (3), 2007, for the votes of overlapping patches from coarse to fine;
+Barnes et al., "PatchMatch", SIGGRAPH 2009, for the search. See `docs/restorer.md`.
 """
 
 import cv2
@@ -25,16 +24,10 @@ BIAS_COST = 0.3  # cost of a squared difference in brightness, relative to one i
 def costly_fills(
     gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None
 ) -> np.ndarray:
-    """The frequency-selective and the exemplar fill of thick regions, each with its error: these
-    take tenths of a second.
+    """The frequency-selective and the exemplar fill of thick regions, each followed by its error.
 
-    Args:
-        gray: (H, W) float32 in [0, 1], any values where lost.
-        mask: (H, W) bool, True where lost.
-        wanted: (H, W) bool, the lost pixels to fill; all of them if None.
-
-    Returns: (COSTLY, H, W) float32 in [0, 1]; the errors are in units of `MAX_ERROR`, and 1 where a
-    lost pixel was not filled.
+    Arguments as for `complete`. Returns (COSTLY, H, W) float32 in [0, 1]; the errors are in units
+    of `MAX_ERROR`, and 1 where a lost pixel was not filled.
     """
     maps = np.stack([gray, mask, gray, mask]).astype(np.float32)
     for box, region in regions(thick_regions(mask if wanted is None else mask & wanted)):
@@ -48,17 +41,13 @@ def costly_fills(
 def complete(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
     """Fill lost pixels with votes of the photo's patches that are most like what is around them.
 
-    The result is deterministic. Time is proportional to the number of `wanted` pixels and, a
-    hundred times less, to the size of the image; memory to the latter.
-
     Args:
         gray: (H, W) float32 in [0, 1], any values where lost.
         mask: (H, W) bool, True where lost.
         wanted: (H, W) bool, the lost pixels to fill; all of them if None.
 
-    Returns: the expected error is the root mean square of the voting patches' differences. Lost
-    pixels that are not wanted are a guess. Where the image has too few whole patches, this is the
-    fill of `extrapolate`.
+    Returns: the error is the root mean square of the voting patches' differences; lost pixels that
+    are not wanted are a guess. An image with too few whole patches gets the fill of `extrapolate`.
     """
     levels = [(gray, mask, mask if wanted is None else wanted & mask)]
     # shallow holes need no coarser level, and small images have none
@@ -98,9 +87,8 @@ def _search(
 
     Args:
         luma: (H, W) float32 with a first fill; is changed.
-        mask, wanted: (H, W) bool, the lost pixels and those to vote on.
-        sources, targets: (H, W) uint8, not 0 in the middle of whole patches and of patches with
-            lost pixels.
+        wanted: (H, W) bool, the lost pixels to vote on.
+        sources, targets: (H, W) uint8, not 0 in the middle of patches without and with lost pixels.
         coarse: (h, w, 2) offsets from targets to sources at half the size, 0 where there is none.
 
     Returns: the fill; and the offsets at this size, (H, W, 2) int32.
@@ -118,11 +106,7 @@ def _search(
         _improve(luma, mean, sources, targets, places, match, cost, state, 1)
         _improve(luma, mean, sources, targets, places, match, cost, state, -1)
         # the cost that a vote's weight falls off with: the upper quartile (Wexler et al.)
-        costs, quartile = cost[rows, columns], 0.75 * (len(places) - 1)
-        low, part = int(quartile), quartile - int(quartile)
-        high = min(low + 1, len(places) - 1)
-        ordered = np.partition(costs, (low, high)).astype(np.float64)
-        spread = max(2 * (ordered[low] * (1 - part) + ordered[high] * part), 1e-4)
+        spread = max(2 * np.quantile(cost[rows, columns].astype(np.float64), 0.75), 1e-4)
         _vote(luma, mean, wanted, places, match, cost, trust, spread, error)
     return Fill(luma, error), match
 
@@ -134,11 +118,9 @@ def _first_match(
     and result as in `_search`."""
     match = np.zeros((*sources.shape, 2), np.int32)
     last = np.array(coarse.shape[:2]) - 1
-    up = coarse[tuple(np.minimum(places // 2, last).T)]
-    found = places + 2 * up
-    inside = ((found >= 0) & (found < sources.shape)).all(axis=1)
-    fits = inside.copy()
-    fits[inside] = sources[tuple(found[inside].T)] > 0
+    found = places + 2 * coarse[tuple(np.minimum(places // 2, last).T)]
+    framed = np.pad(sources, 1)
+    fits = framed[tuple((found + 1).clip(0, np.array(framed.shape) - 1).T)] > 0
     every = np.argwhere(sources)
     for number in np.flatnonzero(~fits):
         found[number] = every[_random(state, len(every))]

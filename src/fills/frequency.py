@@ -1,9 +1,7 @@
 """Frequency-selective extrapolation: the waves of the surroundings, continued across a hole.
 
-Sources: Seiler and Kaup, "Complex-Valued Frequency Selective Extrapolation for Fast Image and Video
-Signal Extrapolation", IEEE Signal Processing Letters 17 (11), 2010; and for the order of the blocks
-Genser, Seiler, Schilling, Kaup, "Signal and Loss Geometry Aware Frequency Selective Extrapolation
-for Error Concealment", PCS 2018. See `docs/restorer.md`.
+Sources: Seiler, Kaup, IEEE Signal Processing Letters 17 (11), 2010; Genser et al., PCS 2018, for
+the order of the blocks. See `docs/restorer.md`.
 """
 
 import heapq
@@ -24,43 +22,31 @@ MAX_WAVES = 60  # waves of a model
 STEP = 0.5  # share of a wave's amplitude that is taken at once, since waves are not orthogonal
 MIN_AMPLITUDE = 0.003  # fainter waves fit the noise, and cost M and time
 HALF = WINDOW // 2  # columns of the spectrum that are kept: all others but the highest mirror them
-PADDED = WINDOW + HALF  # columns of the window's spectrum that shifting it by a wave can ask for
 TABLE = np.exp(2j * np.pi * np.arange(WINDOW) / WINDOW).astype(np.complex64)
 COS, SIN = TABLE.real.copy(), TABLE.imag.copy()
 
-
-def _weights() -> np.ndarray:
-    """(WINDOW, WINDOW): pixels count less the farther they are from the block."""
-    distance = np.arange(WINDOW) - (EDGE + (BLOCK - 1) / 2)
-    return (0.8 ** np.hypot(distance[:, None], distance)).astype(np.float32)
-
-
-def _prior() -> np.ndarray:
-    """(WINDOW, HALF): weak in photos, high frequencies must be stronger to be chosen."""
-    steps = np.arange(WINDOW)
-    steps = np.minimum(steps, WINDOW - steps)
-    frequency = np.hypot(steps[:, None], steps[:HALF]) * np.sqrt(2) / WINDOW
-    return ((1 - frequency.clip(max=1)) ** 2).astype(np.float32)
-
-
-WEIGHTS, PRIOR = _weights(), _prior()
+# pixels count less the farther they are from the block
+_DISTANCE = np.arange(WINDOW) - (EDGE + (BLOCK - 1) / 2)
+WEIGHTS = (0.8 ** np.hypot(_DISTANCE[:, None], _DISTANCE)).astype(np.float32)
+# high frequencies are weak in photos, so they must be stronger to be chosen
+_STEPS = np.minimum(np.arange(WINDOW), WINDOW - np.arange(WINDOW))
+_FREQUENCY = np.hypot(_STEPS[:, None], _STEPS[:HALF]) * np.sqrt(2) / WINDOW
+PRIOR = ((1 - _FREQUENCY.clip(max=1)) ** 2).astype(np.float32)
 
 
 def extrapolate(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
     """Fill lost pixels with sums of few waves that fit what is around them.
 
-    Blocks of 4×4 pixels are filled from the outside in, the best supported one next. The result is
-    deterministic and does not depend on the number of threads. Time is proportional to the number
-    of `wanted` pixels, memory to the size of the box around them.
+    Blocks of 4×4 pixels are filled from the outside in, the best supported one next. The result
+    does not depend on the number of threads.
 
     Args:
         gray: (H, W) float32 in [0, 1], any values where lost.
         mask: (H, W) bool, True where lost.
         wanted: (H, W) bool, the lost pixels to fill; all of them if None.
 
-    Returns: the expected error is the root mean square of what the waves leave unexplained of the
-    surroundings. Lost pixels that are not wanted are 0.5 with an error of 0.5, and so is everything
-    if all is lost.
+    Returns: the error is the root mean square of what the waves leave unexplained of the
+    surroundings. Both are 0.5 for lost pixels that are not wanted, and if all is lost.
     """
     wanted = mask if wanted is None else wanted & mask
     luma = np.where(mask, np.float32(0.5), gray)
@@ -72,14 +58,10 @@ def extrapolate(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = 
     # all that the windows of the wanted blocks see, and what is beyond the image
     frame = grid[0] * BLOCK + 2 * EDGE, grid[1] * BLOCK + 2 * EDGE
     top, left = rows.start - EDGE, columns.start - EDGE
-    here = (
-        slice(max(0, top), min(top + frame[0], mask.shape[0])),
-        slice(max(0, left), min(left + frame[1], mask.shape[1])),
-    )
-    there = (
-        slice(here[0].start - top, here[0].stop - top),
-        slice(here[1].start - left, here[1].stop - left),
-    )
+    here = np.s_[max(0, top) : top + frame[0], max(0, left) : left + frame[1]]
+    height, width = mask[here].shape
+    above, before = here[0].start - top, here[1].start - left
+    there = np.s_[above : above + height, before : before + width]
     state = np.zeros((3, *frame), np.float32)  # luma, its weight, its error
     state[0][there], state[1][there] = luma[here], ~mask[here]
     lost = np.zeros(frame, bool)
@@ -99,7 +81,7 @@ def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
 
     Args:
         weight: (H, W) float32 of each pixel; is changed.
-        lost: (H, W) bool, to be filled.
+        lost: (H, W) bool.
     """
     near = 2  # blocks; waiting for blocks farther away gains nothing
     inner = lost[EDGE:-EDGE, EDGE:-EDGE]
@@ -108,22 +90,19 @@ def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
     support, heap = np.zeros(grid, np.float32), []
 
     def push(places: np.ndarray) -> None:
-        places = np.ascontiguousarray(places)
         _support(weight, places, support)
         for row, column in places.tolist():
             if support[row, column] > 0:
                 heapq.heappush(heap, (-support[row, column], row, column))
 
-    push(np.argwhere(waiting))
+    push(np.ascontiguousarray(np.argwhere(waiting)))
     blocks, steps = [], np.zeros(grid, np.int64)
     while heap:
         minus, row, column = heapq.heappop(heap)
         if not waiting[row, column] or -minus != support[row, column]:
             continue
-        before = steps[
-            max(0, row - near) : row + near + 1, max(0, column - near) : column + near + 1
-        ]
-        steps[row, column] = before.max() + 1
+        top, left = max(0, row - near), max(0, column - near)
+        steps[row, column] = steps[top : row + near + 1, left : column + near + 1].max() + 1
         blocks.append((row, column))
         waiting[row, column] = False
         top, left = EDGE + row * BLOCK, EDGE + column * BLOCK
@@ -133,34 +112,27 @@ def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
         around = waiting[first[0] : row + 2, first[1] : column + 2]
         push(np.argwhere(around) + first)
     blocks = np.array(blocks, np.int64).reshape(-1, 2)
-    steps = steps[blocks[:, 0], blocks[:, 1]]
+    steps = steps[tuple(blocks.T)]
     by_step = np.argsort(steps, kind="stable")
     return np.split(blocks[by_step], np.flatnonzero(np.diff(steps[by_step])) + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _support(weight: np.ndarray, blocks: np.ndarray, support: np.ndarray) -> None:
     """Write how much is known around each of the blocks."""
     for n in range(len(blocks)):
         row, column = blocks[n]
-        support[row, column] = _weighted(weight, row, column)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _weighted(weight: np.ndarray, row: int, column: int) -> float:
-    total = np.float32(0)
-    for y in range(WINDOW):
-        for x in range(WINDOW):
-            total += WEIGHTS[y, x] * weight[row * BLOCK + y, column * BLOCK + x]
-    return total
+        total = np.float32(0)
+        for y in range(WINDOW):
+            for x in range(WINDOW):
+                total += WEIGHTS[y, x] * weight[row * BLOCK + y, column * BLOCK + x]
+        support[row, column] = total
 
 
 def _model(state: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """(N, BLOCK² + 1) for N blocks: their pixels, and their expected error."""
     mean, windows = _windows(state, blocks)
-    found = np.empty((len(blocks), BLOCK**2 + 1), np.float32)
-    _waves(scipy.fft.fft2(windows, overwrite_x=True), mean, found)
-    return found
+    return _waves(scipy.fft.fft2(windows, overwrite_x=True), mean)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -186,12 +158,12 @@ def _windows(state: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
-    """Choose wave after wave and write each block's row of `found`; arguments as in `_model`."""
-    rest_re = np.empty((WINDOW, HALF), np.float32)
-    rest_im = np.empty((WINDOW, HALF), np.float32)
-    window_re = np.empty((2 * WINDOW, PADDED), np.float32)
-    window_im = np.empty((2 * WINDOW, PADDED), np.float32)
+def _waves(spectra: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Choose wave after wave; arguments are the spectra of `_windows`, the result is `_model`'s."""
+    found = np.empty((len(spectra), BLOCK**2 + 1), np.float32)
+    padded = WINDOW + HALF  # columns that shifting the window's spectrum by a wave can ask for
+    rest_re, rest_im = np.empty((2, WINDOW, HALF), np.float32)
+    window_re, window_im = np.empty((2, 2 * WINDOW, padded), np.float32)
     row_best = np.empty(WINDOW, np.float32)
     for number in range(len(spectra)):
         _split(spectra[number], rest_re, rest_im, window_re, window_im, row_best)
@@ -199,8 +171,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
         weight = np.float32(0)
         for k in range(WINDOW):
             for m in range(WINDOW):
-                mirrored = window_re[k, m]
-                weight += mirrored * mirrored + window_im[k, m] ** 2
+                weight += window_re[k, m] ** 2 + window_im[k, m] ** 2
         gain = np.float32(STEP) / window_re[0, 0]
         block = found[number]
         block[:] = means[number]
@@ -223,8 +194,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
                 for x in range(BLOCK):
                     phase = (k * (EDGE + y) + m * (EDGE + x)) % WINDOW
                     block[y * BLOCK + x] += scale * (re * COS[phase] - im * SIN[phase])
-            # the rest without this wave: the window's spectrum, moved to the wave and to its mirror
-            # image
+            # the rest without this wave: less the window's spectrum, moved to it and to its mirror
             other_re, other_im = (np.float32(0), np.float32(0)) if alone else (re, im)
             a_k, b_k = WINDOW - k, WINDOW - mirror_k
             a_m, b_m = WINDOW - m, WINDOW - mirror_m
@@ -258,6 +228,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray, found: np.ndarray) -> None:
             for m in range(HALF):
                 left += (rest_re[k, m] ** 2 + rest_im[k, m] ** 2) * (1 if m == 0 else 2)
         block[BLOCK**2] = np.sqrt(left / weight)
+    return found
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -290,9 +261,8 @@ def _split(
 
 def _write(state: np.ndarray, lost: np.ndarray, blocks: np.ndarray, models: np.ndarray) -> None:
     """Put the models into the lost pixels of the blocks, which count as known from now on."""
-    inside = np.indices((BLOCK, BLOCK))
-    y = EDGE + BLOCK * blocks[:, 0, None, None] + inside[0]
-    x = EDGE + BLOCK * blocks[:, 1, None, None] + inside[1]
+    inside = np.indices((BLOCK, BLOCK))[:, None]
+    y, x = EDGE + BLOCK * blocks.T[..., None, None] + inside
     filled = lost[y, x]
     pixels = y[filled], x[filled]
     state[0][pixels] = models[:, :-1].reshape(y.shape)[filled].clip(0, 1)

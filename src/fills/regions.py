@@ -16,15 +16,10 @@ MARGIN = 48  # px of surroundings that the inpainter sees; all that thin damage 
 
 
 class Fill(NamedTuple):
-    """A hole filled in one way.
+    """A hole filled in one way."""
 
-    luma: (H, W) float32 in [0, 1]; pixels that are not lost stay as they were.
-    error: (H, W) float32, the error that the method expects of itself, in units of the luma; 0
-        where nothing is lost.
-    """
-
-    luma: np.ndarray
-    error: np.ndarray
+    luma: np.ndarray  # (H, W) float32 in [0, 1]; pixels that are not lost stay as they were
+    error: np.ndarray  # (H, W) float32, expected by the method itself; 0 where nothing is lost
 
 
 def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
@@ -37,14 +32,14 @@ def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
 
 
 def box_with_margin(mask: np.ndarray, margin: int) -> Box:
-    """The box of what is True in (H, W) bool, of which something must be, with a margin."""
+    """The box of what is True in (H, W) bool, which is not empty, with a margin."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     return widened(box, margin, mask.shape)
 
 
 def thick_regions(mask: np.ndarray, radius: int = THIN) -> np.ndarray:
-    """The lost pixels in or next to a disk of that radius that is lost as a whole, (H, W) bool."""
+    """The lost pixels in or near a disk of that radius that is lost as a whole, (H, W) bool."""
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     cores = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk)
     return mask & (cv2.dilate(cores, disk) > 0)
@@ -61,27 +56,22 @@ def regions(
     """
     near = cv2.dilate(mask.view(np.uint8), np.ones((merge_distance, merge_distance), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
-    depth = depths(mask, labels, count)
+    depth = _depths(mask, labels, count)
     for number in range(1, count):
         left, top, width, height = boxes[number, :4].tolist()
         margin = max(min_margin, round(3 * float(depth[number])))
-        box = widened((slice(top, top + height), slice(left, left + width)), margin, mask.shape)
+        box = widened(np.s_[top : top + height, left : left + width], margin, mask.shape)
         region = mask[box] & (labels[box] == number)
         if region.any():
             yield box, region
 
 
 def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
-    """Split a mask into what is inpainted at once, so that time and memory are bounded.
+    """Split a mask (H, W) bool with some True into what is inpainted at once; yields as `regions`.
 
     What fits into `MAX_CROP`² pixels with its surroundings stays whole. Otherwise each wide region
     is taken as a whole, without seams; thin damage, which may run all over the photo, is cut into
     tiles.
-
-    Args:
-        mask: (H, W) bool with some True.
-
-    Yields: as `regions`.
     """
     box = box_with_margin(mask, SEARCH)
     if mask[box].size <= MAX_CROP**2:
@@ -89,42 +79,30 @@ def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
         return
     count, labels = cv2.connectedComponents(mask.view(np.uint8))
     max_thin_depth = 24  # px
-    wide = mask & (depths(mask, labels, count) > max_thin_depth)[labels]
+    wide = mask & (_depths(mask, labels, count) > max_thin_depth)[labels]
     near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
     count, groups = cv2.connectedComponents(near)
     for number in range(1, count):
         region = wide & (groups == number)
         box = box_with_margin(region, SEARCH)
         yield box, region[box]
-    yield from _tiles(mask & ~wide)
-
-
-def _tiles(mask: np.ndarray, side: int = 304) -> Iterator[tuple[Box, np.ndarray]]:
-    """A mask in square tiles of `side` px, with margins; yields as `regions`."""
-    tiles = (math.ceil(length / side) for length in mask.shape)
-    for row, column in np.ndindex(*tiles):
+    thin = mask & ~wide
+    side = 304  # px of a tile
+    for row, column in np.ndindex(*(math.ceil(length / side) for length in mask.shape)):
         top, left = row * side, column * side
-        tile = mask[top : top + side, left : left + side]
+        tile = thin[top : top + side, left : left + side]
         if tile.any():
             rows, columns = box_with_margin(tile, 0)
-            lost = (
-                slice(top + rows.start, top + rows.stop),
-                slice(left + columns.start, left + columns.stop),
-            )
-            box = widened(lost, MARGIN, mask.shape)
-            pad = [(n.start - b.start, b.stop - n.stop) for n, b in zip(lost, box, strict=True)]
-            yield box, np.pad(mask[lost], pad)
+            rows = slice(top + rows.start, top + rows.stop)
+            columns = slice(left + columns.start, left + columns.stop)
+            box = widened((rows, columns), MARGIN, mask.shape)
+            y, x = np.ogrid[box]
+            yield box, thin[box] & (y // side == row) & (x // side == column)
 
 
-def depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels from the innermost lost pixel of each label to the nearest one that is not lost.
-
-    Args:
-        mask: (H, W) bool.
-        labels: (H, W) integers from 0 to `count` - 1.
-
-    Returns: (count,) float32.
-    """
+def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """(count,) float32: pixels from the innermost lost pixel of each label (H, W) to what is
+    known."""
     distance = depth_map(mask)
     deepest = np.zeros(count, np.float32)
     np.maximum.at(deepest, labels[mask], distance[mask])
@@ -137,8 +115,7 @@ def depth_map(mask: np.ndarray) -> np.ndarray:
 
 
 def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means over factor × factor pixels that are not lost, and the share of them; cells at the end
-    may be cut off.
+    """Means over factor × factor pixels that are not lost, and the share of these.
 
     Args:
         gray: (H, W) float32, any values where lost.

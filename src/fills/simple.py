@@ -18,8 +18,7 @@ def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
     Args:
         gray: (B, 1, H, W) in [0, 1], any values in the hole.
         mask: (B, 1, H, W), 1 where lost.
-        costly: (B, 4, H, W), see `src.fills.exemplar.costly_fills`; where an error is 1, the smooth
-            fill takes the place of what was not computed or is useless.
+        costly: (B, 4, H, W), see `costly_fills`; the smooth fill stands in where an error is 1.
 
     Returns: (B, FILLS + ERRORS, H, W).
     """
@@ -32,11 +31,7 @@ def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
 def push_pull(gray: Tensor, mask: Tensor) -> Tensor:
     """Fill smoothly from a pyramid of means of what is not lost (Gortler et al. 1996).
 
-    Args:
-        gray: (B, 1, H, W), any values where lost.
-        mask: (B, 1, H, W), 1 where lost.
-
-    Returns: (B, 1, H, W); 0 everywhere if all is lost.
+    Arguments as for `all_fills`. Returns (B, 1, H, W); 0 everywhere if all is lost.
     """
     known = 1 - mask
     if max(gray.shape[-2:]) == 1:
@@ -51,11 +46,7 @@ def push_pull(gray: Tensor, mask: Tensor) -> Tensor:
 def line_fills(gray: Tensor, mask: Tensor) -> Tensor:
     """Fill by linear interpolation along each of `DIRECTIONS`.
 
-    Args:
-        gray: (B, 1, H, W), any values where lost.
-        mask: (B, 1, H, W), 1 where lost.
-
-    Returns: (B, len(DIRECTIONS), H, W); 0 where a line meets only lost pixels.
+    Arguments as for `all_fills`. Returns (B, 8, H, W); 0 where a line meets only lost pixels.
     """
     lost = (mask > 0).any(dim=0)[0].nonzero()
     if not len(lost):
@@ -77,20 +68,8 @@ def line_fills(gray: Tensor, mask: Tensor) -> Tensor:
 def nearest_pixel(gray: Tensor, mask: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """The first pixel in a direction, itself included, that is not lost, and its nearness.
 
-    Nearness is 1 / steps (1 for the pixel itself too), 0 where the border comes first.
-    """
-    steps = _steps(mask, down, right)
-    found = steps < FAR
-    pixels = torch.arange(gray[0].numel(), device=gray.device)
-    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
-    value = gray.flatten(1).gather(1, place).view_as(gray)
-    return value, found / steps.clamp(min=1)
-
-
-def _steps(mask: Tensor, down: int, right: int) -> Tensor:
-    """Steps in a direction to the first pixel that is not lost; at least `FAR` if there is none.
-
-    The reach doubles in each round, as in parallel prefix sums.
+    Nearness is 1 / steps (1 for the pixel itself too), 0 where the border comes first. The reach
+    doubles in each round, as in parallel prefix sums.
     """
     height, width = mask.shape[-2:]
     steps = mask * FAR
@@ -103,4 +82,8 @@ def _steps(mask: Tensor, down: int, right: int) -> Tensor:
             there.append(low if sign < 0 else high)
         steps[..., *here] = torch.minimum(steps[..., *here], steps[..., *there] + step)
         step *= 2
-    return steps
+    found = steps < FAR
+    pixels = torch.arange(gray[0].numel(), device=gray.device)
+    place = pixels + (steps * found).long().flatten(1) * (down * gray.shape[-1] + right)
+    value = gray.flatten(1).gather(1, place).view_as(gray)
+    return value, found / steps.clamp(min=1)

@@ -17,7 +17,7 @@ from src.models.base import mean_view, padded, views
 STRIDE = 4  # px, sides of the finest feature cells
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
 WIDTHS = (24, 48, 64)  # channels at strides 4, 8 and 16
-DILATIONS = (1, 2, 4, 8)  # of the blocks at stride 16; together they see 300 px in each direction
+DILATIONS = (1, 2, 4, 8)  # the blocks at stride 16 see 300 px in each direction
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -37,52 +37,10 @@ class Block(nn.Module):
         self.body = nn.Sequential(conv(width, width, dilation=dilation), conv(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same shape."""
         return x + self.body(x)
 
 
-class CellUNet(nn.Module):
-    """U-Net of three levels over cells of `stride` × `stride` pixels; the heads are the user's.
-
-    Args:
-        inputs: channels of the image.
-        stride: side of a cell in pixels; the levels lie at this stride, twice and four times it.
-        widths: channels of the three levels, from fine to coarse.
-        middle_dilation: of the block of the middle level.
-        coarse_dilations: of the blocks of the coarse level.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        stride: int,
-        widths: tuple[int, int, int],
-        middle_dilation: int,
-        coarse_dilations: Sequence[int],
-    ):
-        super().__init__()
-        fine, middle, coarse = widths
-        self.stride = stride
-        self.fine = nn.Sequential(conv(inputs * stride**2, fine), Block(fine))
-        self.middle = nn.Sequential(conv(fine, middle, stride=2), Block(middle, middle_dilation))
-        self.coarse = nn.Sequential(
-            conv(middle, coarse, stride=2),
-            *(Block(coarse, dilation) for dilation in coarse_dilations),
-        )
-        self.up_middle = nn.Sequential(conv(coarse + middle, middle), Block(middle))
-        self.up_fine = nn.Sequential(conv(middle + fine, fine), Block(fine))
-
-    def features(self, image: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, widths[0], H / stride, W / stride); sides are multiples of 4 ·
-        stride."""
-        fine = self.fine(F.pixel_unshuffle(image, self.stride))
-        middle = self.middle(fine)
-        x = self.coarse(middle)
-        x = self.up_middle(torch.cat([F.interpolate(x, scale_factor=2.0), middle], dim=1))
-        return self.up_fine(torch.cat([F.interpolate(x, scale_factor=2.0), fine], dim=1))
-
-
-class Inpainter(CellUNet):
+class Inpainter(nn.Module):
     """U-Net over cells of 4×4 pixels that mixes fills of the hole and corrects them pixel by pixel.
 
     It sees what each fill makes of the hole, and the error that the costly ones expect. At first
@@ -90,9 +48,16 @@ class Inpainter(CellUNet):
     """
 
     def __init__(self):
-        super().__init__(FILLS + ERRORS + 2, STRIDE, WIDTHS, 2, DILATIONS)
-        self.mix = nn.Conv2d(WIDTHS[0], FILLS, 3, 1, 1)
-        self.correction = nn.Conv2d(WIDTHS[0], STRIDE**2, 3, 1, 1)
+        super().__init__()
+        fine, middle, coarse = WIDTHS
+        self.fine = nn.Sequential(conv((FILLS + ERRORS + 2) * STRIDE**2, fine), Block(fine))
+        self.middle = nn.Sequential(conv(fine, middle, stride=2), Block(middle, dilation=2))
+        blocks = (Block(coarse, dilation) for dilation in DILATIONS)
+        self.coarse = nn.Sequential(conv(middle, coarse, stride=2), *blocks)
+        self.up_middle = nn.Sequential(conv(coarse + middle, middle), Block(middle))
+        self.up_fine = nn.Sequential(conv(middle + fine, fine), Block(fine))
+        self.mix = nn.Conv2d(fine, FILLS, 3, 1, 1)
+        self.correction = nn.Conv2d(fine, STRIDE**2, 3, 1, 1)
         for head in (self.mix, self.correction):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -109,7 +74,12 @@ class Inpainter(CellUNet):
         """
         fills, errors = fills.split([FILLS, ERRORS], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
-        x = self.features(torch.cat([mean * 2 - 1, (fills - mean) * 4, errors, mask], dim=1))
+        seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, errors, mask], dim=1)
+        fine = self.fine(F.pixel_unshuffle(seen, STRIDE))
+        middle = self.middle(fine)
+        x = self.coarse(middle)
+        x = self.up_middle(torch.cat([F.interpolate(x, scale_factor=2.0), middle], dim=1))
+        x = self.up_fine(torch.cat([F.interpolate(x, scale_factor=2.0), fine], dim=1))
         weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear")
         mixed = (fills * weights.softmax(dim=1)).sum(dim=1, keepdim=True)
         filled = mixed + F.pixel_shuffle(self.correction(x), STRIDE)
@@ -123,15 +93,13 @@ def inpaint(
     tta: int = 1,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """A photo with its holes filled by an ensemble, one region after another.
+    """A photo with its holes filled by an ensemble, one region after another; (H, W) float32.
 
     Args:
         luma: (H, W) float32 in [0, 1], any values where lost.
         mask: (H, W) bool, True where lost.
         tta: number of views, see `src.models.base.views`.
         device: of the inpainters.
-
-    Returns: (H, W) float32 in [0, 1].
     """
     luma, lost = luma.copy(), mask.copy()
     for box, region in split_mask(mask) if mask.any() else ():

@@ -41,10 +41,7 @@ class RestorerEnsemble(Ensemble):
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """`luma` (H, W) in [0, 1]; on a coarse grid the probability `p` (180, h, w) of each hue,
-        and `chroma_mass` (180, h, w), this times the chroma expected of the hue.
-
-        Arguments as for the base.
-        """
+        and `chroma_mass` (180, h, w), this times the chroma expected of the hue."""
         inpainters = [model.inpainter for model in self.members]
         luma = inpaint(inpainters, gray.astype(np.float32) / 255, mask, self.tta, self.device)
         photo = torch.from_numpy(luma)[None, None]
@@ -69,8 +66,7 @@ class RestorerEnsemble(Ensemble):
     ) -> np.ndarray:
         """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly.
 
-        Arguments as for the base. The visual style has the photo's own texture in its holes, in the
-        brightness of the estimate.
+        The visual style has the photo's own texture in its holes, in the estimate's brightness.
         """
         luma = restored_luma(estimate, gray, mask)
         if style == "visual":
@@ -84,10 +80,7 @@ def restored_luma(estimate: Estimate, gray: np.ndarray, mask: np.ndarray) -> np.
 
 
 class Restorer(RestorationModel):
-    """Inpainter of luma around the hole, colorizer of the whole photo; a training step trains both.
-
-    Raises `SettingError` for an encoder that does not exist.
-    """
+    """Inpainter of luma around the hole, colorizer of the whole photo; each step trains both."""
 
     ensemble_class: ClassVar = RestorerEnsemble
 
@@ -105,23 +98,19 @@ class Restorer(RestorationModel):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW per network; a pretrained encoder learns more slowly."""
-        named = dict(self.colorizer.named_parameters())
-        encoder = [p for name, p in named.items() if name.startswith("encoder.")]
-        rest = [p for name, p in named.items() if not name.startswith("encoder.")]
+        named = list(self.colorizer.named_parameters())
+        encoder = [p for name, p in named if name.startswith("encoder.")]
+        rest = [p for name, p in named if not name.startswith("encoder.")]
         scale = 0.3 if self.options.encoder_weights == "pretrained" else 1.0
-        groups = [{"params": encoder, "lr_scale": scale}, {"params": rest}]
-        return {
-            "inpainter": self.adamw(self.inpainter.parameters()),
-            "colorizer": self.adamw(groups),
-        }
+        colorizer = self.adamw([{"params": encoder, "lr_scale": scale}, {"params": rest}])
+        return {"inpainter": self.adamw(self.inpainter.parameters()), "colorizer": colorizer}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """A step of the inpainter on holes, then one of the colorizer on undamaged luma.
 
-        The inpainter gets every second image, since it needs fewer than the colorizer. The
-        colorizer gets a random square of each (from the loader, see `batch_spec`), so that it does
-        not overfit; objects have the size in it, on average, that they have in a whole photo
-        (Touvron et al., "Fixing the Train-Test Resolution Discrepancy", NeurIPS 2019).
+        The inpainter gets every second image, since it needs fewer. The colorizer gets a random
+        square of each, so that it does not overfit; objects have the same mean size in it as in
+        whole photos (Touvron et al., "Fixing the Train-Test Resolution Discrepancy", 2019).
         """
         if "hole" in batch:
             gray, mask, costly = unit_range(batch["hole"]).split([1, 1, COSTLY], dim=1)
@@ -135,17 +124,13 @@ class Restorer(RestorationModel):
             grid = [side // CELL for side in small.shape[-2:]]
             # every second pixel, unless that leaves cells without any
             step = max(1, min(LOSS_STRIDE, rgb.shape[-1] // grid[-1]))
-            counts, chromas = (
-                sums[..., ::LOSS_STRIDE, ::LOSS_STRIDE]
-                for sums in hue_histograms(rgb[..., ::step, ::step], grid)
-            )
-            yield "colorizer", color_loss(*self.colorizer(small, LOSS_STRIDE), counts, chromas)
+            histograms = hue_histograms(rgb[..., ::step, ::step], grid)
+            targets = (sums[..., ::LOSS_STRIDE, ::LOSS_STRIDE] for sums in histograms)
+            yield "colorizer", color_loss(*self.colorizer(small, LOSS_STRIDE), *targets)
 
     def shrink(self, luma: Tensor, share: float = 1.0) -> Tensor:
-        """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio.
-
-        A crop with a `share` of the photo's side is resized to that share of `color_size`.
-        """
+        """(B, 1, H, W) resized to about `color_size`² pixels of the same aspect ratio, or to
+        `share` of that along each side."""
         height, width = luma.shape[-2:]
         multiple = self.options.size_multiple
         scale = share * self.options.color_size / math.sqrt(height * width) / multiple
