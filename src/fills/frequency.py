@@ -117,16 +117,22 @@ def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
     return np.split(blocks[by_step], np.flatnonzero(np.diff(steps[by_step])) + 1)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True)
 def _support(weight: np.ndarray, blocks: np.ndarray, support: np.ndarray) -> None:
     """Write how much is known around each of the blocks."""
     for n in range(len(blocks)):
         row, column = blocks[n]
-        total = np.float32(0)
-        for y in range(WINDOW):
-            for x in range(WINDOW):
-                total += WEIGHTS[y, x] * weight[row * BLOCK + y, column * BLOCK + x]
-        support[row, column] = total
+        support[row, column] = _weighted(weight, row, column)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _weighted(weight: np.ndarray, row: int, column: int) -> float:
+    # apart from the loop over blocks, which would change the order of the sum, and so of the blocks
+    total = np.float32(0)
+    for y in range(WINDOW):
+        for x in range(WINDOW):
+            total += WEIGHTS[y, x] * weight[row * BLOCK + y, column * BLOCK + x]
+    return total
 
 
 def _model(state: np.ndarray, blocks: np.ndarray) -> np.ndarray:
