@@ -61,10 +61,9 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: fl
 
     `drop_path` is the rate of stochastic depth in training (Huang et al. 2016).
     """
-    weights = timm_weights(encoder, encoder_weights)
+    name, weights = timm_name(encoder), timm_weights(encoder, encoder_weights)
     arguments = {"pretrained": bool(weights), "in_chans": in_channels, **weights}
     arguments |= {"features_only": True, "out_indices": (-4, -3, -2, -1)}
-    name = timm_name(encoder)
     try:
         network = timm.create_model(name, drop_path_rate=drop_path, **arguments)
     except Exception as error:  # timm's models refuse arguments in many ways
@@ -86,10 +85,10 @@ def unet(
 
     `decoder_channels` are those of its five levels, from coarse to fine.
     """
-    weights = timm_weights(encoder, encoder_weights)
     # smp's mix transformers look for their weights on a hub even when they are built without
     own = encoder in smp.encoders.encoders and not encoder.startswith("mit_")
     name = encoder if own else f"tu-{timm_name(encoder)}"
+    weights = timm_weights(encoder, encoder_weights)
     # True: timm's weights, which the overlay replaces
     arguments = {"encoder_weights": True if weights else None, **weights}
     arguments |= {"in_channels": in_channels, "classes": classes}
