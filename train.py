@@ -46,30 +46,32 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     """Data, model and budget of a fold; an interrupted run continues from its `last.pt`."""
     from lightning_fabric import seed_everything
 
+    from src.datasets import folds
     from src.datasets.bank import load_bank
-    from src.datasets.folds import evenly_spaced, fingerprint, fold_files, fold_weights
     from src.datasets.loader import EndlessSampler, TrainingImages, training_batches
     from src.models import build_model
-    from src.training.state import Budget, TrainingState, load_initial, trained_on
+    from src.training.state import Budget, TrainingState, load_initial
     from src.training.validation import reserve_time
 
     options, folders = settings.model, settings.folders
     folder = folders.run_dir / f"fold{fold}"
-    resumed, loaded = (folder / LAST).exists(), {}
+    resumed = (folder / LAST).exists()
     seed_everything(settings.seed + fold, verbose=False)
     model = build_model(options).to(fabric.device)
     bank = load_bank(folders.data_dir)  # refuses a stale one before anything is written
     with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
         split = folders.data_dir, settings.folds, settings.seed, fold, folders.run_dir
-        train_pairs, val_pairs = fold_files(*split)
-        facts = {"fold": fold, "held_out": fingerprint(val_pairs)}
+        train_pairs, val_pairs = folds.fold_files(*split)
+        facts = {"fold": fold, "held_out": folds.fingerprint(val_pairs)}
+        truths = [truth for _, truth in train_pairs]
+        keys = folds.image_keys(truths)
         if settings.init and not resumed:
-            loaded = load_initial(model, initial_checkpoint(settings.init, fold), facts, val_pairs)
+            initial = initial_checkpoint(settings.init, fold)
+            keys = load_initial(model, initial, facts, val_pairs, keys)
         config = settings.config() | facts
         begin_run(folder, config)
-    truths = [truth for _, truth in train_pairs]
-    val_pairs = evenly_spaced(val_pairs, settings.val_images)
-    state = TrainingState(model, settings.seed, facts | {"trained_on": trained_on(truths, loaded)})
+    val_pairs = folds.evenly_spaced(val_pairs, settings.val_images)
+    state = TrainingState(model, settings.seed, facts | {"trained_on": folds.encode_keys(keys)})
     if resumed:
         state.load(folder / LAST)
     if fabric.is_global_zero:
@@ -89,7 +91,7 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
         reserve_time(budget, state.ema.module, val_pairs, fabric)
     images = TrainingImages(truths, options.image_size, settings.seed, model.batch_spec, bank)
     position = state.step, fabric.global_rank, fabric.world_size, model.batch_spec.hole_every
-    weights = fold_weights(*split)
+    weights = folds.fold_weights(*split)
     sampler = EndlessSampler(weights, options.batch_size, settings.seed, *position)
     on_gpu = fabric.device.type == "cuda"
     batches = training_batches(images, sampler, settings.workers, pin_memory=on_gpu)

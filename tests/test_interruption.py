@@ -17,7 +17,7 @@ EPOCHS = ("--epochs", 2, "--save-minutes", 0)  # a checkpoint after each step
 
 
 def flags(data_dir, outputs) -> list:
-    """Of the run that the tests interrupt."""
+    """The run that the tests interrupt."""
     return ["--data-dir", data_dir, "--output-dir", outputs, "--name", "run", *TINY, *EPOCHS]
 
 
@@ -30,11 +30,8 @@ def reference(sample_folder, tmp_path_factory):
 
 
 def test_a_kill_changes_no_bit(sample_folder, reference, tmp_path):
-    log, folder, arguments = (
-        tmp_path / "log",
-        tmp_path / "run" / "fold0",
-        flags(sample_folder, tmp_path),
-    )
+    log, folder = tmp_path / "log", tmp_path / "run" / "fold0"
+    arguments = flags(sample_folder, tmp_path)
     process = begin(["train.py", *arguments], log)
     wait_for((folder / LAST).exists, process)
     time.sleep(random.uniform(0, 0.5))
@@ -47,11 +44,8 @@ def test_a_kill_changes_no_bit(sample_folder, reference, tmp_path):
 
 def test_ctrl_c_saves_and_leaves(sample_folder, reference, tmp_path):
     """The whole process group gets the signal, the process that prepares images too."""
-    log, folder, arguments = (
-        tmp_path / "log",
-        tmp_path / "run" / "fold0",
-        flags(sample_folder, tmp_path),
-    )
+    log, folder = tmp_path / "log", tmp_path / "run" / "fold0"
+    arguments = flags(sample_folder, tmp_path)
     process = begin(["train.py", *arguments, "--workers", 1], log)
     wait_for((folder / LAST).exists, process)
     os.killpg(process.pid, signal.SIGINT)

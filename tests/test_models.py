@@ -163,15 +163,8 @@ class Toy(RestorationModel):
         self.weight = torch.nn.Parameter(torch.full((options.width,), float(options.slope)))
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        yield (
-            "model",
-            {
-                "l1": F.l1_loss(
-                    self.rgb(*(unit_range(batch[k]) for k in ("damaged", "mask"))),
-                    unit_range(batch["rgb"]),
-                )
-            },
-        )
+        rgb = self.rgb(unit_range(batch["damaged"]), unit_range(batch["mask"]))
+        yield "model", {"l1": F.l1_loss(rgb, unit_range(batch["rgb"]))}
 
     def rgb(self, damaged: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return (damaged * self.weight.mean()).repeat(1, 3, 1, 1)
@@ -184,15 +177,7 @@ def toy(monkeypatch) -> str:
     return "toy"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"width": 5},
-        {"slope": 0.1},
-        {"kind": "né"},
-    ],
-)
+@pytest.mark.parametrize("options", [{}, {"width": 5}, {"slope": 0.1}, {"kind": "né"}])
 def test_what_shapes_a_model_survives_its_checkpoint(toy, tmp_path, options):
     """Whole numbers, fractions and words; a new model needs its class, its options and one entry of
     a dict."""

@@ -151,13 +151,14 @@ def test_the_shipped_weights_are_a_start_for_the_same_fold(run_folder):
     pairs = [(path, path) for path in sorted((run_folder[0] / "train_gt").iterdir())]
     facts = {"fold": 1, "held_out": "that of other photos"}
     model = create_model("restorer", encoder_weights="random", parts="colorizer")
-    assert set(load_initial(model, SHIPPED / "fold1", facts, pairs)) == {"colorizer", "inpainter"}
+    keys = np.array([3], np.uint32)
+    assert load_initial(model, SHIPPED / "fold1", facts, pairs, keys) == [3]  # 2.0 kept none
     for path, message in (
         ("fold0", "its colorizer may have seen"),
         ("fold1/colorizer.safetensors", "has no inpainter, and --parts does not train it"),
     ):
         with pytest.raises(InputError, match=message):
-            load_initial(model, SHIPPED / path, facts, pairs)
+            load_initial(model, SHIPPED / path, facts, pairs, keys)
 
 
 def test_a_resumed_run_is_not_finished(tmp_path):

@@ -1,7 +1,6 @@
 """A training: where it may start, its budget, its state, and one step."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -12,7 +11,7 @@ from lightning_fabric import Fabric, seed_everything
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from src.datasets.folds import Pairs, decode_keys, encode_keys, image_keys
+from src.datasets.folds import Pairs, decode_keys, image_keys
 from src.models.base import Batch, TrainableModel
 from src.models.checkpoints import load_state, load_weights, save_model, save_state
 from src.runs import SHIPPED
@@ -24,10 +23,11 @@ WARMUP_START = 0.05  # relative to the peak
 MAX_SEEN = 0.01  # share of the validation images whose name and size may be known by chance
 
 
-def load_initial(model: TrainableModel, path: Path, facts: dict, val_pairs: Pairs) -> dict:
-    """Load a checkpoint's networks; refuse those that may have seen the validation images.
-
-    Returns: the description of each network, as `load_weights`.
+def load_initial(
+    model: TrainableModel, path: Path, facts: dict, val_pairs: Pairs, keys: np.ndarray
+) -> np.ndarray:
+    """Load a checkpoint's networks; refuse those that may have seen the validation images. Returns
+    `keys`, and the `image_keys` of all that they were trained on.
     """
     loaded = load_weights(model, path)
     missing = set(model.options.networks) - set(model.options.trained) - loaded.keys()
@@ -35,9 +35,10 @@ def load_initial(model: TrainableModel, path: Path, facts: dict, val_pairs: Pair
         raise InputError(f"{path}: has no {missing.pop()}, and --parts does not train it either")
     val_keys = image_keys([truth for _, truth in val_pairs])
     for network, earlier in loaded.items():
-        if "trained_on" in earlier:
-            seen = np.isin(val_keys, decode_keys(earlier["trained_on"])).mean()
-        else:
+        trained_on = decode_keys(earlier.get("trained_on", ""))
+        keys = np.union1d(keys, trained_on)
+        seen = np.isin(val_keys, trained_on).mean()
+        if "trained_on" not in earlier:  # of version 2.0
             shipped = path.resolve().is_relative_to(SHIPPED)
             same = "fold" if shipped else "held_out"
             seen = earlier.get(same) != facts[same]
@@ -45,13 +46,7 @@ def load_initial(model: TrainableModel, path: Path, facts: dict, val_pairs: Pair
             found = f"may have seen the images that fold {facts['fold']} is validated on"
             remedy = "start from a checkpoint of the same fold, or without --init"
             raise InputError(f"{path}: its {network} {found}; {remedy}")
-    return loaded
-
-
-def trained_on(truths: Sequence[Path], loaded: dict[str, dict]) -> str:
-    """Encoded keys of the images that a training and the networks it starts from have seen."""
-    earlier = [decode_keys(info["trained_on"]) for info in loaded.values() if "trained_on" in info]
-    return encode_keys(np.unique(np.concatenate([image_keys(truths), *earlier])))
+    return keys
 
 
 @dataclass
@@ -89,10 +84,7 @@ def learning_rate(peak: float, progress: float) -> float:
 
 
 class TrainingState:
-    """A model in training with its averaged weights, its optimizers and how far it is.
-
-    `facts` go into the checkpoint of each network: the fold, and what was held out and trained on.
-    """
+    """A model in training with its averaged weights, its optimizers and how far it is."""
 
     SAVED = ("seed", "facts", "step", "validated", "best", "elapsed")
 
@@ -102,7 +94,7 @@ class TrainingState:
         self.ema = ModelEmaV3(model, decay=model.options.ema_decay, use_warmup=True)
         self.optimizers = model.optimizers()
         self.seed = seed
-        self.facts = facts or {}
+        self.facts = facts or {}  # metadata of checkpoints: fold, held_out, trained_on
         self.step = 0  # optimizer steps done
         self.validated = 0  # step of the last validation
         self.best = -math.inf  # best validation score
@@ -144,8 +136,7 @@ def training_step(
     `batch` is this process' share. Gradients are averaged over the processes, and the statistics
     of batch normalization as well, so that all keep the same weights.
     """
-    # What losses draw at random depends on the seed and the step alone: a resumed run, and every
-    # process of a run, draws the same.
+    # a resumed run, and every process of a run, draws the same random numbers in `losses`
     seed = np.random.SeedSequence([state.seed, state.step]).generate_state(1)[0]
     seed_everything(int(seed), verbose=False)
     batch = {key: value.to(fabric.device, non_blocking=True) for key, value in batch.items()}
