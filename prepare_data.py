@@ -19,7 +19,6 @@ class Check:
     """Seed of the split."""
 
     def run(self) -> int:
-        """Print the summary and every defect; 1 if there is any."""
         from src.datasets.check import check_folder, folds_summary, hole_table
 
         holes, defects = check_folder(self.data_dir)
@@ -28,9 +27,7 @@ class Check:
         if not defects:
             print(folds_summary(self.data_dir, self.folds, self.seed))
             return 0
-        print(f"defects: {len(defects)}")
-        for defect in defects:
-            print(f"  {defect}")
+        print(f"defects: {len(defects)}", *defects, sep="\n  ")
         return 1
 
 
@@ -52,7 +49,6 @@ class Build:
     """Seed of crops, damage and split."""
 
     def run(self) -> None:
-        """Build the folder and print what was skipped."""
         if (self.photos is None) == (not self.sample):
             raise InputError("build: name either --photos DIR or --sample")
         from src.datasets.build import build, photos_below, sample_photos
@@ -61,8 +57,7 @@ class Build:
         root = photos[0].parent if self.sample else self.photos
         settings = self.crops_per_photo, self.test_photos, self.seed
         table, skipped = build(photos, root, self.data_dir, *settings)
-        for reason in skipped:
-            print(f"skipped {reason}")
+        print("".join(f"skipped {reason}\n" for reason in skipped), end="")
         tests = int(table["name"].str.startswith("TEST").sum())
         images = f"{len(table) - tests} pairs and {tests} test images"
         print(f"{self.data_dir}: {images} of {table['photo'].nunique()} photos")
@@ -70,14 +65,12 @@ class Build:
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode the truths once and fill a hole in each, so that training is faster. Run it again to
-    resume."""
+    """Decode truths and fill holes once, for faster training. Run it again to resume."""
 
     data_dir: Path = Path("data")
     """The competition folder; this takes 1.2 MB per image there, and about 0.3 s of a core."""
 
     def run(self) -> None:
-        """Write the arrays and print their size."""
         from src.datasets.bank import FOLDER, pack
 
         count, folder = pack(self.data_dir), self.data_dir / FOLDER
@@ -86,7 +79,6 @@ class Pack:
 
 
 def main() -> int | None:
-    """Run the command that the command line names."""
     return parse_settings(Check | Build | Pack, __doc__).run()
 
 

@@ -1,1 +1,1 @@
-"""How good and how fast it is: the tables of docs/experiments.md, one module per kind."""
+"""Quality and speed: the tables of docs/experiments.md, one module per kind."""

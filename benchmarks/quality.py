@@ -1,7 +1,8 @@
-"""What each part is worth: python -m benchmarks.quality parts --checkpoints weights/fold0"""
+"""Measure the worth of each part: python -m benchmarks.quality parts --checkpoints weights/fold0"""
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from tqdm import tqdm
+from tyro.conf import OmitArgPrefixes
 from tyro.extras import subcommand_cli_from_dict
 
 from src.color.decode import MIN_P, decode, expected_color, histogram_fit, plausibility, render
@@ -39,9 +41,20 @@ Pair = tuple[Path, Path]  # damaged input and truth
 FOLDS, SEED = 5, 0  # the split of the shipped folds
 
 
-def held_out(data_dir: Path, fold: int, count: int) -> list[Pair]:
-    """Held-out pairs of a fold, spread evenly over it; all of them if `count` is 0."""
-    return evenly_spaced(fold_files(data_dir, FOLDS, SEED, fold)[1], count)
+@dataclass(frozen=True)
+class HeldOut:
+    """Images that a fold was validated on."""
+
+    data_dir: Path = Path("data")
+    """The competition folder."""
+    fold: int = 0
+    """The fold whose held-out images are measured."""
+    count: int = 300
+    """Images to measure, spread evenly; 0 takes all."""
+
+    def pairs(self) -> list[Pair]:
+        """(input, truth) files."""
+        return evenly_spaced(fold_files(self.data_dir, FOLDS, SEED, self.fold)[1], self.count)
 
 
 @cache  # once per worker process
@@ -52,52 +65,45 @@ def restorers(checkpoints: tuple[Path, ...]) -> tuple:
 
 def show(table: pd.DataFrame, digits: int = 4) -> None:
     """Print a table."""
-    print(table.to_string(float_format=lambda value: f"{value:.{digits}f}"))
+    print(table.to_string(float_format=f"{{:.{digits}f}}".format))
 
 
-def show_means(rows: pd.DataFrame, reference: str) -> None:
-    """Print the mean of each column, and its difference from a reference, with standard errors."""
+def means(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Mean of each column and its difference from a reference, with standard errors."""
     gain = rows.sub(rows[reference], axis=0)
-    means = {"mean": rows.mean(), "std error": rows.sem()}
-    show(pd.DataFrame(means | {f"over {reference}": gain.mean(), "its std error": gain.sem()}))
+    columns = {"mean": rows.mean(), "std error": rows.sem()}
+    return pd.DataFrame(columns | {f"over {reference}": gain.mean(), "its std error": gain.sem()})
 
 
 def parts(
-    checkpoints: tuple[Path, ...],
-    data_dir: Path = Path("data"),
-    images: Literal["held-out", "test"] = "held-out",
-    count: int = 100,
+    chosen: HeldOut, checkpoints: tuple[Path, ...], images: Literal["held-out", "test"] = "held-out"
 ) -> None:
     """S, M, C and score of the restorer with a part left out or replaced.
 
     Args:
         checkpoints: folders of folds, such as weights/fold0, measured together.
-        data_dir: the competition folder that they were trained on.
-        images: the first fold's held-out images, or the test images of a built folder.
-        count: images to measure, spread evenly; 0 takes all.
+        images: which; a built folder has truths of its test images, too.
     """
     torch.set_num_threads(cores())
-    pipeline = Pipeline(restorers(checkpoints))
-    fold = int(checkpoints[0].name.removeprefix("fold"))
-    training, pairs = fold_files(data_dir, FOLDS, SEED, fold)
+    pipeline, pairs = Pipeline(restorers(checkpoints)), chosen.pairs()
     if images == "test":
-        names = [Path(path).name for path in read_test(data_dir)["input_image_path"]]
-        pairs = [(data_dir / "test_input" / name, data_dir / "test_gt" / name) for name in names]
-    pairs = evenly_spaced(pairs, count)
+        names = [Path(path).name for path in read_test(chosen.data_dir)["input_image_path"]]
+        folders = [chosen.data_dir / f"test_{kind}" for kind in ("input", "gt")]
+        pairs = [tuple(folder / name for folder in folders) for name in names]
+        pairs = evenly_spaced(pairs, chosen.count)
+    training, _ = fold_files(chosen.data_dir, FOLDS, SEED, chosen.fold)
     truths = [truth for _, truth in training]
     constant = best_constant(list(parallel_map(true_histogram, truths, "histograms")))
     rows = {}
     for source, target in tqdm(pairs, "measuring", dynamic_ncols=True):
         gray, true = read_input(source), read_truth(target)
-        made = variants(pipeline, gray, true, constant)
         lost = lost_pixels(gray, true)
+        made = variants(pipeline, gray, true, constant)
         scores = {name: score_image(true, rgb, lost).as_dict() for name, rgb in made.items()}
         rows[source.name] = pd.DataFrame(scores).T
     table = pd.concat(rows)
-    means = table.groupby(level=1, sort=False).mean()
-    scores = table["score"].unstack()
-    gain = scores.sub(scores["restored"], axis=0)
-    show(means.assign(**{"difference": gain.mean(), "std error": gain.sem()}))
+    gain = means(table["score"].unstack(), "restored").iloc[:, 2:]
+    show(table.groupby(level=1, sort=False).mean().join(gain))
 
 
 def true_histogram(path: Path) -> np.ndarray:
@@ -107,10 +113,7 @@ def true_histogram(path: Path) -> np.ndarray:
 
 
 def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
-    """The (180,) histogram with the highest mean correlation with all of (180,) `histograms`.
-
-    That is the mean of their centred unit vectors, shifted to be positive; see docs/restorer.md.
-    """
+    """(180,), the highest mean correlation with all (180,) histograms; see docs/restorer.md."""
     centred = np.array(histograms) - 1 / HUE_BINS
     mean = (centred / np.linalg.norm(centred, axis=1, keepdims=True)).mean(axis=0)
     return (mean - mean.min()) / (mean - mean.min()).sum()
@@ -120,41 +123,32 @@ def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
 def variants(
     pipeline: Pipeline, gray: np.ndarray, true: np.ndarray, constant: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """One image restored in many ways, (H, W, 3) uint8 by name; the decodes share one estimate.
-
-    Args:
-        gray: (H, W) uint8, damaged.
-        true: (H, W, 3) uint8, for the oracles.
-        constant: (180,), see `best_constant`.
-    """
+    """One image restored in many ways, (H, W, 3) uint8 by name; `true` is for the oracles."""
     mask = find_hole(gray)
     estimate = pipeline.estimate(gray, mask)
     maps = estimate["p"], estimate["chroma_mass"]
     p, chroma_mass = (torch.from_numpy(values) for values in maps)
     inpainted, filled = restored_luma(estimate, gray, mask), telea(gray, mask)
-    log_p, color = p.clamp(min=MIN_P).log(), expected_color(p, chroma_mass)
+    color, oracle = expected_color(p, chroma_mass), hue_histogram(true).ravel()
+    log_p = p.clamp(min=MIN_P).log()
     gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
-    oracle = hue_histogram(true).ravel()
-
-    def rendered(fit: torch.Tensor) -> np.ndarray:
-        return render(inpainted, color.numpy(), fit.numpy())
-
-    def with_histogram(wanted: np.ndarray) -> np.ndarray:
-        target = torch.from_numpy(wanted).float()
-        return rendered(histogram_fit(plausibility(p, color), target, *gray.shape))
-
+    fits = {"most likely hue (argmax)": log_p, "hue sampled cell by cell": log_p + gumbel}
+    histograms = {
+        "histogram: best constant": constant,
+        "oracle: true histogram": oracle / oracle.sum(),
+    }
+    for name, histogram in histograms.items():
+        target = torch.from_numpy(histogram).float()
+        fits[name] = histogram_fit(plausibility(p, color), target, *gray.shape)
     made = {
         "restored": pipeline.decode(estimate, gray, mask),
         "left grey": gray_to_rgb(inpainted),
         "Telea, left grey": gray_to_rgb(filled),
         "Telea": decode(filled, *maps, "score"),
         "decode visual": decode(inpainted, *maps, "visual"),
-        "most likely hue (argmax)": rendered(log_p),
-        "hue sampled cell by cell": rendered(log_p + gumbel),
-        "histogram: best constant": with_histogram(constant),
-        "oracle: true histogram": with_histogram(oracle / oracle.sum()),
         "oracle: true luma": decode(luma(true), *maps, "score"),
     }
+    made |= {name: render(inpainted, color.numpy(), fit.numpy()) for name, fit in fits.items()}
     members = pipeline.ensemble.members
     if len(members) > 1:
         singles = [Pipeline([member])(gray, mask) for member in members]
@@ -163,29 +157,20 @@ def variants(
     return made
 
 
-def fills(
-    checkpoints: tuple[Path, ...] = (),
-    data_dir: Path = Path("data"),
-    fold: int = 0,
-    count: int = 300,
-) -> None:
-    """M of the grey images: every fill, their mean, inpainters, and what people are shown.
+def fills(chosen: HeldOut, checkpoints: tuple[Path, ...] = ()) -> None:
+    """M of the grey images: every fill, their mean, inpainters, and the copies people are shown.
 
     Args:
         checkpoints: folders of folds; their inpainters are measured alone (one view) and together
             (two views).
-        data_dir: the competition folder.
-        fold: its held-out images are measured.
-        count: images to measure, spread evenly; 0 takes all.
     """
-    measure = partial(fill_scores, checkpoints)
-    rows = list(parallel_map(measure, held_out(data_dir, fold, count), "measuring"))
-    show_means(pd.DataFrame(rows), "Telea")
+    rows = list(parallel_map(partial(fill_scores, checkpoints), chosen.pairs(), "measuring"))
+    show(means(pd.DataFrame(rows), "Telea"))
 
 
 @torch.inference_mode()
 def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
-    """M of each fill of an image."""
+    """M of each fill of one image."""
     torch.set_num_threads(1)
     gray, rgb = read_input(pair[0]), read_truth(pair[1])
     lost, true = lost_pixels(gray, rgb), luma(rgb)
@@ -196,13 +181,11 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
         return masked_ssim(gray_to_rgb(true), gray_to_rgb(np.where(lost, pred, true)), lost)
 
     unit = gray.astype(np.float32) / 255
-    image, mask, costly = (
-        torch.from_numpy(a.astype(np.float32))[None]
-        for a in (unit[None], lost[None], costly_fills(unit, lost))
-    )
+    maps = unit[None], lost[None].astype(np.float32), costly_fills(unit, lost)
     names = [f"line {down},{right}" for down, right in DIRECTIONS]
     names += ["smooth", "frequency", "exemplar"]
-    made = dict(zip(names, all_fills(image, mask, costly)[0].numpy(), strict=False))
+    filled = all_fills(*(torch.from_numpy(values)[None] for values in maps))[0].numpy()
+    made = dict(zip(names, filled, strict=False))
     row = {"Telea": m(telea(gray, lost))} | {name: m(fill) for name, fill in made.items()}
     row["best of all fills"] = max(row.values())
     row["mean of frequency, exemplar"] = m((made["frequency"] + made["exemplar"]) / 2)
@@ -216,27 +199,19 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     return row
 
 
-def colors(
-    checkpoints: tuple[Path, ...],
-    data_dir: Path = Path("data"),
-    fold: int = 0,
-    count: int = 300,
-) -> None:
+def colors(chosen: HeldOut, checkpoints: tuple[Path, ...]) -> None:
     """Colours of undamaged photos by source: C, and what people see, colourfulness and CIEDE2000.
 
     Args:
         checkpoints: folders of folds, measured together.
-        data_dir: a competition folder; if it was built, a photo's source is its name up to a "-".
-        fold: its held-out images are measured.
-        count: images to measure, spread evenly; 0 takes all.
     """
-    pairs = held_out(data_dir, fold, count)
+    pairs = chosen.pairs()
     rows = list(parallel_map(partial(color_figures, checkpoints), pairs, "measuring"))
     names = [source.stem for source, _ in pairs]
     table = pd.DataFrame(rows, index=names)
-    source = photo_sources(data_dir).reindex(names, fill_value="").to_numpy()
+    source = photo_sources(chosen.data_dir).reindex(names, fill_value="").to_numpy()
     show(table.groupby(source).mean().assign(images=table.groupby(source).size()))
-    show(pd.DataFrame({"mean": table.mean(), "std error": table.sem(), "median": table.median()}))
+    show(table.agg(["mean", "sem", "median"]).T)
 
 
 @torch.inference_mode()
@@ -246,8 +221,7 @@ def color_figures(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]
     pipeline, truth = Pipeline(restorers(checkpoints)), read_truth(pair[1])
     gray, nothing = luma(truth), np.zeros(truth.shape[:2], bool)
     estimate = pipeline.estimate(gray, nothing)
-    score = pipeline.decode(estimate, gray, nothing, "score")
-    visual = pipeline.decode(estimate, gray, nothing, "visual")
+    score, visual = (pipeline.decode(estimate, gray, nothing, s) for s in ("score", "visual"))
     compared = (truth, gray_to_rgb(gray), visual)
     true_lab, *labs = (rgb2lab(rgb[::2, ::2]) for rgb in compared)  # CIELAB is slow
     gray_error, error = (float(deltaE_ciede2000(true_lab, lab).mean()) for lab in labs)
@@ -268,19 +242,13 @@ def colorfulness(rgb: np.ndarray) -> float:
     return float(np.linalg.norm(spread) + 0.3 * np.linalg.norm(offset))
 
 
-def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> None:
-    """Precision and recall of the shipped detector on aged photos, and what it finds in others.
-
-    Args:
-        data_dir: the competition folder that it was trained on.
-        fold: its held-out photos are aged.
-        count: photos to measure, spread evenly; 0 takes all.
-    """
+def detector(chosen: HeldOut) -> None:
+    """Precision and recall of the shipped detector on aged photos, and what it finds in others."""
     torch.set_num_threads(cores())
     finder = load_finder("auto")
     drawn = {"all": KINDS} | {kind: {kind: mean} for kind, mean in KINDS.items()}
     rows, undamaged = [], []
-    for number, (_, path) in enumerate(tqdm(held_out(data_dir, fold, count), "detecting")):
+    for number, (_, path) in enumerate(tqdm(chosen.pairs(), "detecting")):
         rgb, seed = read_truth(path), [SEED, zlib.crc32(path.name.encode())]
         for name, kinds in drawn.items():
             gray, true = age(rgb, np.random.default_rng(seed), kinds=kinds)
@@ -292,18 +260,18 @@ def detector(data_dir: Path = Path("data"), fold: int = 0, count: int = 200) -> 
             undamaged.append({"photo": name, "found": finder(gray).share})
     show(pd.DataFrame(rows).groupby("kinds", sort=False).apply(detection_rates), 3)
     found = pd.DataFrame(undamaged).groupby("photo", sort=False)["found"]
-    harmless = found.agg(lambda shares: (shares <= 0.005).mean())
-    nothing = found.agg(lambda shares: (shares == 0).mean())
+    shares = {"mean": found.mean()}
+    for name, limit in (("at most 0.5 %", 0.005), ("nothing", 0.0)):
+        shares[name] = found.agg(lambda values, limit=limit: (values <= limit).mean())
     print("share found in undamaged photos:")
-    show(pd.DataFrame({"mean": found.mean(), "at most 0.5 %": harmless, "nothing": nothing}))
-
-
-COMMANDS = {"parts": parts, "fills": fills, "colors": colors, "detector": detector}
+    show(pd.DataFrame(shares))
 
 
 def main() -> None:
-    """Measure what the command line names."""
-    subcommand_cli_from_dict(COMMANDS, prog="python -m benchmarks.quality", description=__doc__)
+    commands = {command.__name__: command for command in (parts, fills, colors, detector)}
+    config = (OmitArgPrefixes,)
+    prog = "python -m benchmarks.quality"
+    subcommand_cli_from_dict(commands, prog=prog, description=__doc__, config=config)
 
 
 if __name__ == "__main__":

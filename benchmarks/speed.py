@@ -1,8 +1,7 @@
-"""How fast each part is, beside a peer in the same run: python -m benchmarks.speed inference"""
+"""Time each part beside its peer in the same run: python -m benchmarks.speed inference"""
 
 import platform
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,21 +22,16 @@ from src.damage.hole import find_hole, lost_pixels, punch_hole
 from src.datasets.bank import Bank, load_bank
 from src.datasets.competition import read_input, read_test, read_train, read_truth
 from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
-from src.evaluation.scoring import score_table
 from src.metrics import published_score, score_image
 from src.models import create_model
 from src.models.base import RestorationModel
 from src.models.options import MODELS
 from src.pipeline import Pipeline, telea
-from src.restoring import Job, restore_jobs
 from src.training.state import TrainingState, training_step
 from src.utils.cli import run_script
 from src.utils.distributed import launch
-from src.utils.errors import InputError
-from src.utils.images import gray_to_rgb, write_png
+from src.utils.images import gray_to_rgb, read_gray, write_png
 from src.utils.processes import cores, limit_threads
-
-LR = 1e-4  # any: what a step costs does not depend on it
 
 
 def describe_machine() -> None:
@@ -65,65 +59,62 @@ def median_seconds(work: dict[str, Callable[[], object]], runs: int = 5) -> dict
     return {name: float(np.median(seconds[1:])) for name, seconds in times.items()}
 
 
+def compare(work: dict[str, Callable[[], object]], images: int = 1) -> None:
+    """Print the milliseconds per image of each call, and how many times the second is faster."""
+    seconds = median_seconds(work)
+    for name, value in seconds.items():
+        print(f"{name:32} {1000 * value / images:8.2f} ms per image")
+    peer, ours = list(seconds.values())[:2]
+    print(f"{'ratio':32} {peer / ours:8.2f}")
+
+
 def untrained(name: str) -> RestorationModel:
     """A model with random weights, which take as long as trained ones."""
     torch.manual_seed(0)
     return create_model(name).to(memory_format=torch.channels_last).eval()
 
 
-def score(data_dir: Path = Path("data"), count: int = 20, files: int = 6000) -> None:
-    """The score of an image, against the published calls; and of a whole fold on all cores.
+def score(data_dir: Path = Path("data"), count: int = 20) -> None:
+    """The score of an image on one core, against the published calls.
 
     Args:
         data_dir: a competition folder; its training images are filled by Telea and scored.
-        count: images to time one by one.
-        files: files to score with all cores; the first ones again if there are fewer.
+        count: images to score.
     """
-    describe_machine()
     limit_threads()
-    rows = read_train(data_dir).itertuples(index=False)
-    pairs = [tuple(data_dir / path for path in row) for row in rows]
     images = []
-    for source, target in pairs[:count]:
-        gray, true = read_input(source), read_truth(target)
+    for source, target in read_train(data_dir)[:count].itertuples(index=False):
+        gray, true = read_input(data_dir / source), read_truth(data_dir / target)
         images.append((true, gray_to_rgb(telea(gray, find_hole(gray))), lost_pixels(gray, true)))
-    calls = {"published": published_score, "ours": score_image}
-    work = {
-        name: lambda call=call: [call(*image) for image in images] for name, call in calls.items()
-    }
-    seconds = median_seconds(work)
-    for name in calls:
-        print(f"{name:10} {1000 * seconds[name] / len(images):8.2f} ms per image, one core")
-    print(f"{'ratio':10} {seconds['published'] / seconds['ours']:8.1f}")
-    tables = [pd.DataFrame([call(*i).as_dict() for i in images]) for call in calls.values()]
-    print(f"largest difference: {(tables[0] - tables[1]).abs().max().max():.1e}")
-    triples = [(target, target, source) for source, target in pairs]
-    triples = (triples * (files // len(triples) + 1))[:files]
-    start = time.perf_counter()
-    score_table(triples)
-    whole = time.perf_counter() - start
-    print(f"{files} files, all cores: {whole:.0f} s, {1000 * whole / files:.1f} ms per image")
+    pairs = [(published_score(*image).as_dict(), score_image(*image).as_dict()) for image in images]
+    compare(
+        {
+            "published": lambda: [published_score(*image) for image in images],
+            "ours": lambda: [score_image(*image) for image in images],
+        },
+        len(images),
+    )
+    difference = pd.DataFrame(pair[0] for pair in pairs) - pd.DataFrame(pair[1] for pair in pairs)
+    print(f"largest difference: {difference.abs().max().max():.1e}")
 
 
 def data(data_dir: Path = Path("data"), count: int = 100) -> None:
-    """Preparing a training image on one core: read and augmented, from the pack and from PNG files.
+    """Preparing a training image on one core: read and augmented, from PNG files and from the pack.
 
     Args:
         data_dir: a competition folder, packed by prepare_data.py pack.
         count: images per run.
     """
-    describe_machine()
     limit_threads()
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]][:count]
-    bank, work = Bank(data_dir), {}
     for size in (512, 256):
-        for name, source in (("PNG", None), ("pack", bank)):
-            images = TrainingImages(paths, size, 0, BatchSpec(), source)
+        work = {}
+        for name, bank in (("PNG", None), ("pack", Bank(data_dir))):
+            images = TrainingImages(paths, size, 0, BatchSpec(), bank)
             work[f"training image of {size} px, {name}"] = lambda images=images: [
                 images[Sample(index, 0, index, False)] for index in range(len(paths))
             ]
-    for name, seconds in median_seconds(work).items():
-        print(f"{name:32} {1000 * seconds / len(paths):8.3f} ms")
+        compare(work, len(paths))
 
 
 def training(data_dir: Path = Path("data"), steps: int = 10, batch_size: int | None = None) -> None:
@@ -134,24 +125,16 @@ def training(data_dir: Path = Path("data"), steps: int = 10, batch_size: int | N
         steps: steps of each model; the median counts.
         batch_size: instead of each model's own.
     """
-    describe_machine()
     torch.set_num_threads(cores())
+    paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
     print(f"{'training step':32}{'images/s':>10}{'waiting':>10}")
     for name in ("restorer", "full_pipeline", "gan"):
         options = MODELS[name]()
-        size = batch_size or options.batch_size
-        batches = read_batches(data_dir, name, options.image_size, size)
-        seconds, waiting = step_seconds(name, batches, steps)
+        size, spec = batch_size or options.batch_size, create_model(name).batch_spec
+        images = TrainingImages(paths, options.image_size, 0, spec, load_bank(data_dir))
+        sampler = EndlessSampler(np.ones(len(paths)), size, 0, hole_every=spec.hole_every)
+        seconds, waiting = step_seconds(name, training_batches(images, sampler, 0), steps)
         print(f"{f'{name}, {options.image_size} px':32}{size / seconds:10.2f}{waiting:10.1%}")
-
-
-def read_batches(data_dir: Path, model: str, image_size: int, batch_size: int) -> Iterator[dict]:
-    """Endless training batches for a model, prepared between the steps."""
-    paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
-    spec = create_model(model).batch_spec
-    images = TrainingImages(paths, image_size, 0, spec, load_bank(data_dir))
-    sampler = EndlessSampler(np.ones(len(paths)), batch_size, 0, hole_every=spec.hole_every)
-    return training_batches(images, sampler, 0)
 
 
 def step_seconds(name: str, batches: Iterator[dict], steps: int) -> tuple[float, float]:
@@ -163,7 +146,7 @@ def step_seconds(name: str, batches: Iterator[dict], steps: int) -> tuple[float,
         start = time.perf_counter()
         batch = next(batches)
         waits.append(time.perf_counter() - start)
-        training_step(state, batch, LR, fabric)
+        training_step(state, batch, 1e-4, fabric)
         times.append(time.perf_counter() - start)
     alone = np.subtract(times, waits)[1:]
     return float(np.median(alone)), float(sum(waits[1:]) / sum(times[1:]))
@@ -173,15 +156,8 @@ def inference(data_dir: Path = Path("data")) -> None:
     """Restoring 512×512 with five folds and two views, against a forward pass of full_pipeline.
 
     Args:
-        data_dir: a competition folder; infer.py restores all its test images.
+        data_dir: a competition folder; its first test image is restored.
     """
-    describe_machine()
-    infer = Path(__file__).parents[1] / "infer.py"
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, infer, "--data-dir", data_dir, "--output-dir", folder]
-        start = time.perf_counter()
-        subprocess.run([*command, "--ensemble", "--tta", "2"], check=True)
-        print(f"infer.py --ensemble --tta 2, once: {time.perf_counter() - start:.1f} s")
     torch.set_num_threads(cores())
     gray = read_input(data_dir / read_test(data_dir)["input_image_path"][0])
     image = torch.from_numpy(gray / np.float32(127.5) - 1)[None, None]
@@ -193,11 +169,7 @@ def inference(data_dir: Path = Path("data")) -> None:
         "restorer, 1 fold, 1 view": lambda: single(gray),
     }
     with torch.inference_mode():
-        seconds = median_seconds(work)
-    for name, value in seconds.items():
-        print(f"{name:32} {1000 * value:8.1f} ms")
-    ratio = seconds["full_pipeline, forward"] / seconds["restorer, 5 folds, 2 views"]
-    print(f"{'ratio':32} {ratio:8.2f}")
+        compare(work)
 
 
 def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
@@ -208,21 +180,15 @@ def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
     """
     import resource  # not on Windows
 
-    describe_machine()
     torch.set_num_threads(cores())
     pipeline = Pipeline([untrained("restorer")])
     print(f"{'megapixels':>10}{'seconds':>10}{'peak GiB':>10}")
     with tempfile.TemporaryDirectory() as folder:
+        photo, restored = Path(folder, "photo.png"), Path(folder, "restored.png")
         for number in sorted(megapixels):
-            job = Job(Path(folder, f"{number}.png"), Path(folder, f"{number}.restored.png"), None)
-            write_png(job.photo, damaged_photo(number))
-
-            def restore(job: Job = job) -> None:
-                job.output.unlink(missing_ok=True)
-                if failures := restore_jobs(pipeline, [job], shown=False):
-                    raise InputError(failures[0])
-
-            seconds = median_seconds({"restore": restore})["restore"]
+            write_png(photo, damaged_photo(number))
+            work = {"restore": lambda: write_png(restored, pipeline(read_gray(photo)))}
+            seconds = median_seconds(work)["restore"]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(f"{number:10g}{seconds:10.2f}{peak:10.2f}", flush=True)
 
@@ -230,27 +196,16 @@ def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
 def damaged_photo(megapixels: float) -> np.ndarray:
     """scikit-image's astronaut, enlarged to 4:3 with grain and a hole, (H, W) uint8."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    shape = (height * 4 // 3, height)
-    rgb = np.array(Image.fromarray(samples.astronaut()).resize(shape, Image.Resampling.BICUBIC))
+    photo = Image.fromarray(samples.astronaut()).resize((height * 4 // 3, height))
     rng = np.random.default_rng(0)
-    for rows in np.array_split(rgb, max(1, height // 256)):  # in strips, for the memory
-        grain = rng.integers(-4, 5, rows.shape, np.int16)
-        rows[:] = np.clip(rows + grain, 0, 255)
-    return punch_hole(rgb, np.random.default_rng(0))[0]
-
-
-COMMANDS = {
-    "score": score,
-    "data": data,
-    "training": training,
-    "inference": inference,
-    "size": size,
-}
+    grain = rng.integers(8, size=(height, height * 4 // 3, 3), dtype=np.uint8)
+    return punch_hole(np.asarray(photo) ^ grain, rng)[0]
 
 
 def main() -> None:
-    """Measure what the command line names."""
-    subcommand_cli_from_dict(COMMANDS, prog="python -m benchmarks.speed", description=__doc__)
+    describe_machine()
+    commands = {call.__name__: call for call in (score, data, training, inference, size)}
+    subcommand_cli_from_dict(commands, prog="python -m benchmarks.speed", description=__doc__)
 
 
 if __name__ == "__main__":

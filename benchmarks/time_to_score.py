@@ -1,7 +1,6 @@
-"""How soon the restorer is as good as full_pipeline ever is in the same time.
+"""Train the restorer and full_pipeline for the same time: how much sooner is ours as good?
 
-Trains both for the same wall-clock time with train.py, each validated after each of its epochs; run
-the same command again to resume.
+Both are validated after each of their epochs; run the same command again to resume.
 """
 
 import json
@@ -24,12 +23,8 @@ def time_to_score(
     output_dir: Path = Path("outputs/time-to-score"),
     minutes: float = 30.0,
     val_images: int = 50,
-    full_pipeline: tuple[str, ...] = (
-        "encoder=lite0",
-        "encoder-weights=pretrained",
-        "image-size=128",
-    ),
-    restorer: tuple[str, ...] = (),
+    full_pipeline: str = "--encoder lite0 --encoder-weights pretrained --image-size 128",
+    restorer: str = "",
 ) -> None:
     """Train both models, print their curves and how much sooner ours is above the peer's best.
 
@@ -42,20 +37,12 @@ def time_to_score(
         restorer: options of the restorer's training.
     """
     describe_machine()
+    train = str(Path(__file__).parents[1] / "train.py")
+    common = f"--workers 0 --max-minutes {minutes} --val-images {val_images}".split()
+    common += ["--data-dir", str(data_dir), "--output-dir", str(output_dir)]
     curves = {}
     for model, options in ((PEER, full_pipeline), (OURS, restorer)):
-        train = Path(__file__).parents[1] / "train.py"
-        command = [sys.executable, train, model, "--data-dir", data_dir, "--workers", 0]
-        command += [
-            "--output-dir",
-            output_dir,
-            "--max-minutes",
-            minutes,
-            "--val-images",
-            val_images,
-        ]
-        command += [part for option in options for part in f"--{option}".split("=", 1)]
-        if subprocess.run(list(map(str, command))).returncode:
+        if subprocess.run([sys.executable, train, model, *common, *options.split()]).returncode:
             raise InputError(f"{model}: the training failed, see above")
         curves[model] = score_curve(output_dir / model / "fold0" / "metrics.jsonl")
     table = pd.concat(curves, names=["model", "validation"])
@@ -78,7 +65,6 @@ def score_curve(metrics: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Measure as the command line says."""
     tyro.cli(time_to_score, prog="python -m benchmarks.time_to_score", description=__doc__)
 
 

@@ -26,6 +26,7 @@ from src.datasets.bank import (
     hole_example,
     load_bank,
     pack,
+    random_part,
 )
 from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
@@ -196,27 +197,14 @@ def test_a_bank_changes_the_speed_alone(packed):
     assert set(hole[1].unique().tolist()) == {0, 255}
 
 
-def part_of(part: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether a (C, h, w) array is a part of a larger one."""
-    shape = part.shape[1:]
-    places = np.lib.stride_tricks.sliding_window_view(whole[0], shape)
-    rows, columns = np.nonzero((places[:, :, ::37, ::41] == part[0, ::37, ::41]).all(axis=(2, 3)))
-    return any(
-        np.array_equal(part, whole[:, y : y + shape[0], x : x + shape[1]])
-        for y, x in zip(rows, columns, strict=True)
-    )
-
-
-def test_each_hole_is_a_part_of_its_example_or_mirrored(packed):
-    path, bank = truths(packed)[2], Bank(packed)
-    images, seen = TrainingImages([path], 128, 1, BatchSpec(("hole",)), bank), set()
-    for number in range(12):
-        hole = images[Sample(number, 0, 0, True)]["hole"].numpy()
-        (mirrored,) = (
-            m for m in (False, True) if part_of(hole[..., :: 1 - 2 * m], bank.hole(path))
-        )
-        seen.add(mirrored)
-    assert seen == {True, False}
+def test_random_parts_of_an_example():
+    example, seen = np.arange(CROP * CROP).reshape(1, CROP, CROP), set()
+    for seed in range(12):
+        part = random_part(example, np.random.default_rng(seed))[0]
+        assert part.shape == (TRAIN_CROP, TRAIN_CROP) and (np.diff(part, axis=0) == CROP).all()
+        (step,) = np.unique(np.diff(part, axis=1))
+        seen.add(int(step))
+    assert seen == {1, -1}  # as it is, and mirrored
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -67,7 +67,7 @@ def test_an_image_drawn_twice_in_an_epoch_differs(paths):
     assert all(not torch.equal(first[key], second[key]) for key in first)
 
 
-def test_damage_is_drawn_only_if_it_is_asked_for(paths):
+def test_damage_is_drawn_only_if_needed(paths):
     def draw_damage(rgb, rng):
         raise AssertionError("drawn")
 
@@ -94,7 +94,7 @@ def test_random_squares(paths):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_goes_on_where_it_stopped(paths, workers):
+def test_resumes_where_it_stopped(paths, workers):
     spec = BatchSpec(("gray", "rgb"), min_crop=0.5)
     whole = list(islice(batches_of(paths, spec=spec), 4))
     resumed = islice(batches_of(paths, workers, first_batch=2, spec=spec), 2)
@@ -102,9 +102,8 @@ def test_goes_on_where_it_stopped(paths, workers):
         assert all(torch.equal(values, again[key]) for key, values in batch.items())
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_see_the_batches_of_one(sample_folder, processes):
-    assert_batches_of_one(sample_folder, processes, workers=0)
+def test_processes_see_the_batches_of_one(sample_folder):
+    assert_batches_of_one(sample_folder, processes=2, workers=0)
 
 
 def test_an_epoch_is_shuffled_and_shared_out_whole():

@@ -16,7 +16,6 @@ MACHINE = ("data_dir", "output_dir", "init")  # settings that are paths
 
 
 def main() -> None:
-    """Write the folds of a run, and print the size of the folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run's folder, such as outputs/restorer")
     parser.add_argument("--weights", type=Path, default=SHIPPED, help="the folder to write to")

@@ -46,7 +46,7 @@ def photo_sources(data_dir: Path) -> pd.Series:
 
 
 def vivid_shares(truth: Path) -> tuple[float, float]:
-    """The shares of an image's pixels that are vividly green and vividly red."""
+    """Shares of an image's pixels that are vividly green and vividly red."""
     rgb = np.ascontiguousarray(read_truth(truth)[8::16, 8::16])
     hue = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 0]
     vivid = np.ptp(rgb, axis=-1) >= 40
@@ -54,7 +54,6 @@ def vivid_shares(truth: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Write the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="the folder that was built")
     folder = parser.parse_args().data_dir

@@ -28,21 +28,17 @@ SAMPLE_PHOTOS = {
 }
 
 
-class Photo(NamedTuple):
-    """A photo to crop."""
-
-    name: str  # POSIX path below the photo folder; seeds its crops
-    size: tuple[int, int]  # width, height in pixels after resizing
+Photo = tuple[str, tuple[int, int]]  # POSIX path below the photo folder, size after resizing
 
 
 class Crop(NamedTuple):
     """A 512×512 crop of a resized photo; a row of `crops.csv`."""
 
     name: str  # TRAIN_00000 or TEST_000; seeds its damage
-    photo: str
+    photo: str  # seeds its place
     left: int
     top: int
-    width: int  # of the resized photo, as is the height
+    width: int  # the resized photo's
     height: int
 
     def files(self, data_dir: Path) -> list[Path]:
@@ -97,7 +93,7 @@ def inspect(path: Path, root: Path) -> Photo | str:
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
         return f"{path}: grey (mean chroma {chroma:.1f} of 255)"
-    return Photo(name, size)
+    return name, size
 
 
 def plan_crops(
@@ -176,7 +172,7 @@ def build(
             return pd.read_csv(data_dir / "crops.csv", keep_default_na=False), []
         inspected = list(parallel_map(partial(inspect, root=root), photos, "reading photos"))
         skipped = [reason for reason in inspected if isinstance(reason, str)]
-        usable = [photo for photo in inspected if isinstance(photo, Photo)]
+        usable = [photo for photo in inspected if not isinstance(photo, str)]
         if len(usable) < 2:
             (data_dir / "recipe.json").unlink()  # other photos may be tried
             found = f"{len(usable)} usable colour photos, at least 2 needed"

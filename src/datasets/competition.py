@@ -14,16 +14,11 @@ from src.utils.images import read_image
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
 TEST_COLUMNS = ["input_image_path"]
-CONTROL = r"[\0-\x1f\x7f-\x9f]"  # characters that file names cannot have or that steer a terminal
+CONTROL = r"[\0-\x1f\x7f-\x9f]"  # no file name, or steers a terminal
 
 
 def read_csv(path: Path, remedy: str, columns: list[str], **options: object) -> pd.DataFrame:
-    """A CSV file that has these columns; a byte order mark and Windows line ends are accepted.
-
-    Args:
-        remedy: ends the error messages.
-        options: of `pandas.read_csv`.
-    """
+    """A CSV file that has these columns, read with `options`; `remedy` ends the errors."""
     try:
         table = pd.read_csv(StringIO(read_text(path, remedy)), keep_default_na=False, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -42,9 +37,7 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
     Backslashes are accepted; empty, repeated and absolute paths and `..` are refused. Links are
     followed.
     """
-    path, remedy = Path(data_dir) / name, "use the competition's own file"
-    if not path.parent.is_dir():
-        raise InputError(f"{data_dir}: no such folder", "data folder")
+    path, remedy = data_dir / name, "use the competition's own file"
     if not path.exists():
         found = "no such file, so this is not a competition folder"
         raise InputError(f"{path}: {found}", "data folder")
@@ -53,26 +46,25 @@ def read_table(data_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
         raise InputError(f"{path}: no rows; {remedy}")
     for column in columns:
         values = enumerate(table[column], start=2)
-        paths = pd.Series([_relative(path, line, value) for line, value in values])
-        repeated = paths[paths.duplicated()]
+        table[column] = [_relative(value, f"{path}, line {line}") for line, value in values]
+        repeated = table[column][table[column].duplicated()]
         if len(repeated):
             found = f"{repeated.iloc[0]} is listed twice in {column}"
             raise InputError(f"{path}: {found}; remove one row")
-        table = table.assign(**{column: paths})
     return table
 
 
-def _relative(path: Path, line: int, value: str) -> str:
+def _relative(value: str, where: str) -> str:
     plain = PurePosixPath(value.strip().replace("\\", "/"))
-    if not plain.name or re.search(CONTROL, value):
-        found = f"control characters in {value!r}" if plain.name else "empty path"
-        raise InputError(f"{path}, line {line}: {found}; name a file such as ./train_input/X.png")
-    if plain.is_absolute() or ".." in plain.parts or ":" in plain.parts[0]:
-        raise InputError(
-            f"{path}, line {line}: {value} points outside the data folder; "
-            "use paths relative to it, such as ./train_input/TRAIN_00000.png"
-        )
-    return str(plain)
+    if not plain.name:
+        found = "empty path"
+    elif re.search(CONTROL, value):
+        found = f"control characters in {value!r}"
+    elif plain.is_absolute() or ".." in plain.parts or ":" in plain.parts[0]:
+        found = f"{value} points outside the data folder"
+    else:
+        return str(plain)
+    raise InputError(f"{where}: {found}; use paths such as ./train_input/TRAIN_00000.png")
 
 
 def read_train(data_dir: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Training images as tensors: the one place where they are drawn, augmented and damaged."""
+"""Training images as tensors: drawn, augmented and damaged here and nowhere else."""
 
 import atexit
 import itertools
@@ -40,7 +40,7 @@ class BatchSpec:
 
 
 class Sample(NamedTuple):
-    """An item of a training, as the sampler asks the dataset for it."""
+    """A training item to make."""
 
     number: int  # counted from the beginning of the training: seeds the item
     batch: int  # all samples of a batch have the same size
@@ -115,8 +115,7 @@ class TrainingImages(Dataset):
     def _images(
         self, truth: np.ndarray, keys: set[str], batch: int, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        # set_random_seed would give every transform the same draws: a flip always with a change of
-        # tone
+        # set_random_seed would give every transform the same draws
         self.augment.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         rgb = self.augment(image=truth)["image"]
         gray = luma(rgb)
@@ -148,7 +147,7 @@ class EndlessSampler(Sampler):
     """
 
     weights: np.ndarray  # (N,) positive, one per image
-    batch_size: int  # of all processes together
+    batch_size: int  # all processes together
     seed: int
     first_batch: int = 0
     process: int = 0

@@ -1,4 +1,4 @@
-"""Scenes: which images are crops of the same photo, found from the images alone.
+"""Scenes: images that are crops of the same photo, found from the images alone.
 
 SIFT keypoints in an inverted file propose pairs, matched keypoints align them, pixels decide.
 """
@@ -17,14 +17,12 @@ from src.datasets.competition import SIZE, read_truth
 from src.utils.processes import parallel_map
 
 SIDE = SIZE[0]
-# px, side at which keypoints are sought: 256 takes twice the time and matches no better
-DETECT = 192
+DETECT = 192  # px, side for keypoints: 256 takes twice the time and matches no better
 KEYPOINTS = 64  # kept per image
 CELLS = 4  # per side; they take turns to give their strongest, or a busy corner would take all
 CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
-DIMENSIONS = 32  # of 128; all crops that shared a quarter still became candidates
-# descriptors are rounded to integers: sums are then exact for any thread and BLAS
-LEVELS = 254.0
+DIMENSIONS = 32  # SIFT has 128; all crops that shared a quarter still became candidates
+LEVELS = 254.0  # descriptors are integers: sums are then exact for any thread and BLAS
 MATCH_DISTANCE = 90.0  # largest, in rounded RootSIFT units (0.35 of the unit sphere's radius)
 NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
 LISTS = 4.0  # inverted lists per square root of the number of descriptors: search grows as n^1.5
@@ -41,7 +39,7 @@ MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it, other 
 
 
 class Features(NamedTuple):
-    """An image as it is compared with others."""
+    """An image for comparison with others."""
 
     points: np.ndarray  # (k, 2) float32, x and y in pixels of the whole image, k <= KEYPOINTS
     descriptors: np.ndarray  # (k, 128) uint8, SIFT
@@ -63,9 +61,8 @@ def describe(rgb: np.ndarray) -> Features:
         ranks.append((taken[cell], point))
     points = [point for _, point in sorted(ranks, key=lambda pair: pair[0])[:KEYPOINTS]]
     points, descriptors = sift.compute(reduced, points)
-    if not points:
-        return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), small)
-    places = (np.array([point.pt for point in points]) + 0.5) * (SIDE / DETECT) - 0.5
+    places = (np.array([point.pt for point in points]).reshape(-1, 2) + 0.5) * (SIDE / DETECT) - 0.5
+    descriptors = np.empty((0, 128)) if descriptors is None else descriptors
     return Features(places.astype(np.float32), descriptors.astype(np.uint8), small)
 
 
@@ -83,14 +80,14 @@ def find_scenes(paths: list[Path]) -> np.ndarray:
     return group(list(parallel_map(describe_file, paths, "describing images")))
 
 
-def group(features: list[Features]) -> np.ndarray:
+def group(images: list[Features]) -> np.ndarray:
     """`find_scenes` of described images."""
-    vectors = reduce_descriptors([image.descriptors for image in features])
-    joined = DisjointSet(range(len(features)))
+    vectors = reduce_descriptors([image.descriptors for image in images])
+    joined = DisjointSet(range(len(images)))
     for i, j in tqdm(candidates(vectors), desc="comparing pairs", unit="pair", dynamic_ncols=True):
-        if not joined.connected(i, j) and overlap(features[i], features[j], vectors[i], vectors[j]):
+        if not joined.connected(i, j) and overlap(images[i], images[j], vectors[i], vectors[j]):
             joined.merge(i, j)
-    return pd.factorize(np.array([joined[i] for i in range(len(features))]))[0]
+    return pd.factorize(np.array([joined[i] for i in range(len(images))]))[0]
 
 
 def reduce_descriptors(descriptors: list[np.ndarray]) -> list[np.ndarray]:
@@ -152,12 +149,11 @@ def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarr
 
 
 def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
-    """Mean correlation, -1 to 1, of the textured windows that `b` shares with `a` warped by
-    `matrix`.
+    """Mean correlation, -1 to 1, of the textured windows that `b` shares with the warped `a`.
 
     All windows have the same weight, because over a whole image one contrasty sign or skyline
-    outweighs everything else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3); with too little
-    texture in common the result is 0.
+    outweighs everything else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3) warps `a`; with too
+    little texture in common the result is 0.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
     inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)

@@ -56,7 +56,7 @@ def test_quality(sample_folder, checkpoints, script, command, expected):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("score --count 2 --files 2", "ms per image"),
+        ("score --count 2", "ms per image"),
         ("data --count 3", "256 px, pack"),
         ("training --steps 1 --batch-size 2", "gan, 512 px"),
         ("inference", "ratio"),
@@ -74,7 +74,8 @@ def test_size(script):
 
 def test_time_to_score(data_dir, script, tmp_path):
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 1]
-    arguments += ["--full-pipeline", "encoder=lite0", "image-size=64", "batch-size=2"]
-    arguments += ["--val-images", 1, "--restorer", "image-size=64", "color-size=64", "batch-size=2"]
+    options = "--image-size 64 --batch-size 2"
+    arguments += ["--full-pipeline", f"--encoder lite0 {options}", "--val-images", 1]
+    arguments += ["--restorer", f"--color-size 64 {options}"]
     status, out, err = script("benchmarks.time_to_score", *arguments)
     assert status == 0 and "restorer" in out, err
