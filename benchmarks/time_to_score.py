@@ -23,7 +23,7 @@ def time_to_score(
     output_dir: Path = Path("outputs/time-to-score"),
     minutes: float = 30.0,
     val_images: int = 50,
-    full_pipeline: str = "--encoder lite0 --encoder-weights pretrained --image-size 128",
+    full_pipeline: str = "encoder=lite0 encoder-weights=pretrained image-size=128",
     restorer: str = "",
 ) -> None:
     """Train both models, print their curves and how much sooner ours is above the peer's best.
@@ -42,7 +42,8 @@ def time_to_score(
     common += ["--data-dir", str(data_dir), "--output-dir", str(output_dir)]
     curves = {}
     for model, options in ((PEER, full_pipeline), (OURS, restorer)):
-        if subprocess.run([sys.executable, train, model, *common, *options.split()]).returncode:
+        flags = [f"--{option}" for option in options.split()]
+        if subprocess.run([sys.executable, train, model, *common, *flags]).returncode:
             raise InputError(f"{model}: the training failed, see above")
         curves[model] = score_curve(output_dir / model / "fold0" / "metrics.jsonl")
     table = pd.concat(curves, names=["model", "validation"])
