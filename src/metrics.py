@@ -42,12 +42,7 @@ class Score:
 
 
 def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
-    """Score one restored image.
-
-    Args:
-        true, pred: (H, W, 3) uint8 RGB.
-        mask: (H, W) bool, True where the input was lost.
-    """
+    """Score one restored image: (H, W, 3) uint8 twice, and (H, W) bool, True where it was lost."""
     if true.shape != pred.shape or true.ndim != 3 or true.shape[2] != 3:
         raise ValueError(f"true {true.shape} and pred {pred.shape} must both be (H, W, 3)")
     if true.dtype != np.uint8 or pred.dtype != np.uint8:
@@ -58,10 +53,8 @@ def score_image(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
 
 
 def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Score:
-    """The score by the published calls: slow, for tests and benchmarks; args as for `score_image`.
-
-    Undefined for a prediction of one single value, or for fewer than 7 lost pixels.
-    """
+    """The score by the published calls, for comparison: slow, and undefined for a prediction of one
+    single value or for fewer than 7 lost pixels."""
     options = {"channel_axis": -1, "data_range": int(pred.max()) - int(pred.min())}
     s = structural_similarity(true, pred, **options)
     m = structural_similarity(true[mask], pred[mask], **options)

@@ -10,15 +10,8 @@ from skimage import data as skimage_data
 
 from src.damage.hole import draw_hole, find_hole, lost_pixels, punch_hole
 
-PHOTOS = [
-    "astronaut.png",
-    "coffee.png",
-    "chelsea.png",
-    "rocket.jpg",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "hubble_deep_field.jpg",
-]
+PHOTOS = ["astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png"]
+PHOTOS += ["retina.jpg", "hubble_deep_field.jpg"]
 SIDE = 512
 
 
@@ -72,18 +65,14 @@ def drawn(gray: np.ndarray, polygon: list[tuple[int, int]]) -> tuple[np.ndarray,
     return np.where(mask, np.uint8(40), gray), mask
 
 
-def test_same_rng_same_bytes(coffee):
-    first, second, other = (punch_hole(coffee, np.random.default_rng(seed)) for seed in (7, 7, 8))
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
-    assert (first[1] != other[1]).any()
-
-
 @pytest.mark.parametrize("size", [(512, 512), (300, 451), (97, 64)])
 def test_damage_is_one_constant_on_the_untouched_luma(photos, size):
     rgb = photos[2][: size[0], : size[1]]
     fills = set()
     for seed in range(40):
         gray, mask = punch_hole(rgb, np.random.default_rng(seed))
+        again = punch_hole(rgb, np.random.default_rng(seed))
+        assert np.array_equal(again[0], gray) and np.array_equal(again[1], mask)
         assert gray.dtype == np.uint8 and mask.dtype == bool and gray.shape == mask.shape == size
         assert (gray[~mask] == luma(rgb)[~mask]).all()
         (fill,) = np.unique(gray[mask])
@@ -111,16 +100,7 @@ def test_shapes_occur_as_often_as_seen(holes):
     )
 
 
-def test_some_polygons_cross_themselves_and_are_filled_even_odd(holes):
-    enclosed = 0  # a part left out in the middle of a hole
-    for mask in holes:
-        background = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
-        enclosed += bool((np.sort(stats[1:, cv2.CC_STAT_AREA])[:-1] >= 20).any())
-    assert 3 <= enclosed <= 60
-
-
-def test_holes_are_found_as_often_as_promised(photos, capsys):
+def test_holes_are_found_as_often_as_promised(photos):
     ious, exact, same, false_holes = [], [], [], 0
     for seed in range(150):
         rng = np.random.default_rng(seed)
@@ -132,12 +112,7 @@ def test_holes_are_found_as_often_as_promised(photos, capsys):
         exact.append((found == true).all())
         same.append(cannot_tell(gray, true, found))
         false_holes += bool(find_hole(luma(rgb)).any())
-    with capsys.disabled():
-        print(f"\nfind_hole: mean IoU {np.mean(ious):.5f}, exact {np.mean(exact):.1%}, ", end="")
-        print(f"but for indistinguishable pixels {np.mean(same):.1%}; false holes {false_holes}")
-    assert np.mean(ious) >= 0.999
-    assert np.mean(exact) >= 0.7
-    assert np.mean(same) >= 0.99
+    assert np.mean(ious) >= 0.999 and np.mean(exact) >= 0.7 and np.mean(same) >= 0.99
     assert false_holes == 0
 
 
@@ -157,9 +132,8 @@ def test_black_border_is_no_hole(coffee, fill):
 def test_blown_out_sky_and_crushed_black_are_no_hole(coffee):
     true = np.zeros((SIDE, SIDE), bool)
     true[230:290, 200:280] = True
-    ramp = np.linspace(-80, 336, SIDE)[
-        :, None
-    ]  # a third of the image is clipped, softly, at either end
+    # a third of the image is clipped, softly, at either end
+    ramp = np.linspace(-80, 336, SIDE)[:, None]
     gray = np.clip(ramp + luma(coffee) / 16, 0, 255).astype(np.uint8)
     assert (gray == 255).mean() > 0.1 and (gray == 0).mean() > 0.1
     assert not find_hole(gray).any()
@@ -189,15 +163,6 @@ def test_thin_tip_is_part_of_the_hole(coffee):
     assert true[:, 400:].sum() > 50
     assert iou(find_hole(gray), true) > 0.998
     assert iou(find_hole(gray)[:, 400:], true[:, 400:]) > 0.9
-
-
-def test_natural_pixels_that_touch_the_hole_stay(coffee):
-    gray, true = luma(coffee), np.zeros((SIDE, SIDE), bool)
-    true[200:300, 200:300] = True
-    gray[true] = 40
-    gray[229:236, 300:302] = 41
-    gray[230:235, 300] = 40
-    assert not find_hole(gray)[:, 300].any()
 
 
 @pytest.mark.parametrize("value", [0, 40, 255])

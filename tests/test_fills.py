@@ -9,11 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from skimage import data
 
-from src.color.lattice import luma
-from src.damage.hole import find_hole
 from src.fills.copies import copy_texture, textured
 from src.fills.exemplar import COSTLY, MAX_ERROR, complete, costly_fills
 from src.fills.frequency import extrapolate
@@ -79,25 +76,17 @@ def only(shape: tuple[int, int], *pixels: tuple[int, int]) -> np.ndarray:
 MIDDLE = with_holes((128, 128), np.s_[44:84, 40:84])
 MASKS = {
     "nothing is lost": with_holes((30, 41)),
-    "one pixel": with_holes((30, 41), np.s_[13:14, 20:21]),
-    "a thin line": with_holes((50, 61), np.s_[20:21, :]),
     "a scratch": with_holes((61, 50), np.s_[:, 20:23]),
     "all but one pixel": only((33, 47), (5, 40)),
-    "all but two corners": only((33, 47), (0, 0), (32, 46)),
     "everything": only((33, 47)),
     "most": ~with_holes((70, 80), np.s_[10:30, 12:33]),
     "several": with_holes((90, 101), np.s_[8:20, 9:31], np.s_[40:70, 5:15], np.s_[42:60, 50:90]),
     "two borders": with_holes((80, 90), np.s_[:9, 30:50], np.s_[9:, 77:]),
-    "two corners": with_holes((80, 90), np.s_[70:, :20], np.s_[:20, 80:]),
-    "a half": with_holes((64, 64), np.s_[:, 32:]),
     "a band": with_holes((75, 64), np.s_[20:47, :]),
     "1x1, lost": only((1, 1)),
-    "1x1, known": only((1, 1), (0, 0)),
     "1x50": with_holes((1, 50), np.s_[:, 10:35]),
-    "50x1": with_holes((50, 1), np.s_[30:, :]),
     "5x5": with_holes((5, 5), np.s_[1:3, 2:5]),
     "6x6, all but one": only((6, 6), (3, 3)),
-    "20x20": with_holes((20, 20), np.s_[4:15, 6:16]),
     "8x100": with_holes((8, 100), np.s_[2:6, 20:80]),
 }  # fmt: skip
 
@@ -195,15 +184,6 @@ def test_patterns_are_continued(name):
     assert found.error.max() < 0.01
 
 
-def test_doubt_tells_what_is_hard():
-    """The errors of a wave and of a pattern are far below those of noise."""
-    noise = np.random.default_rng(0).random((128, 128), np.float32)
-    wave = (0.5 + 0.4 * np.sin(COLUMNS / 2)).astype(np.float32)
-    for fill, easy in ((extrapolate, wave), (complete, PATTERNS["tiles"].astype(np.float32))):
-        means = [fill(image, MIDDLE).error[MIDDLE].mean() for image in (easy, noise)]
-        assert means[0] < means[1] / 5 and means[1] > 0.1
-
-
 def test_only_what_is_wanted_is_extrapolated():
     mask = with_holes(PHOTO.shape, np.s_[20:50, 30:70], np.s_[90:120, 60:110])
     wanted = np.zeros(mask.shape, bool)
@@ -228,12 +208,6 @@ def test_only_what_is_wanted_is_copied():
     copied = copy_texture(filled, mask, wanted)
     assert np.array_equal(filled, before) and np.array_equal(copied[~wanted], filled[~wanted])
     assert (copied[wanted] != filled[wanted]).mean() > 0.9
-
-
-def test_copies_where_nothing_can_be_copied():
-    mask = only(PHOTO.shape, (3, 3))
-    filled = smooth(PHOTO, mask).luma
-    assert np.array_equal(copy_texture(filled, mask, mask), filled)
     assert np.array_equal(copy_texture(filled, mask, mask & False), filled)
 
 
@@ -367,24 +341,3 @@ def test_thick_damage_gets_the_texture_of_the_photo():
     thin = np.zeros_like(mask)
     thin[:, 60:66] = thin[20, :] = True
     assert np.array_equal(textured(filled, thin), filled)
-
-
-@pytest.mark.parametrize("name", ["frequency", "exemplar"])
-def test_infer_with_a_baseline(script, tmp_path, name):
-    """The hole is filled, far nearer to the truth than it was; the rest is grey and as it was."""
-    (tmp_path / "photos").mkdir()
-    true, mask, errors = luma(data.chelsea()[60:220, 150:350]), np.zeros((160, 200), bool), []
-    mask[50:90, 60:120] = True
-    gray = np.where(mask, 0, true).astype(np.uint8)
-    Image.fromarray(gray).save(tmp_path / "photos" / "cat.png")
-    assert np.array_equal(find_hole(gray), mask)
-    run = ("--input", tmp_path / "photos", "--damage", "hole")
-    for baseline in (name, "input"):
-        out = tmp_path / baseline
-        status, _, stderr = script("infer", *run, "--baseline", baseline, "--output", out)
-        assert status == 0, stderr
-        found = np.asarray(Image.open(out / "cat.png"))
-        assert found.shape == (*gray.shape, 3) and (found == found[..., :1]).all()
-        assert np.array_equal(found[..., 0][~mask], gray[~mask])
-        errors.append(np.abs(found[..., 0].astype(float) - true)[mask].mean())
-    assert errors[0] < errors[1] / 5

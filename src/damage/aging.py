@@ -1,4 +1,4 @@
-"""What time does to photographs, drawn on undamaged ones: the training data of the damage detector.
+"""The marks of time, drawn on undamaged photos: the training data of the damage detector.
 
 Scratches, hairs, dust, creases, cracks, flakes, stains and torn edges hide parts of the photo;
 fading, blur, grain and how it was printed do not. Lengths are pixels of a 512x512 photo; `scale`
@@ -162,7 +162,7 @@ def _crack(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     for branch in range(rng.integers(1, 5)):
         length = rng.uniform(0.2, 1.3) * max(shape) * 0.6**branch
         points = _path(shape, rng, length, rng.uniform(0.05, 0.35), rng.uniform(0, 2 * math.pi))
-        noise = rng.normal(0, 1, len(points) + 8)  # of unit deviation once it is smoothed
+        noise = rng.normal(0, 1, len(points) + 8)  # keeps its deviation when it is smoothed
         widths = width * 0.7**branch * np.exp(0.5 * np.convolve(noise, np.full(9, 1 / 3), "valid"))
         along = np.gradient(points, axis=0)
         norm = np.linalg.norm(along, axis=1, keepdims=True)
@@ -202,7 +202,7 @@ def _stain(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
     rim = rng.uniform(0.02, 0.06) if rng.random() < 0.5 else rng.uniform(0.05, 0.4)
     body = np.minimum(1, inside / rim)
     if rng.random() < 0.5:
-        body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # what dries at the rim is left there
+        body *= 1 - 0.6 * np.minimum(1, inside / 0.5)  # dirt dries at the rim
     return body * np.float32(rng.uniform(0.5, 1)), _tone(rng)
 
 

@@ -34,9 +34,7 @@ LOBE = 7  # px; narrower pieces are tips, which only their border tells from nat
 def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Turn a colour photo (H, W, 3) uint8 of any size into an input of the competition.
 
-    Returns:
-        gray: (H, W) uint8, PIL's `convert("L")` with the hole filled by one constant.
-        mask: (H, W) bool, True where lost; never empty.
+    Returns its luma (H, W) uint8 with a hole of one constant, and the mask (H, W) bool.
     """
     gray = luma(rgb).copy()
     mask = draw_hole(gray.shape, rng)
@@ -50,12 +48,8 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
     Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels,
     so the share of such soft neighbours along a piece's border tells both apart.
 
-    Args:
-        gray: (H, W) uint8, any size.
-
-    Returns:
-        mask: (H, W) bool, True where lost; empty when nothing is lost, when the fill is brighter
-            than any known one, or when the hole lies in a constant region of its own value.
+    Takes (H, W) uint8 of any size. Returns (H, W) bool, True where lost; empty if nothing is lost,
+    if the fill is brighter than any known one, or if it is that of the hole's surroundings.
     """
     # 95 % of the tips are below 0.13, 95 % of the natural pieces that touch a hole above 0.2
     max_soft_tip = 0.25
@@ -168,11 +162,8 @@ def _with_hard_border(
 ) -> np.ndarray:
     """The pieces (H, W) uint8, 1 inside, whose border is a jump.
 
-    Args:
-        pieces: (H, W) uint8, 1 inside; all of one grey value.
-        same: (H, W) uint8, 1 where neighbours are not counted as border.
-        max_soft: largest share of neighbours within `step` grey levels of the pieces' value.
-        min_area: px.
+    All are of one grey value. `same` (H, W) uint8 is 1 where neighbours are not counted as border;
+    `max_soft` is the largest share of neighbours within `step` grey levels of the pieces' value.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
     if count == 1:

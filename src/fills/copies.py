@@ -113,8 +113,7 @@ def _offsets(
 
 def _transform(shape: list[int], *maps: np.ndarray) -> np.ndarray:
     """Spectra of maps that are padded to a shape."""
-    stack = np.stack(maps).astype(np.float32)
-    return scipy.fft.rfft2(stack, shape, workers=cv2.getNumThreads())
+    return scipy.fft.rfft2(np.stack(maps).astype(np.float32), shape, workers=cv2.getNumThreads())
 
 
 def _offset_costs(
@@ -126,7 +125,7 @@ def _offset_costs(
     sharp: np.ndarray,
     length: np.ndarray,
 ) -> np.ndarray:
-    """How badly the photo at each offset fits, of `shape`; infinite if too little is known there.
+    """Misfit of the photo at each offset, an array of `shape`; infinite if too little is known.
 
     Args:
         spectra: of the photo, its square, what is known of it, and its sharpness.
@@ -134,7 +133,7 @@ def _offset_costs(
         here, sharp: (h, w), the photo and its sharpness there.
         length: cost of the offset's length.
     """
-    min_share = 0.6  # of the surroundings, and of the hole, must be known at an offset
+    min_share = 0.6  # known at an offset, both of the surroundings and of the hole
     image, square, whole, edges = spectra
     a0, a1, a2, b = np.conj(_transform(shape, around, around * here, around * here**2, inside))
     products = [a0 * whole, a0 * square, a1 * image, a2 * whole, a0 * image, a1 * whole]
@@ -241,9 +240,7 @@ def _labels(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _propagate(
-    values: np.ndarray, costs: np.ndarray, hole: np.ndarray, here: np.ndarray
-) -> np.ndarray:
+def _propagate(values, costs, hole, here) -> np.ndarray:
     """The labels (h, w) int32 of least cost, -1 where not lost, by min-sum belief propagation.
 
     `values` and `costs` (h, w, K) float32 are what each label makes of each pixel, and its cost
@@ -291,9 +288,7 @@ def _propagate(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _message(
-    message: np.ndarray, belief: np.ndarray, sources: np.ndarray, targets: np.ndarray
-) -> None:
+def _message(message, belief, sources, targets) -> None:
     """Write the least cost of each label of a pixel over the labels of its neighbour.
 
     All are (K,) float32: `belief` is the cost of the neighbour's labels; `sources` and `targets`
@@ -355,14 +350,7 @@ def _blended(
 
 
 @numba.njit(cache=True, nogil=True)
-def _relax(
-    result: np.ndarray,
-    places: np.ndarray,
-    goal: np.ndarray,
-    neighbours: np.ndarray,
-    rounds: int,
-    relaxation: float,
-) -> None:
+def _relax(result, places, goal, neighbours, rounds, relaxation) -> None:
     """Solve Poisson's equation at `places` (N, 2) of `result` by successive over-relaxation; `goal`
     (N,) is the sum of the slopes to the neighbours, of which there are `neighbours` (N,)."""
     height, width = result.shape

@@ -26,8 +26,8 @@ def costly_fills(
 ) -> np.ndarray:
     """The frequency-selective and the exemplar fill of thick regions, each followed by its error.
 
-    Arguments as for `complete`. Returns (COSTLY, H, W) float32 in [0, 1]; the errors are in units
-    of `MAX_ERROR`, and 1 where a lost pixel was not filled.
+    Takes what `complete` takes. Returns (COSTLY, H, W) float32 in [0, 1]; errors are in units of
+    `MAX_ERROR`, and 1 where a lost pixel was not filled.
     """
     maps = np.stack([gray, mask, gray, mask]).astype(np.float32)
     for box, region in regions(thick_regions(mask if wanted is None else mask & wanted)):
@@ -98,7 +98,16 @@ def _search(
     state = np.array([2463534242], np.uint32)  # the search is random, but always the same
     places = np.ascontiguousarray(np.argwhere(targets))
     rows, columns = places.T
-    match = _first_match(places, sources, coarse, state)
+    # the offsets of the coarser level, and random ones where these lead to no source
+    last = np.array(coarse.shape[:2]) - 1
+    found = places + 2 * coarse[tuple(np.minimum(places // 2, last).T)]
+    framed = np.pad(sources, 1)
+    fits = framed[tuple((found + 1).clip(0, np.array(framed.shape) - 1).T)] > 0
+    every = np.argwhere(sources)
+    for number in np.flatnonzero(~fits):
+        found[number] = every[_random(state, len(every))]
+    match = np.zeros((*sources.shape, 2), np.int32)
+    match[rows, columns] = found - places
     mean = cv2.boxFilter(luma, -1, (SIDE, SIDE))
     cost, error = np.zeros_like(luma), np.zeros_like(luma)
     for _ in range(4):
@@ -111,23 +120,6 @@ def _search(
     return Fill(luma, error), match
 
 
-def _first_match(
-    places: np.ndarray, sources: np.ndarray, coarse: np.ndarray, state: np.ndarray
-) -> np.ndarray:
-    """Offsets of the targets `places` (N, 2), those of the coarser level or random ones; arguments
-    and result as in `_search`."""
-    match = np.zeros((*sources.shape, 2), np.int32)
-    last = np.array(coarse.shape[:2]) - 1
-    found = places + 2 * coarse[tuple(np.minimum(places // 2, last).T)]
-    framed = np.pad(sources, 1)
-    fits = framed[tuple((found + 1).clip(0, np.array(framed.shape) - 1).T)] > 0
-    every = np.argwhere(sources)
-    for number in np.flatnonzero(~fits):
-        found[number] = every[_random(state, len(every))]
-    match[tuple(places.T)] = found - places
-    return match
-
-
 @numba.njit(cache=True, nogil=True)
 def _random(state: np.ndarray, count: int) -> int:
     """The next of Marsaglia's xorshift numbers, modulo `count`; `state` is (1,) uint32."""
@@ -138,9 +130,7 @@ def _random(state: np.ndarray, count: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _cost(
-    luma: np.ndarray, mean: np.ndarray, y: int, x: int, v: int, u: int, limit: float
-) -> float:
+def _cost(luma, mean, y, x, v, u, limit) -> float:
     """Squared difference of the patches around (y, x) and (v, u), or something above `limit`."""
     bias = min(max(mean[y, x] - mean[v, u], np.float32(-MAX_BIAS)), np.float32(MAX_BIAS))
     total = np.float32(BIAS_COST * AREA) * bias * bias
@@ -156,9 +146,7 @@ def _cost(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _measure(
-    luma: np.ndarray, mean: np.ndarray, places: np.ndarray, match: np.ndarray, cost: np.ndarray
-) -> None:
+def _measure(luma, mean, places, match, cost) -> None:
     """Write the mean and the cost of each target's patch to its middle."""
     for number in range(len(places)):
         y, x = places[number]
@@ -174,19 +162,8 @@ def _measure(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _improve(
-    luma: np.ndarray,
-    mean: np.ndarray,
-    sources: np.ndarray,
-    targets: np.ndarray,
-    places: np.ndarray,
-    match: np.ndarray,
-    cost: np.ndarray,
-    state: np.ndarray,
-    step: int,
-) -> None:
-    """Try the neighbours' offsets, then random ones nearer and nearer; the last patch first if step
-    is -1."""
+def _improve(luma, mean, sources, targets, places, match, cost, state, step) -> None:
+    """Try the neighbours' offsets, then random ones nearer and nearer; backwards if step is -1."""
     height, width = luma.shape
     for count in range(len(places)):
         y, x = places[count] if step == 1 else places[len(places) - 1 - count]
@@ -211,17 +188,7 @@ def _improve(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _vote(
-    luma: np.ndarray,
-    mean: np.ndarray,
-    wanted: np.ndarray,
-    places: np.ndarray,
-    match: np.ndarray,
-    cost: np.ndarray,
-    trust: np.ndarray,
-    spread: float,
-    error: np.ndarray,
-) -> None:
+def _vote(luma, mean, wanted, places, match, cost, trust, spread, error) -> None:
     """Write the weighted mean of all patches that cover a wanted pixel, and their differences."""
     height, width = luma.shape
     total = np.zeros((height, width), np.float32)

@@ -79,9 +79,7 @@ def _blocks_by_step(weight: np.ndarray, lost: np.ndarray) -> list[np.ndarray]:
     The best supported block comes first, then the best supported with that one filled, and so on. A
     block's step is one more than the last step among the blocks near it that come before.
 
-    Args:
-        weight: (H, W) float32 of each pixel; is changed.
-        lost: (H, W) bool.
+    `weight` (H, W) float32 of each pixel is changed; `lost` is (H, W) bool.
     """
     near = 2  # blocks; waiting for blocks farther away gains nothing
     inner = lost[EDGE:-EDGE, EDGE:-EDGE]
@@ -238,14 +236,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _split(
-    spectrum: np.ndarray,
-    rest_re: np.ndarray,
-    rest_im: np.ndarray,
-    window_re: np.ndarray,
-    window_im: np.ndarray,
-    row_best: np.ndarray,
-) -> None:
+def _split(spectrum, rest_re, rest_im, window_re, window_im, row_best) -> None:
     """The spectra of the two real signals in one complex transform; the window's is repeated."""
     for k in range(WINDOW):
         best = np.float32(0)

@@ -31,7 +31,7 @@ def all_fills(gray: Tensor, mask: Tensor, costly: Tensor) -> Tensor:
 def push_pull(gray: Tensor, mask: Tensor) -> Tensor:
     """Fill smoothly from a pyramid of means of what is not lost (Gortler et al. 1996).
 
-    Arguments as for `all_fills`. Returns (B, 1, H, W); 0 everywhere if all is lost.
+    Takes what `all_fills` takes. Returns (B, 1, H, W); 0 everywhere if all is lost.
     """
     known = 1 - mask
     if max(gray.shape[-2:]) == 1:
@@ -46,7 +46,7 @@ def push_pull(gray: Tensor, mask: Tensor) -> Tensor:
 def line_fills(gray: Tensor, mask: Tensor) -> Tensor:
     """Fill by linear interpolation along each of `DIRECTIONS`.
 
-    Arguments as for `all_fills`. Returns (B, 8, H, W); 0 where a line meets only lost pixels.
+    Takes what `all_fills` takes. Returns (B, 8, H, W); 0 where a line meets only lost pixels.
     """
     lost = (mask > 0).any(dim=0)[0].nonzero()
     if not len(lost):
