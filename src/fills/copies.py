@@ -104,7 +104,8 @@ def _offsets(
         if around.sum() < 1e-3 or inside.sum() < 1e-3:
             continue
         around, inside = around / around.sum(), inside / inside.sum()
-        cost = _offset_costs(shape, spectra, around, inside, g[box], sharp[box], length)
+        weights = _transform(shape, around, around * g[box], around * g[box] ** 2, inside)
+        cost = _offset_costs(shape, spectra, weights, (around * sharp[box]).sum(), length)
         lowest = np.argwhere((cost == cv2.erode(cost, np.ones((3, 3), np.uint8))) & (cost < np.inf))
         best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 6 if number else 12]
         found |= {(int(down[y]), int(right[x])) for y, x in lowest[best]}
@@ -117,31 +118,26 @@ def _transform(shape: list[int], *maps: np.ndarray) -> np.ndarray:
 
 
 def _offset_costs(
-    shape: list[int],
-    spectra: np.ndarray,
-    around: np.ndarray,
-    inside: np.ndarray,
-    here: np.ndarray,
-    sharp: np.ndarray,
-    length: np.ndarray,
+    shape: list[int], spectra: np.ndarray, weights: np.ndarray, sharp: float, length: np.ndarray
 ) -> np.ndarray:
     """Misfit of the photo at each offset, an array of `shape`; infinite if too little is known.
 
     Args:
         spectra: of the photo, its square, what is known of it, and its sharpness.
-        around, inside: (h, w) weights of the surroundings and of the hole, of sum 1.
-        here, sharp: (h, w), the photo and its sharpness there.
+        weights: spectra of weights of sum 1 around a place, these times the photo and its square
+            there, and weights of sum 1 inside the hole.
+        sharp: mean sharpness around the place.
         length: cost of the offset's length.
     """
     min_share = 0.6  # known at an offset, both of the surroundings and of the hole
     image, square, whole, edges = spectra
-    a0, a1, a2, b = np.conj(_transform(shape, around, around * here, around * here**2, inside))
+    a0, a1, a2, b = np.conj(weights)
     products = [a0 * whole, a0 * square, a1 * image, a2 * whole, a0 * image, a1 * whole]
     products = np.stack([*products, b * whole, b * edges])
     seen, *sums, cover, sharpness = scipy.fft.irfft2(products, shape, workers=cv2.getNumThreads())
     seen, cover = np.maximum(seen, 1e-3), np.maximum(cover, 1e-3)
     cost = _mismatch(*(sums / seen))
-    cost += SHARPNESS * _ratio(sharpness / cover, (around * sharp).sum()) + length
+    cost += SHARPNESS * _ratio(sharpness / cover, sharp) + length
     cost[(seen < min_share) | (cover < min_share)] = np.inf
     return cost
 

@@ -210,20 +210,10 @@ def _waves(spectra: np.ndarray, means: np.ndarray) -> np.ndarray:
                 row_re, row_im, row_prior = rest_re[row], rest_im[row], PRIOR[row]
                 best = np.float32(0)
                 for column in range(HALF):
-                    r = (
-                        row_re[column]
-                        - re * a_re[column]
-                        + im * a_im[column]
-                        - other_re * b_re[column]
-                        - other_im * b_im[column]
-                    )
-                    i = (
-                        row_im[column]
-                        - re * a_im[column]
-                        - im * a_re[column]
-                        - other_re * b_im[column]
-                        + other_im * b_re[column]
-                    )
+                    r = row_re[column] - re * a_re[column] + im * a_im[column]
+                    r = r - other_re * b_re[column] - other_im * b_im[column]
+                    i = row_im[column] - re * a_im[column] - im * a_re[column]
+                    i = i - other_re * b_im[column] + other_im * b_re[column]
                     row_re[column], row_im[column] = r, i
                     best = max(best, (r * r + i * i) * row_prior[column])
                 row_best[row] = best
