@@ -16,7 +16,8 @@ class Settings:
     resume."""
 
     ensemble: bool = False
-    """Average all finished folds of the run; the shipped ones if none is trained and no --name given."""
+    """Average all finished folds of the run; the shipped ones if no --name is given and none is
+    trained."""
     fold: int = 0
     """The fold to use without --ensemble."""
     tta: Tta = 1
@@ -36,13 +37,10 @@ class Settings:
     mask: Path | None = None
     """With --input, instead of finding damage: a mask file (white is lost), or a folder of masks
     named like the photos."""
-    baseline: Literal["input", "telea", "frequency", "exemplar"] | None = None
-    """Use no model: "input" is the image unchanged; the others fill the hole and leave it grey:
-    "telea" with OpenCV, "frequency" with the waves of its surroundings, "exemplar" with similar
-    pieces of the photo."""
+    baseline: Literal["input", "telea"] | None = None
+    """Use no model: "input" is the image unchanged, "telea" fills the damage with OpenCV."""
     engine: Literal["fabric", "ray"] = "fabric"
-    """How the work is spread over devices: fabric (this program's own processes) or ray (a Ray
-    cluster)."""
+    """How to use several devices: own processes (fabric) or a Ray cluster."""
     folders: Folders = field(default_factory=Folders)
     compute: Compute = field(default_factory=Compute)
 
@@ -53,11 +51,9 @@ class Settings:
             raise InputError("--damage: nothing is looked for if --mask is given; leave one out")
         if self.input and self.output is None:
             raise InputError("--input: needs --output as well, the folder for the restored PNGs")
-        if self.output and self.output.suffix.lower() in (".png", ".jpg"):
-            raise InputError(f"--output {self.output}: name a folder, not a file")
 
 
-def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
+def make_pipeline(settings: Settings, run_dir: Path, device: str):
     """The `Pipeline` or `Baseline` of the settings; Ray's actors call it as well."""
     from src.pipeline import Baseline, Pipeline
 
@@ -67,7 +63,7 @@ def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str
     if settings.baseline:
         return Baseline(settings.baseline, damage)
     folds = None if settings.ensemble else [settings.fold]
-    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device, detector)
+    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device)
 
 
 def make_jobs(settings: Settings, output: Path) -> list:
@@ -89,7 +85,7 @@ def main() -> int:
     """Restore what the command line asks for; 2 if a photo could not be read or written."""
     settings = parse_settings(Settings)
     from src.restoring import prepare_output, restore_files, restore_with_ray
-    from src.runs import DETECTOR, trained_or_shipped
+    from src.runs import trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder
 
@@ -98,16 +94,16 @@ def main() -> int:
     fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
     run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors work elsewhere
     device = fabric.device.type if ray else fabric.device
-    pipeline = make_pipeline(settings, run_dir, DETECTOR, device)
+    pipeline = make_pipeline(settings, run_dir, device)
     jobs = []
     if fabric.is_global_zero:
         jobs = make_jobs(settings, output)
         print(describe(pipeline.recipe, run_dir, settings, fabric.device.type))
     if ray:
-        make = partial(make_pipeline, settings, run_dir, DETECTOR, fabric.device.type)
-        gpus = int(fabric.device.type == "cuda")
+        make = partial(make_pipeline, settings, run_dir, device)
         with lock_folder(output):
             pending = prepare_output(jobs, pipeline.recipe, output, settings.overwrite)
+            gpus = int(device == "cuda")
             failures = restore_with_ray(make, pending, settings.compute.devices, gpus)
     else:
         failures = restore_files(pipeline, jobs, output, fabric, settings.overwrite)
@@ -120,7 +116,7 @@ def main() -> int:
 
 
 def describe(recipe: dict, run_dir: Path, settings: Settings, device: str) -> str:
-    """A line: which folds restore, how, and on what device."""
+    """One line on the folds, settings and device in use."""
     from src.runs import SHIPPED, folds_in_training
 
     hashes = ("checkpoints", "detector")

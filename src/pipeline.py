@@ -1,7 +1,6 @@
 """A damaged grey photo in, a restored colour photo out."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -9,12 +8,8 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from src.damage.finders import Detector, Finder, look_for_hole, look_for_nothing
-from src.fills.exemplar import complete
-from src.fills.frequency import extrapolate
-from src.fills.regions import Fill, regions
 from src.models.base import Estimate, RestorationModel
 from src.models.checkpoints import load_model, network_files
 from src.models.detector import DamageDetector
@@ -30,10 +25,10 @@ class Pipeline:
 
     Args:
         members: models of one class in evaluation mode on one device; their estimates are averaged.
-        find: finds the damage of a photo whose mask is not given, see `src.damage.finders`.
+        find: finds the damage if no mask is given, see `src.damage.finders`.
         tta: views averaged per photo: 1, or 2 (mirrored).
         style: "score" or "visual", see `src.color.decode`.
-        recipe: what the results depend on, kept beside them.
+        recipe: weights and settings behind the results, saved with them.
     """
 
     def __init__(
@@ -48,13 +43,9 @@ class Pipeline:
         require_choice("style", style, get_args(Style))
         if not members or any(model.training for model in members):
             raise InputError("members must be one or more models in evaluation mode: model.eval()")
-        if len({type(model) for model in members}) > 1:
-            names = sorted({type(model).__name__ for model in members})
-            raise InputError(f"members must be models of one class, found {', '.join(names)}")
         self.ensemble = members[0].ensemble_class(members, tta)
         self.find = find
         self.style = style
-        self.device = next(members[0].parameters()).device
         self.recipe = (recipe or {}) | {"tta": tta, "style": style}
 
     @classmethod
@@ -73,8 +64,6 @@ class Pipeline:
         Args:
             run_dir: such as outputs/restorer, or weights for the shipped ones.
             damage, detector: see `load_finder`.
-
-        Raises `InputError` for checkpoints that are missing, broken or of different models.
         """
         paths = fold_checkpoints(Path(run_dir), folds)
         members, descriptions = zip(
@@ -84,9 +73,8 @@ class Pipeline:
         if len(names) > 1:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):
-            raise InputError(
-                f"{paths[0]}: holds a {names[0]}, expected a model that restores photos"
-            )
+            found = f"holds a {names[0]}, expected a model that restores photos"
+            raise InputError(f"{paths[0]}: {found}")
         checkpoints = {
             path.name: {file.stem: file_hash(file) for file in network_files(path)}
             for path in paths
@@ -100,7 +88,7 @@ class Pipeline:
 
         Args:
             gray: (H, W) uint8 of any size.
-            mask: (H, W) bool, True where lost; looked for if it is None.
+            mask: (H, W) bool, True where lost; None to find the damage.
 
         Returns: (H, W, 3) uint8 RGB.
         """
@@ -109,12 +97,10 @@ class Pipeline:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """What the ensemble knows of a photo before anything is decided, float32 arrays by
-        name.
+        """The ensemble's mean estimate, float32 arrays by name.
 
         The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180
-        hues and `chroma_mass`, this times the chroma expected of the hue. The other models give
-        `rgb`.
+        hues and `chroma_mass`, `p` times the expected chroma of the hue; other models give `rgb`.
         """
         return self.ensemble.estimate(*checked(gray, mask))
 
@@ -122,24 +108,14 @@ class Pipeline:
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style | None = None
     ) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`, in another style if one is
-        given."""
-        gray, mask = checked(gray, mask)
-        require_choice("style", style or self.style, get_args(Style))
-        for name in {"luma", "rgb"} & estimate.keys():
-            if estimate[name].shape[-2:] != gray.shape:
-                found = tuple(estimate[name].shape[-2:])
-                raise InputError(f"the estimate is of a photo of {found}, gray is {gray.shape}")
-        return self.ensemble.decode(estimate, gray, mask, style or self.style)
+        """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`; the style may be another."""
+        style = style or self.style
+        require_choice("style", style, get_args(Style))
+        return self.ensemble.decode(estimate, *checked(gray, mask), style)
 
 
 class Baseline:
-    """Fills the damage without any training and leaves the photo grey; called like a `Pipeline`.
-
-    Args:
-        name: a key of `BASELINES`.
-        damage: see `load_finder`.
-    """
+    """Fills the damage with one of `BASELINES` and stays grey; called like a `Pipeline`."""
 
     def __init__(self, name: str, damage: DamageKind = "hole"):
         require_choice("baseline", name, tuple(BASELINES))
@@ -157,42 +133,33 @@ def checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`gray` (H, W) uint8 and `mask` (H, W) bool from what cv2, PIL and torch give.
 
-    Arrays and tensors may be (H, W, 1), images of mode L and 1, masks uint8 of 0 and 1 or of 0 and
-    255. A mask that is None is looked for with `find`, if there is one.
+    Both may be (H, W, 1), and the mask uint8 of 0 and 1, or of 0 and 255. If the mask is None,
+    `find` finds the damage.
     """
-    photo, found = _as_array(gray, ("L",))
+    photo = _as_array(gray)
     if photo.dtype != np.uint8 or photo.ndim != 2 or not photo.size:
-        raise InputError(f"gray must be (H, W) uint8, found {found}")
-    photo = np.ascontiguousarray(photo)
+        raise InputError(f"gray must be (H, W) uint8, found {photo.shape} {photo.dtype}")
     if mask is None and find:
         return photo, find(photo).mask
-    lost, found = _as_array(mask, ("1", "L"))
-    if lost.dtype == np.uint8 and np.isin(lost, (0, lost.max(initial=0))).all():
-        lost = lost > 0 if lost.max(initial=0) in (0, 1, 255) else lost
-    if lost.dtype != bool or lost.ndim != 2:
-        raise InputError(f"mask must be (H, W) bool, or uint8 of 0 and 1 or 255, found {found}")
+    lost = _as_array(mask)
+    if lost.dtype == np.uint8 and any(np.isin(lost, (0, white)).all() for white in (1, 255)):
+        lost = lost > 0
     if lost.shape != photo.shape:
         raise InputError(f"mask is {lost.shape}, gray is {photo.shape}: they must have one shape")
+    if lost.dtype != bool:
+        found = f"{lost.dtype} from {lost.min()} to {lost.max()}"
+        raise InputError(f"mask must be bool, or uint8 of 0 and 1 or 255, found {found}")
     if lost.all():
         raise InputError("mask is True everywhere, so nothing is left of the photo; True is lost")
-    return photo, np.ascontiguousarray(lost)
+    return photo, lost
 
 
-def _as_array(value: object, modes: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    """An array, tensor or image of these modes as an array without a third axis of 1, and what was
-    found, in words; an array of objects for anything else."""
-    if isinstance(value, Tensor):
-        value = value.numpy(force=True)
-    if isinstance(value, Image.Image):
-        found = f"a PIL image of mode {value.mode}"
-        # a palette image would give its indices
-        value = np.asarray(value) if value.mode in modes else None
-    else:
-        found = type(value).__name__
-    if not isinstance(value, np.ndarray):
-        return np.empty((0, 0), object), found
-    found = f"{value.shape} {value.dtype}" + (f" up to {value.max()}" if value.size else "")
-    return value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value, found
+def _as_array(value: object) -> np.ndarray:
+    """A contiguous array, without a third axis of 1."""
+    if isinstance(value, Image.Image) and value.mode not in ("1", "L"):
+        raise InputError(f"found a PIL image of mode {value.mode}, expected L, or 1 for a mask")
+    array = np.ascontiguousarray(value)
+    return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
 def require_choice(name: str, value: object, choices: Sequence) -> None:
@@ -202,28 +169,11 @@ def require_choice(name: str, value: object, choices: Sequence) -> None:
 
 
 def telea(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """OpenCV's inpainting of Telea 2004 with a radius of 3 px: (H, W) uint8 from (H, W) uint8 and
-    bool."""
+    """(H, W) uint8 filled as in Telea 2004 with a radius of 3 px; mask (H, W) bool."""
     return cv2.inpaint(gray, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
-def filled(
-    fill: Callable[[np.ndarray, np.ndarray], Fill], gray: np.ndarray, mask: np.ndarray
-) -> np.ndarray:
-    """`gray` (H, W) uint8 filled where `mask` (H, W) bool is True, by a fill of `src.fills`."""
-    result = gray.copy()
-    for box, region in regions(mask):
-        luma = fill(gray[box].astype(np.float32) / 255, mask[box]).luma
-        result[box][region] = (luma[region] * 255).round().astype(np.uint8)
-    return result
-
-
-BASELINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "input": lambda gray, mask: gray,
-    "telea": telea,
-    "frequency": partial(filled, extrapolate),
-    "exemplar": partial(filled, complete),
-}
+BASELINES = {"input": lambda gray, mask: gray, "telea": telea}
 
 
 def load_finder(
@@ -231,9 +181,8 @@ def load_finder(
 ) -> Finder:
     """The finder of a kind of damage.
 
-    Args:
-        damage: "hole", "none" (looks for nothing), or "auto": a hole or, if there is none, the
-            damage of old photos, with the network in the file `detector`.
+    "hole", "none" (nothing), or "auto": a hole or, if there is none, the damage of old photos,
+    with the network in the file `detector`.
     """
     require_choice("damage", damage, get_args(DamageKind))
     if damage != "auto":
@@ -248,5 +197,5 @@ def load_finder(
 
 
 def finder_recipe(damage: DamageKind, detector: Path = DETECTOR) -> dict:
-    """What the results of `load_finder` depend on."""
+    """The part of a recipe that says how damage is found."""
     return {"damage": damage} | ({"detector": file_hash(detector)} if damage == "auto" else {})

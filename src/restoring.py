@@ -47,12 +47,10 @@ class Job(NamedTuple):
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
-    """The jobs of a photo or a folder of photos; results are placed below `output` alike.
+    """The jobs of a photo, or of all photos below a folder; `output` gets the same subfolders.
 
     Args:
         masks: a mask file, or a folder of masks named and placed like the photos.
-
-    Raises `InputError` if there is no photo or no mask, or if a result would overwrite a photo.
     """
     if not photos.exists():
         raise InputError(f"{photos}: no such photo or folder")
@@ -64,14 +62,11 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
         paths = without_masks(paths)
     matched = match_masks(masks, root, paths) if masks else {}
     targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
-    # a.jpg beside a.png, or beside A.png, whose results are one file on some systems
     counts = Counter(_key(target) for target in targets)
-    jobs: list[Job] = []
-    taken: set[str] = set()
+    jobs = []
     for path, target in zip(paths, targets, strict=True):
-        if counts[_key(target)] > 1 or _key(target) in taken:
+        if counts[_key(target)] > 1:  # a.jpg beside a.png
             target = target.with_name(path.name + ".png")
-        taken.add(_key(target))
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
         jobs.append(Job(path, target, matched.get(path)))
@@ -97,12 +92,11 @@ def skipped_files(
 
 
 def _without_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
-    """The files below a folder that are not results: those listed in the folder of the results, or
-    all of that folder if it is inside the other."""
+    """The files below `root` that are not results."""
     root, output = root.absolute(), output.absolute()
     if output != root and output.is_relative_to(root):
         return [path for path in paths if not path.absolute().is_relative_to(output)]
-    results = {output / name for name in _read_photos(output)}
+    results = {output / name for name in read_recipe(output, RECIPE).get("photos", {})}
     return [path for path in paths if path.absolute() not in results]
 
 
@@ -113,11 +107,7 @@ def restore_files(
     fabric: Fabric,
     overwrite: bool = False,
 ) -> list[str]:
-    """Restore files, resuming an earlier call; the processes share them.
-
-    Args:
-        output: the folder of the PNGs.
-        overwrite: see `prepare_output`.
+    """Restore files into the folder `output`; processes share them, earlier calls are resumed.
 
     Returns: an error line for each photo that could not be read or written.
     """
@@ -137,98 +127,60 @@ def prepare_output(
     """The jobs without a result yet; the folder's recipe is written.
 
     A result whose photo, mask or recipe has changed is refused, or with `overwrite` deleted to be
-    made again. Nothing is deleted before all jobs were looked at. A photo is known by its content,
-    so folders may be moved.
-
-    Raises `InputError` for a result that would be replaced without `overwrite`, and for any file
-    that the recipe does not list.
+    made again, but only after all jobs were looked at. Files that the recipe does not list are
+    never replaced. Photos are compared by content, so folders may be moved.
     """
     earlier = read_recipe(output, RECIPE)
-    photos = _read_photos(output)
-    _check_names(jobs, output, photos)
-    names = [_name(job, output) for job in jobs]
-    made_of = _read_and_hash(jobs, names, photos)
+    photos = earlier.get("photos", {})
+    named = _by_name(jobs, output, photos)
+    with ThreadPoolExecutor() as pool:
+        found = zip(named, pool.map(_hashes, named.values()), strict=True)
+        hashes = {name: both for name, both in found if both}
     changes = differences(earlier.get("recipe") or {}, recipe)
-    if changes:  # results that are not made again now stay behind, made of nothing known
-        made_of = {name: {"photo": [], "mask": None} for name in photos} | made_of
-    outdated = [
-        name
-        for name in photos.keys() & made_of
-        if (output / name).exists() and (changes or not _same(photos[name], made_of[name]))
-    ]
-    outdated.sort()
+    if changes:  # results that are not made again now stay, but of unknown origin
+        hashes = {name: [] for name in photos} | hashes
+    changed = [name for name in photos.keys() & hashes if changes or photos[name] != hashes[name]]
+    outdated = sorted(name for name in changed if (output / name).exists())
     if outdated and not overwrite:
-        raise _made_otherwise(output, outdated, changes)
-    for name in set(outdated) & set(names):
+        found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
+        raise InputError(
+            f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
+            "add --overwrite to replace them, or choose another output folder"
+        )
+    for name in set(outdated) & named.keys():
         (output / name).unlink()
-    photos |= made_of
-    write_json(output / RECIPE, {"recipe": recipe, "photos": photos})
+    write_json(output / RECIPE, {"recipe": recipe, "photos": photos | hashes})
     return [job for job in jobs if not job.output.exists()]
 
 
-def _name(job: Job, output: Path) -> str:
-    return job.output.relative_to(output).as_posix()
-
-
-def _made_otherwise(output: Path, outdated: Sequence[str], changes: Sequence[str]) -> InputError:
-    found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
-    return InputError(
-        f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
-        "add --overwrite to replace them, or choose another output folder"
-    )
-
-
-def _read_and_hash(jobs: Sequence[Job], names: Sequence[str], photos: dict[str, dict]) -> dict:
-    """`_made_of` of each job, by its name."""
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(_made_of, jobs, [photos.get(name) for name in names])
-        return dict(zip(names, found, strict=True))
-
-
-def _check_names(jobs: Sequence[Job], output: Path, photos: dict[str, dict]) -> None:
-    """Refuse two jobs of one result, and a file in a result's place that is not a result."""
+def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict[str, Job]:
+    """The jobs by their result's path in the folder, each free or listed in `photos`."""
     taken: dict[str, Job] = {}
+    named = {}
     for job in jobs:
         other = taken.setdefault(_key(job.output), job)
         if other is not job:
-            raise InputError(
-                f"{job.photo}: {other.photo} would have the same result; rename one of them"
-            )
-        if os.path.lexists(job.output) and _name(job, output) not in photos:
+            found = f"{other.photo} would have the same result"
+            raise InputError(f"{job.photo}: {found}; rename one of them")
+        name = job.output.relative_to(output).as_posix()
+        if os.path.lexists(job.output) and name not in photos:
             raise InputError(f"{job.output}: exists, but {RECIPE} does not list it", "output")
+        named[name] = job
+    return named
 
 
-def _made_of(job: Job, earlier: dict | None) -> dict:
-    """The content of a job's files: `photo`, its hash with size and times, and `mask`, a hash."""
-    mask = file_hash(job.mask) if job.mask else None
+def _hashes(job: Job) -> list[str | None] | None:
+    """Of the photo and the mask; None if they cannot be read."""
     try:
-        status = os.stat(job.photo)
-        # a file that was put in another's place may have its size and modification time
-        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        known = earlier["photo"] if earlier else []
-        sha256 = known[0] if known[1:] == seen else file_hash(job.photo)
+        return [file_hash(job.photo), file_hash(job.mask) if job.mask else None]
     except OSError:
-        # reading it will name the reason
-        return {"photo": earlier["photo"] if earlier else [], "mask": mask}
-    return {"photo": [sha256, *seen], "mask": mask}
-
-
-def _same(earlier: dict, now: dict) -> bool:
-    """Whether two of `_made_of` are of the same content."""
-    return earlier["photo"][:1] == now["photo"][:1] and earlier["mask"] == now["mask"]
-
-
-def _read_photos(output: Path) -> dict[str, dict]:
-    """What the results in a folder were made of, by their path in it."""
-    photos = read_recipe(output, RECIPE).get("photos")
-    return photos if isinstance(photos, dict) else {}
+        return None  # reading the photo will name the reason
 
 
 def restore_jobs(
     pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True
 ) -> list[str]:
-    """Restore files one after another; threads read ahead and write behind. Returns as
-    `restore_files`."""
+    """Restore files one by one, reading ahead and writing behind; returns error lines."""
     failures, writing = [], deque()
     with ThreadPoolExecutor(THREADS) as pool:
         reading = prefetch(pool, lambda job: _read(pipeline, job), jobs, QUEUE)
@@ -251,7 +203,7 @@ def restore_jobs(
 
 
 def _read(pipeline: Pipeline | Baseline, job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
-    """The photo of a job, its mask, and what else its file says."""
+    """The photo of a job, its mask, and the details of its file."""
     gray, clear, details = read_photo(job.photo)
     if details.frames > 1:
         tqdm.write(f"{job.photo}: {details.frames} pages or frames; only the first is restored")
@@ -265,15 +217,13 @@ def _read(pipeline: Pipeline | Baseline, job: Job) -> tuple[np.ndarray, np.ndarr
 
 
 def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
-    """Write a PNG; the error line if this one cannot be written, say because its name is too
-    long."""
-    path = job.output
+    """Write a PNG; the error line if only this one cannot be written."""
     try:
-        write_png(path, rgb, details)
+        write_png(job.output, rgb, details)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
-        return [f"{path}: not written ({error.strerror or error}); check its name and its folder"]
+        return [f"{job.output}: not written ({error.strerror}); check its name and its folder"]
     return []
 
 
@@ -287,7 +237,6 @@ def restore_with_ray(
 
     Args:
         make_pipeline: called once in each actor.
-        jobs: what to restore; a PNG that exists is finished, since none is ever half-written.
         actors: processes that restore; they share the cores of a machine like this one.
         gpus: per actor.
 
@@ -310,11 +259,9 @@ def restore_with_ray(
             self.pipeline = make_pipeline()
 
         def __call__(self, row: dict) -> dict:
-            mask = Path(row["mask"]) if row["mask"] else None
-            job = Job(Path(row["photo"]), Path(row["output"]), mask)
-            if job.output.exists():
-                return {"failure": ""}
-            return {"failure": "".join(restore_jobs(self.pipeline, [job], shown=False))}
+            job = Job(*(Path(path) if path else None for path in row["job"]))
+            pending = [] if job.output.exists() else [job]  # a block may be handed out twice
+            return {"failure": "".join(restore_jobs(self.pipeline, pending, shown=False))}
 
     if not jobs:
         return []
@@ -322,11 +269,7 @@ def restore_with_ray(
     package = {"py_modules": [str(Path(__file__).parent)]}
     ray.init(runtime_env=package, log_to_driver=False, logging_level="warning")
     try:
-        rows = []
-        for job in jobs:
-            paths = {"photo": job.photo, "output": job.output, "mask": job.mask}
-            rows.append({key: str(path.absolute()) if path else "" for key, path in paths.items()})
-        # a block is handed out as a whole, and again if its actor dies
+        rows = [{"job": [str(path.absolute()) if path else "" for path in job]} for job in jobs]
         blocks = min(len(rows), max(8 * actors, len(rows) // 64))
         done = ray.data.from_items(rows, override_num_blocks=blocks).map(
             Actor, compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus, num_cpus=threads

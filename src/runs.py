@@ -20,34 +20,29 @@ def trained_or_shipped(folders: RunFolder) -> Path:
 
 
 def fold_checkpoints(run_dir: Path, folds: Sequence[int] | None = None) -> list[Path]:
-    """The folders of some folds of a run, or of all that are finished if `folds` is None.
-
-    Raises `InputError` if one is missing; it names the folds and runs that exist.
-    """
+    """The folders of some folds of a run, or of all that are finished if `folds` is None."""
     trained = _trained(run_dir)
     if folds is None:
         training = folds_in_training(run_dir)
         folds = sorted(trained.keys() - training)
         if training and not folds:
-            raise InputError(
-                f"{run_dir}: fold {', '.join(map(str, training))} still in training; finish with the same train.py command, "
-                "or use one as it is with --fold"
-            )
+            numbers = ", ".join(map(str, training))
+            remedy = "run train.py again to finish, or use one as it is with --fold"
+            raise InputError(f"{run_dir}: fold {numbers} still in training; {remedy}")
     if len(set(folds)) < len(folds):
         raise InputError(f"{run_dir}: folds {list(folds)}: one is listed twice and counts twice")
     missing = [f"fold {fold}" for fold in folds if fold not in trained]
     if missing or not folds:
         runs = sorted(run.name for run in run_dir.parent.glob("*/") if _trained(run))
         known, others = (", ".join(map(str, names)) or "none" for names in (sorted(trained), runs))
-        found = f"no checkpoint of {(missing or ['any fold'])[0]}"
-        raise InputError(
-            f"{run_dir}: {found} (trained folds: {known}; runs: {others})", "checkpoint"
-        )
+        found = f"no checkpoint of {missing[0] if missing else 'any fold'}"
+        there = f"trained folds: {known}; runs: {others}"
+        raise InputError(f"{run_dir}: {found} ({there})", "checkpoint")
     return [trained[fold] for fold in folds]
 
 
 def folds_in_training(run_dir: Path) -> list[int]:
-    """The folds with weights whose training was begun and has not reached the end of its budget."""
+    """The folds with weights whose training has not reached the end of its budget."""
     return [
         fold
         for fold, path in sorted(_trained(run_dir).items())
@@ -56,13 +51,12 @@ def folds_in_training(run_dir: Path) -> list[int]:
 
 
 def initial_checkpoint(init: Path, fold: int) -> Path:
-    """The checkpoint that a fold's training starts from: `init` itself, or the same fold's of a
-    run."""
+    """The checkpoint a fold's training starts from: `init`, or this fold of the run `init`."""
     return fold_checkpoints(init, [fold])[0] if _trained(init) else init
 
 
 def _trained(run_dir: Path) -> dict[int, Path]:
     """The folders of a run's folds that hold weights, by their number."""
     folders = {file.parent for file in run_dir.glob("fold*/*.safetensors")}
-    numbers = {path: path.name.removeprefix("fold") for path in folders}
-    return {int(number): path for path, number in numbers.items() if number.isdecimal()}
+    folders = {path for path in folders if path.name[4:].isdecimal()}
+    return {int(path.name[4:]): path for path in folders}

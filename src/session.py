@@ -1,5 +1,4 @@
-"""A photo that somebody restores step by step: damage found, corrected by hand, colourings to
-choose from."""
+"""One photo in the app: damage found, corrected by hand, colorizations to choose from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,62 +15,55 @@ from src.models.restorer import restored_luma
 from src.pipeline import Pipeline
 from src.utils.images import Details
 
-SHOWN = 1024  # longest side in pixels of what is shown, and exactly that of what is painted on
-COVERED = 0.05  # share of a pixel from which on a stroke covers it
-COLOURINGS = 6  # to choose from, the likeliest first
-EDITOR_SLACK = np.ones(
-    (5, 5), np.uint8
-)  # how far an editor moves borders, in pixels of what is shown
+SHOWN = 1024  # px, longest side of the page's pictures
+MIN_COVER = 0.05  # a stroke counts where it covers more of a pixel than this
+COLORIZATIONS = 6
+EDITOR_SLACK = np.ones((5, 5), np.uint8)  # scaling a layer moves its borders by up to 2 px
 MARK = np.array([255, 60, 30, 160], np.uint8)  # RGBA of lost pixels in the editor
 
 
 @dataclass
 class Session:
-    """One photo, and what was made of it so far."""
+    """A photo and its results so far."""
 
     name: str
     gray: np.ndarray  # (H, W) uint8
     found: np.ndarray  # (H, W) bool, the damage that was found
-    details: Details = field(default_factory=Details)  # of its file, for the result
+    details: Details = field(default_factory=Details)  # resolution and EXIF for the result
     luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
-    colors: list[np.ndarray] = field(default_factory=list)  # (2, h, w) of each colouring
+    colors: list[np.ndarray] = field(default_factory=list)  # (2, h, w) of each colorization
     result: Path | None = None  # the PNG to download
 
     def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
-        """The mask (H, W) bool after painting; exactly what was found where nothing was painted.
+        """The mask (H, W) bool after painting; unchanged where nothing was painted.
 
         Args:
-            layers: (h, w, 4) uint8 RGBA each, as an editor returns what `marked` showed.
+            layers: (h, w, 4) uint8 RGBA each, as the editor returns what `marked` gave it.
         """
         before = marked(self.found)[..., 3] > 0
         after = np.zeros_like(before)
         for layer in layers:
-            after |= (
-                cv2.resize(layer[..., 3], before.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-            )
-        smaller = (
-            max(self.gray.shape) < SHOWN
-        )  # than the editor: a thin stroke covers part of a pixel
-        how = cv2.INTER_AREA if smaller else cv2.INTER_NEAREST
-        added, removed = (
-            cv2.resize(change.astype(np.float32), self.gray.shape[::-1], interpolation=how)
-            > COVERED
-            for change in (_gained(before, after), _gained(after, before))
-        )
+            after |= _resized(layer[..., 3], before.shape, cv2.INTER_NEAREST) > 0
+        # in an enlarged photo a thin stroke covers part of a pixel
+        how = cv2.INTER_AREA if max(self.gray.shape) < SHOWN else cv2.INTER_NEAREST
+        added = _resized(_gained(before, after), self.gray.shape, how) > MIN_COVER
+        removed = _resized(_gained(after, before), self.gray.shape, how) > MIN_COVER
         return (self.found | added) & ~removed
 
     def restore(self, pipeline: Pipeline, mask: np.ndarray) -> None:
-        """Paint in what is lost and draw the colourings; the pipeline is one of restorers."""
+        """Fill the mask and sample the colorizations; the pipeline's model must be a restorer."""
         estimate = pipeline.estimate(self.gray, mask)
         self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
-        self.colors = alternative_colorizations(estimate["p"], estimate["chroma_mass"], COLOURINGS)
+        self.colors = alternative_colorizations(
+            estimate["p"], estimate["chroma_mass"], COLORIZATIONS
+        )
 
     def colored(self, chosen: int, saturation: float) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of one of the colourings; a saturation of 1 leaves it as it is."""
+        """(H, W, 3) uint8 RGB of one of the colorizations; its chroma is scaled by `saturation`."""
         return render(self.luma, self.colors[chosen] * saturation)
 
     def thumbnails(self) -> list[np.ndarray]:
-        """Every colouring, in the size of `thumbnail`."""
+        """Every colorization at the size of `thumbnail`."""
         small = thumbnail(self.luma)
         return [render(small, color) for color in self.colors]
 
@@ -84,29 +76,28 @@ def thumbnail(array: np.ndarray) -> np.ndarray:
 
 
 def in_editor(gray: np.ndarray) -> np.ndarray:
-    """(h, w) uint8, a photo (H, W) uint8 as it is painted on: reduced or enlarged to `SHOWN`
-    pixels."""
+    """A photo (H, W) uint8 as it is painted on: (h, w) uint8, its longest side `SHOWN` px."""
     return np.asarray(Image.fromarray(gray).resize(_editor_size(gray), Image.Resampling.BICUBIC))
 
 
 def marked(mask: np.ndarray) -> np.ndarray:
-    """The layer of an editor that shows a mask (H, W) bool: (h, w, 4) uint8 RGBA, as large as
-    `in_editor`."""
+    """A mask (H, W) bool as a layer over `in_editor`, (h, w, 4) uint8 RGBA."""
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
-    # bilinear: of what is thinner than a pixel something is left
-    return (np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR)) > 0)[
-        ..., None
-    ] * MARK
+    # bilinear, since nearest would drop lines thinner than a pixel
+    alpha = np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR))
+    return (alpha > 0)[..., None] * MARK
 
 
 def _editor_size(photo: np.ndarray) -> tuple[int, int]:
-    """Width and height in the editor."""
     height, width = (max(1, round(side * SHOWN / max(photo.shape))) for side in photo.shape)
     return width, height
 
 
+def _resized(array: np.ndarray, shape: tuple[int, int], how: int) -> np.ndarray:
+    return cv2.resize(array.astype(np.float32), shape[::-1], interpolation=how)
+
+
 def _gained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What of `after` is new, (h, w) bool; an editor scales its layers, and borders it moved are
-    not."""
+    """The pixels new in `after`, (h, w) bool, less borders that only moved."""
     core = after & (cv2.dilate(before.view(np.uint8), EDITOR_SLACK) == 0)
     return (cv2.dilate(core.view(np.uint8), EDITOR_SLACK) > 0) & after & ~before

@@ -14,11 +14,9 @@ from skimage import data
 
 from src.color.lattice import luma
 from src.damage.hole import find_hole, punch_hole
-from src.fills.exemplar import complete
-from src.fills.frequency import extrapolate
 from src.models import create_model
 from src.models.checkpoints import save_model
-from src.pipeline import BASELINES, Baseline, Pipeline, filled, load_finder, telea
+from src.pipeline import BASELINES, Baseline, Pipeline, load_finder, telea
 from src.runs import SHIPPED
 from src.utils.errors import InputError, SettingError
 from src.utils.images import read_gray, write_png
@@ -116,22 +114,17 @@ def test_masks_and_photos_as_cv2_and_pil_give_them(models, damaged):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g, m: (g[..., None].repeat(3, 2) / 1, m), "found (140, 201, 3) float64"),
+        (lambda g, m: (g[..., None].repeat(3, 2), m), "found (140, 201, 3) uint8"),
         (
             lambda g, m: (g.astype(np.uint16), m),
-            "gray must be (H, W) uint8, found (140, 201) uint1",
+            "gray must be (H, W) uint8, found (140, 201) ui",
         ),
-        (lambda g, m: (g > 9, m), "gray must be (H, W) uint8, found (140, 201) bool"),
         (lambda g, m: (Image.fromarray(g).convert("P"), m), "found a PIL image of mode P"),
-        (lambda g, m: (g.tolist(), m), "found list"),
         (lambda g, m: (g[:0], m), "found (0, 201) uint8"),
         (lambda g, m: (g, m[:1]), "mask is (1, 201), gray is (140, 201)"),
         (lambda g, m: (g, m | True), "True everywhere"),
-        (lambda g, m: (g, g), "found (140, 201) uint8 up to"),
-        (
-            lambda g, m: (g, m / 1),
-            "mask must be (H, W) bool, or uint8 of 0 and 1 or 255, found (140, 201) f",
-        ),
+        (lambda g, m: (g, g), "found uint8 from"),
+        (lambda g, m: (g, m / 1), "mask must be bool, or uint8 of 0 and 1 or 255, found float64"),
     ],
 )
 def test_other_photos_and_masks_are_named(models, damaged, change, message):
@@ -153,8 +146,6 @@ def test_what_would_give_another_picture_without_a_word(models, run_dir, damaged
     estimate = pipeline.estimate(*damaged)
     with pytest.raises(SettingError, match="style vivid: unknown"):
         pipeline.decode(estimate, *damaged, "vivid")
-    with pytest.raises(InputError, match=r"estimate is of a photo of \(140, 201\), gray is \(70"):
-        pipeline.decode(estimate, damaged[0][:70], damaged[1][:70])
     with pytest.raises(InputError, match="evaluation mode"):
         Pipeline([create_model("restorer", color_size=64, encoder_weights="random")])
     with pytest.raises(InputError, match="one is listed twice"):
@@ -266,14 +257,9 @@ def test_a_baseline_is_called_the_same_way(name, damaged):
         np.array_equal(rgb, baseline(gray, find_hole(gray))) and baseline.recipe["baseline"] == name
     )
     assert np.array_equal(luma(rgb)[~mask], gray[~mask])
-    fills = {
-        "telea": telea,
-        "frequency": partial(filled, extrapolate),
-        "exemplar": partial(filled, complete),
-    }
-    wanted = fills[name](gray, mask) if name in fills else gray
+    wanted = telea(gray, mask) if name == "telea" else gray
     assert (baseline(gray, mask) == wanted[..., None]).all()
-    assert (wanted != gray)[mask].any() == (name in fills)
+    assert (wanted != gray)[mask].any() == (name == "telea")
 
 
 def test_the_five_lines_of_the_readme(tmp_path, monkeypatch):

@@ -21,20 +21,18 @@ MIN_REGION = 6  # px of a 512x512 photo; smaller regions are more often texture 
 
 
 class Finding(NamedTuple):
-    """What a finder says about a photo."""
+    """The damage found in a photo."""
 
     mask: np.ndarray  # (H, W) bool, True where lost
     share: float  # share of the photo that was flagged, even where the mask ignores it
 
     def __str__(self) -> str:
+        if not self.share:
+            return "no damage found"
+        line = f"{max(self.share, 0.001):.1%} was flagged as damage"
         if self.share > MAX_SHARE:
-            return (
-                f"{self.share:.0%} was flagged as damage; that is more than {MAX_SHARE:.0%}, "
-                "so it is ignored"
-            )
-        if self.share >= 0.001:
-            return f"{self.share:.1%} was flagged as damage"
-        return "less than 0.1% was flagged as damage" if self.share else "no damage found"
+            line += f"; that is more than {MAX_SHARE:.0%}, so it is ignored"
+        return line
 
 
 Finder = Callable[[np.ndarray], Finding]
@@ -47,16 +45,14 @@ def look_for_hole(gray: np.ndarray) -> Finding:
 
 
 def look_for_nothing(gray: np.ndarray) -> Finding:
-    """No damage, so that the photo is only coloured."""
+    """No damage: the photo is only coloured."""
     return Finding(np.zeros(gray.shape, bool), 0.0)
 
 
 class Detector:
     """Finds the hole of the competition or, if there is none, scratches, cracks, stains and tears.
 
-    Args:
-        network: maps luma (1, 1, h, w) float32 in [0, 1] of any size to the probability of each
-            pixel being lost, (1, 1, h, w), as `src.models.detector.DamageDetector.probability`.
+    `network` maps luma (1, 1, h, w) float32 in [0, 1] to the probability of each pixel being lost.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor]):
@@ -72,7 +68,7 @@ class Detector:
 
     @torch.inference_mode()
     def probability(self, gray: np.ndarray) -> np.ndarray:
-        """(H, W) float32: how likely each pixel of (H, W) uint8 is lost, holes not considered."""
+        """The network's probability (H, W) float32 that each pixel of (H, W) uint8 is lost."""
         luma = torch.from_numpy(gray.astype(np.float32) / 255)[None, None]
         scale = min(1.0, (MAX_PIXELS / gray.size) ** 0.5)
         if scale < 1:
@@ -87,29 +83,23 @@ class Detector:
 def report_damage(
     find: Finder, gray: np.ndarray, clear: np.ndarray | None
 ) -> tuple[np.ndarray, str]:
-    """The damage of a photo (H, W) uint8, transparent pixels included, and a line that says so.
+    """The damage of a photo (H, W) uint8, (H, W) bool, and a line that reports it.
 
-    Args:
-        clear: (H, W) bool, True where the photo is transparent: lost as well, unless nothing is
-            looked for, or it is most of the photo, which is then a cut-out.
-
-    Returns: mask (H, W) bool, True where lost; and the line.
+    Where the photo is transparent (`clear`, (H, W) bool) it is lost as well, unless nothing is
+    looked for, or most of it is transparent: then it was cut out.
     """
     found = find(gray)
     if clear is None or find is look_for_nothing:
         return found.mask, str(found)
-    share = clear.mean()
-    if share > CUT_OUT:
-        return found.mask, f"{found}; {share:.1%} is transparent and stays white"
-    return found.mask | clear, f"{found}; {share:.1%} is transparent and counts as lost"
+    line = f"{found}; {clear.mean():.1%} is transparent and"
+    if clear.mean() > CUT_OUT:
+        return found.mask, f"{line} stays white"
+    return found.mask | clear, f"{line} counts as lost"
 
 
 def clean_mask(probability: np.ndarray) -> np.ndarray:
-    """From (H, W) probabilities to an (H, W) bool mask with fewer false regions and fewer gaps.
-
-    A region counts if one of its pixels is sure, and then includes all its possible pixels. Specks
-    are removed, pinholes are closed, and a rim of one pixel is added, where damage and photo mix.
-    """
+    """(H, W) probabilities to an (H, W) bool mask, with a rim of one pixel where damage and photo
+    mix."""
     mask = apply_hysteresis_threshold(probability, POSSIBLE, SURE)
     smallest = max(1, round(MIN_REGION * (min(mask.shape) / REFERENCE_SIDE) ** 2))
     mask = remove_small_objects(mask, max_size=smallest - 1, connectivity=2)
