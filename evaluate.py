@@ -1,6 +1,5 @@
 """The competition's score of restored images: python evaluate.py --pred DIR --gt DIR --input DIR"""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,15 +7,15 @@ from typing import Literal
 from src.utils.cli import Compute, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
 
-MAX_SEEN = 0.01  # share of validation images; names and sizes of so many agree by chance
+MAX_SEEN = 0.01  # share of held-out images whose names and sizes may match by chance
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Score a folder of restored PNGs, or with --fold a run's folds on the images they never saw."""
+    """Score a folder of restored PNGs, or with --fold a run's folds on the images held out."""
 
     pred: Path | None = None
-    """Folder or zip of restored PNGs; needs --gt and --input as well."""
+    """Folder of restored PNGs; needs --gt and --input as well."""
     gt: Path | None = None
     """Folder of the ground truth, with the same file names."""
     input: Path | None = None
@@ -24,17 +23,15 @@ class Settings:
     fold: int | Literal["all"] | None = None
     """Restore and score the held-out images of this fold, or of all trained folds."""
     report: bool = False
-    """Write <output-dir>/<name>/report.html: scores, sliders, hue histograms and curves in one
-    page."""
+    """Write the page <output-dir>/<name>/report.html: scores, sliders, histograms and curves."""
     json: Path | None = None
     """Write the means and every image's scores to this file as well."""
     picture: Path | None = None
-    """Write input, result and truth of four images, from the worst to the best score, to this PNG.
-    """
+    """Write input, result and truth of four images, worst to best, to this PNG."""
     tta: Tta = 1
     """With --fold: views averaged for each image."""
     decode: Style = "score"
-    """With --fold: what the restorer's colours are chosen for, see infer.py."""
+    """With --fold: see infer.py."""
     folds: int = 5
     """With --fold: number of folds that the scenes were split into."""
     seed: int = 0
@@ -44,10 +41,7 @@ class Settings:
 
 
 def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
-    """Restore the images that one fold's networks were not trained on, into `<run>/fold<k>/oof/`.
-
-    Returns (restored, truth, damaged input) files.
-    """
+    """Restore the images a fold held out into `<run>/fold<k>/oof/`; (restored, truth, input) files."""
     from src.pipeline import Pipeline
     from src.restoring import Job, restore_files
 
@@ -56,7 +50,7 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
     pipeline = Pipeline.load(
         checkpoint.parent, [number], settings.tta, settings.decode, "hole", fabric.device
     )
-    # a folder for each way of restoring; only another training replaces what is in it
+    # one folder per decode and number of views, so only a new training overwrites results
     views = "" if settings.tta == 1 else f"_tta{settings.tta}"
     output = checkpoint / f"oof{'' if settings.decode == 'score' else '_visual'}{views}"
     jobs = [Job(source, output / f"{source.stem}.png") for source, _ in held_out]
@@ -69,17 +63,14 @@ def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
 
 
 def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
-    """The (input, truth) files of a fold.
-
-    Raises `InputError` unless each network of the checkpoint held out exactly these.
-    """
+    """The (input, truth) files of a fold; an error unless every network held out exactly these."""
     import numpy as np
 
     from src.datasets.folds import decode_keys, fingerprint, fold_files, image_keys
     from src.models.checkpoints import read_description
 
     data_dir, run_dir = settings.folders.data_dir, settings.folders.run_dir
-    if number not in range(settings.folds):
+    if number >= settings.folds:
         found = f"{checkpoint}: is fold {number}, expected 0 to {settings.folds - 1}"
         raise InputError(found, "folds")
     _, held_out = fold_files(data_dir, settings.folds, settings.seed, number, run_dir)
@@ -110,20 +101,13 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     table, mean = score_table(triples)
     table.insert(1, "fold", [name for name, part in parts.items() for _ in part])
     means = table.groupby("fold", sort=False)[list(mean.as_dict())].mean()
-    shown = {
-        "images": table,
-        "worst": table.sort_values("score").head(5),
-        "folds": means.reset_index(),
-    }
-    for title, rows in shown.items():
-        print(
-            f"{title}:\n" + rows.to_string(index=False, float_format=lambda value: f"{value:.4f}")
-        )
+    worst = table.sort_values("score").head(5)
+    tables = {"images": table, "worst": worst, "folds": means.reset_index()}
+    for title, rows in tables.items():
+        print(f"{title}:\n{rows.to_string(index=False, float_format='{:.4f}'.format)}")
     print(f"{len(table)} images, mean: {mean}")
-    perfected = ", ".join(
-        f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items()
-    )
-    print(f"the score would be {perfected}")
+    limits = (f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items())
+    print(f"the score would be {', '.join(limits)}")
     if settings.json:
         folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
         write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
@@ -148,18 +132,10 @@ def main() -> None:
     given = (settings.pred, settings.gt, settings.input)
     if settings.fold is None:
         if None in given:
-            raise InputError(
-                "name --pred, --gt and --input, or --fold for the out-of-fold score of a run"
-            )
+            raise InputError("name --pred, --gt and --input, or a run's --fold")
         from src.evaluation.scoring import matching_files
-        from src.evaluation.submission import unpacked
 
-        with (
-            nullcontext(settings.pred)
-            if settings.pred.is_dir()
-            else unpacked(settings.pred) as pred
-        ):
-            report({"all": matching_files(pred, settings.gt, settings.input)}, settings)
+        report({"all": matching_files(*given)}, settings)
         return
     if given != (None, None, None):
         raise InputError("--fold: scores a run's own folds; leave --pred, --gt and --input out")

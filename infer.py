@@ -23,14 +23,13 @@ class Settings:
     tta: Tta = 1
     """Views averaged per image: 1, or 2 (mirrored)."""
     decode: Style = "score"
-    """What the restorer's colours are chosen for: the competition's score, or "visual": what looks
-    best."""
+    """Colours for the competition's score, or "visual": those that look best."""
     input: Path | None = None
-    """A photo or a folder of photos to restore instead of the test images."""
+    """A photo or a folder of photos, instead of the test images; needs --output as well."""
     output: Path | None = None
     """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
     overwrite: bool = False
-    """Replace results in it that were made with other settings, weights, photos or masks."""
+    """Replace results made with other settings, weights, photos or masks."""
     damage: DamageKind = "auto"
     """With --input, the damage to find: "hole" is one region of one constant value; "auto" is a
     hole or, if there is none, scratches, cracks, stains and tears; "none" finds nothing."""
@@ -48,22 +47,21 @@ class Settings:
         if self.input is None and (self.mask or self.damage != "auto"):
             raise InputError("--mask and --damage need --input; test images have a hole each")
         if self.mask and self.damage != "auto":
-            raise InputError("--damage: nothing is looked for if --mask is given; leave one out")
+            raise InputError("--mask says where the damage is, --damage to find it; leave one out")
         if self.input and self.output is None:
-            raise InputError("--input: needs --output as well, the folder for the restored PNGs")
+            raise InputError("--input needs --output as well, the folder for the restored PNGs")
 
 
-def make_pipeline(settings: Settings, run_dir: Path, device: str):
-    """The `Pipeline` or `Baseline` of the settings; Ray's actors call it as well."""
+def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
+    """The `Pipeline` or `Baseline` of the settings; in Ray's actors `src` is a copy elsewhere."""
     from src.pipeline import Baseline, Pipeline
 
     damage = settings.damage if settings.input else "hole"
-    if settings.mask:
-        damage = "none"  # in the photos without a mask
+    damage = "none" if settings.mask else damage  # photos without a mask are only coloured
     if settings.baseline:
         return Baseline(settings.baseline, damage)
     folds = None if settings.ensemble else [settings.fold]
-    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device)
+    return Pipeline.load(run_dir, folds, settings.tta, settings.decode, damage, device, detector)
 
 
 def make_jobs(settings: Settings, output: Path) -> list:
@@ -85,7 +83,7 @@ def main() -> int:
     """Restore what the command line asks for; 2 if a photo could not be read or written."""
     settings = parse_settings(Settings)
     from src.restoring import prepare_output, restore_files, restore_with_ray
-    from src.runs import trained_or_shipped
+    from src.runs import DETECTOR, trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder
 
@@ -94,13 +92,13 @@ def main() -> int:
     fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
     run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors work elsewhere
     device = fabric.device.type if ray else fabric.device
-    pipeline = make_pipeline(settings, run_dir, device)
+    pipeline = make_pipeline(settings, run_dir, DETECTOR, device)
     jobs = []
     if fabric.is_global_zero:
         jobs = make_jobs(settings, output)
-        print(describe(pipeline.recipe, run_dir, settings, fabric.device.type))
+        print(f"{describe(pipeline.recipe, run_dir, settings)}, {fabric.device.type}")
     if ray:
-        make = partial(make_pipeline, settings, run_dir, device)
+        make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
         with lock_folder(output):
             pending = prepare_output(jobs, pipeline.recipe, output, settings.overwrite)
             gpus = int(device == "cuda")
@@ -115,20 +113,15 @@ def main() -> int:
     return 2 if failures else 0
 
 
-def describe(recipe: dict, run_dir: Path, settings: Settings, device: str) -> str:
-    """One line on the folds, settings and device in use."""
-    from src.runs import SHIPPED, folds_in_training
+def describe(recipe: dict, run_dir: Path, settings: Settings) -> str:
+    """One line on the weights and settings in use."""
+    from src.runs import describe_recipe, folds_in_training
 
-    hashes = ("checkpoints", "detector")
-    facts = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in hashes)
-    if "checkpoints" not in recipe:
-        return f"{facts}, {device}"
-    own = settings.folders.run_dir
-    why = f" (no weights in {own} yet)" if run_dir == SHIPPED and own != SHIPPED else ""
-    training = ", ".join(map(str, folds_in_training(run_dir)))
-    if training and settings.ensemble:
-        why += f" without fold {training}, still in training"
-    return f"{len(recipe['checkpoints'])} fold(s) of {run_dir}{why}, {facts}, {device}"
+    if settings.baseline:
+        return describe_recipe(recipe)
+    training = ", ".join(map(str, folds_in_training(run_dir))) if settings.ensemble else ""
+    without = f" without fold {training}, still in training" if training else ""
+    return f"{describe_recipe(recipe)} of {run_dir}{without}"
 
 
 if __name__ == "__main__":

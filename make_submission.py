@@ -1,4 +1,4 @@
-"""Zip the restored test images for the leaderboard, or check any zip: python make_submission.py"""
+"""Check and zip the restored test images for the leaderboard: python make_submission.py"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,30 +14,23 @@ class Settings:
     """The folder of restored test images; <output-dir>/<name>/test when left out."""
     zip: Path | None = None
     """The zip to write; <output-dir>/<name>/submission.zip when left out."""
-    check: Path | None = None
-    """Write nothing, but check this zip, made by any program, against test.csv."""
     folders: Folders = field(default_factory=Folders)
 
 
 def main() -> None:
-    """Check and zip, or check alone."""
+    """Check and zip what the command line names."""
     settings = parse_settings(Settings)
     from src.datasets.competition import read_test
-    from src.evaluation.submission import check_submission, describe_results, write_submission
+    from src.evaluation.submission import describe_results, write_submission
     from src.utils.files import file_hash
 
     run_dir = settings.folders.run_dir
-    target = settings.check or settings.zip or run_dir / "submission.zip"
-    names = [
-        Path(path).stem + ".png"
-        for path in read_test(settings.folders.data_dir)["input_image_path"]
-    ]
-    if settings.check:
-        check_submission(target, names)
-    else:
-        pred = settings.pred or run_dir / "test"
-        write_submission(pred, names, target)
-        print(describe_results(pred, names))
+    target = settings.zip or run_dir / "submission.zip"
+    pred = settings.pred or run_dir / "test"
+    paths = read_test(settings.folders.data_dir)["input_image_path"]
+    names = [Path(path).stem + ".png" for path in paths]
+    write_submission(pred, names, target)
+    print(describe_results(pred, names))
     size = target.stat().st_size / 1e6
     print(f"{target}: {len(names)} images, {size:.1f} MB, sha256 {file_hash(target)}")
 

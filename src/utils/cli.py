@@ -31,7 +31,6 @@ HINTS = {
     "folds": "or choose another number with --folds",
     "pack": "or make it again: python prepare_data.py pack",
     "restored": "restore the images first: python infer.py --ensemble",
-    "submission": "make it again: python make_submission.py",
     "detector": "fetch weights/ again, or train one: python train.py detector, "
     "python -m tools.ship_weights",
     "learning rate": "lower --lr",
