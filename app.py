@@ -11,12 +11,12 @@ from pathlib import Path
 from src.utils.cli import RunFolder, parse_settings, run_script
 from src.utils.errors import InputError
 
-UPLOAD_PIXELS = 12_000_000  # of an upload
-UPLOAD_SIZE = "50mb"  # of an upload
-KEPT_SECONDS = 3600  # after which uploads and results are deleted; at the end all are
+MAX_PIXELS = 12_000_000
+MAX_UPLOAD = "50mb"
+KEEP_SECONDS = 3600  # then uploads and results are deleted, as all are when the app ends
 INTRODUCTION = """# Restore a photo
-Drop a photo (at most 12 megapixels). What is marked in red will be painted in; correct it with the brush and
-the eraser. Your photo does not leave the machine that serves this page."""
+Drop a photo (at most 12 megapixels). The red areas will be painted in; correct them with the brush
+and the eraser. Your photo does not leave the machine that serves this page."""
 PICTURE_HEIGHT = "min(560px, 105vw)"
 
 
@@ -51,9 +51,7 @@ def page(pipeline):
             try:
                 return function(*arguments)
             except InputError as error:
-                reason = str(error).removeprefix(
-                    f"{arguments[0]}: "
-                )  # the path is one of this server
+                reason = str(error).removeprefix(f"{arguments[0]}: ")  # a path on this server
                 raise gr.Error(reason, print_exception=False) from None
 
         return call
@@ -63,19 +61,11 @@ def page(pipeline):
         if path is None:
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
-        gray, clear, details = read_photo(Path(path), UPLOAD_PIXELS)
+        gray, clear, details = read_photo(Path(path), MAX_PIXELS)
         mask, line = report_damage(pipeline.find, gray, clear)
         session = Session(Path(path).stem, gray, mask, details)
-        value = {
-            "background": in_editor(gray),
-            "layers": [marked(session.found)],
-            "composite": None,
-        }
-        pages = (
-            f" Of its {session.details.frames} pages the first."
-            if session.details.frames > 1
-            else ""
-        )
+        value = {"background": in_editor(gray), "layers": [marked(mask)], "composite": None}
+        pages = f" Only the first of {details.frames} pages." if details.frames > 1 else ""
         found = f"In {time.monotonic() - start:.1f} s: {line}.{pages}"
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
@@ -93,7 +83,7 @@ def page(pipeline):
         if session is None or session.luma is None:
             return None, None
         rgb = session.colored(chosen, saturation)
-        if session.result:  # one is kept, however often the slider moves
+        if session.result:  # keep one file, however often the slider moves
             shutil.rmtree(session.result.parent, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
         session.result = folder / f"{session.name}_restored.png"
@@ -104,9 +94,9 @@ def page(pipeline):
         return event.index
 
     with gr.Blocks(
-        title="Restore a photo", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
+        title="Restore a photo", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
     ) as blocks:
-        session, chosen = gr.State(time_to_live=KEPT_SECONDS), gr.State(0)
+        session, chosen = gr.State(time_to_live=KEEP_SECONDS), gr.State(0)
         gr.Markdown(INTRODUCTION)
         upload = gr.File(
             label="Drop a photo here",
@@ -127,7 +117,7 @@ def page(pipeline):
                     layers=False,
                     brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
                     elem_id="damage",
-                    canvas_size=(1, 1),  # a photo smaller than this would lie beside its marks
+                    canvas_size=(1, 1),  # smaller photos than this would not match their marks
                     height=PICTURE_HEIGHT,
                 )
                 found = gr.Markdown(elem_id="found")
@@ -144,12 +134,12 @@ def page(pipeline):
                     height=PICTURE_HEIGHT,
                 )
                 took = gr.Markdown(elem_id="took")
-                gr.Markdown("The likeliest colouring, and others that could be true:")
+                gr.Markdown("The most probable colours, and alternatives:")
                 gallery = gr.Gallery(
                     show_label=False,
                     columns=3,
                     height=None,
-                    elem_id="colourings",
+                    elem_id="colorizations",
                     format="webp",
                     allow_preview=False,
                 )
@@ -158,21 +148,15 @@ def page(pipeline):
 
         result = [chosen, saturation, gallery, compare, download]
         choice = [session, chosen, saturation]
-        # one after another: a photo dropped while another is restored waits, and then takes its
-        # place
+        # a photo dropped while another is restored waits
         one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
-        upload.change(
-            checked(opened), upload, [session, before, editor, found, after, *result], **one_by_one
-        )
-        start.click(
-            checked(restored), [session, editor, repair], [took, after, *result], **one_by_one
-        )
-        gallery.select(picked, None, chosen).then(
-            colored, choice, [compare, download], **one_by_one
-        )
-        saturation.input(
-            colored, choice, [compare, download], trigger_mode="always_last", **one_by_one
-        )
+        page_parts = [session, before, editor, found, after, *result]
+        upload.change(checked(opened), upload, page_parts, **one_by_one)
+        inputs, outputs = [session, editor, repair], [took, after, *result]
+        start.click(checked(restored), inputs, outputs, **one_by_one)
+        recolor = {"fn": colored, "inputs": choice, "outputs": [compare, download], **one_by_one}
+        gallery.select(picked, None, chosen).then(**recolor)
+        saturation.input(**recolor, trigger_mode="always_last")
     return blocks
 
 
@@ -188,39 +172,31 @@ def main() -> None:
 
     run_dir = trained_or_shipped(settings.folders)
     pipeline = Pipeline.load(run_dir, style="visual", device=launch(settings.device).device)
-    if pipeline.recipe["model"] != "restorer":
-        raise InputError(
-            f"{run_dir}: holds a {pipeline.recipe['model']}, the app needs a restorer; see --name"
-        )
-    # Gradio itself opens what a page sends as its painting, in whatever format PIL knows and of any
-    # size up to PIL's limit; there is no other place to bound that.
-    Image.MAX_IMAGE_PIXELS = UPLOAD_PIXELS
+    if (model := pipeline.recipe["model"]) != "restorer":
+        raise InputError(f"{run_dir}: holds a {model}, the app needs a restorer; see --name")
+    # Gradio opens the paintings itself, in any format and size that PIL permits
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     Image.init()
     Image.ID[:] = IMAGE_FORMATS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
-    with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:  # of uploads and results
+    with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
-        # Gradio asks itself whether it is there, and nothing else is asked
+        # Gradio checks its own address at the start, which a proxy would not reach
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
         try:
             import gradio as gr
-        except ModuleNotFoundError as error:
-            if error.name != "gradio":
-                raise
-            raise InputError(
-                "app.py: Gradio is missing; pip install -r requirements/app.txt"
-            ) from None
+        except ModuleNotFoundError:
+            raise InputError("Gradio is missing; pip install -r requirements/app.txt") from None
         try:
             page(pipeline).queue(max_size=16).launch(
                 server_name=settings.host,
                 server_port=settings.port,
                 share=False,  # Gradio's default is a public address on Kaggle
-                max_file_size=UPLOAD_SIZE,
+                max_file_size=MAX_UPLOAD,
                 ssr_mode=False,  # would need Node.js
                 footer_links=[],
-                theme=gr.themes.Base(
-                    font="sans-serif", font_mono="monospace"
-                ),  # no fonts from the network
+                # no fonts from the network
+                theme=gr.themes.Base(font="sans-serif", font_mono="monospace"),
             )
         except OSError as error:
             found = f"--host {settings.host} --port {settings.port}: {error}"

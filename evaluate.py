@@ -41,25 +41,23 @@ class Settings:
 
 
 def out_of_fold(settings: Settings, checkpoint: Path, fabric) -> list:
-    """Restore the images a fold held out into `<run>/fold<k>/oof/`; (restored, truth, input) files."""
+    """Restore the images a fold held out into its folder `oof`; (restored, truth, input) files."""
     from src.pipeline import Pipeline
     from src.restoring import Job, restore_files
 
     number = int(checkpoint.name.removeprefix("fold"))
     held_out = held_out_pairs(settings, checkpoint, number)
-    pipeline = Pipeline.load(
-        checkpoint.parent, [number], settings.tta, settings.decode, "hole", fabric.device
-    )
+    how = (settings.tta, settings.decode, "hole", fabric.device)
+    pipeline = Pipeline.load(checkpoint.parent, [number], *how)
     # one folder per decode and number of views, so only a new training overwrites results
     views = "" if settings.tta == 1 else f"_tta{settings.tta}"
     output = checkpoint / f"oof{'' if settings.decode == 'score' else '_visual'}{views}"
-    jobs = [Job(source, output / f"{source.stem}.png") for source, _ in held_out]
+    triples = [(output / f"{source.stem}.png", truth, source) for source, truth in held_out]
+    jobs = [Job(source, target) for target, _, source in triples]
     failures = restore_files(pipeline, jobs, output, fabric, overwrite=True)
     if failures:
         raise InputError(failures[0])
-    return [
-        (job.output, truth, source) for (source, truth), job in zip(held_out, jobs, strict=True)
-    ]
+    return triples
 
 
 def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
@@ -109,8 +107,8 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     limits = (f"{score:.4f} if {name} were 1" for name, score in mean.perfected().items())
     print(f"the score would be {', '.join(limits)}")
     if settings.json:
-        folds, images = means.to_dict(orient="index"), table.to_dict(orient="records")
-        write_json(settings.json, {"mean": mean.as_dict(), "folds": folds, "images": images})
+        scores = {"mean": mean.as_dict(), "folds": means.to_dict(orient="index")}
+        write_json(settings.json, scores | {"images": table.to_dict(orient="records")})
     if settings.report:
         from src.runs import trained_or_shipped
 

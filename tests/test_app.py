@@ -100,12 +100,12 @@ def test_upload_restore_choose_download(server, megapixel, tmp_path):
         page.locator("#found").get_by_text("damage").wait_for()
         page.locator("#restore").click()
         page.locator("#compare img").first.wait_for(timeout=300_000)
-        page.locator("#colourings img").nth(5).wait_for()
+        page.locator("#colorizations img").nth(5).wait_for()
         sizes = page.eval_on_selector_all("#compare img", "all => all.map(img => img.naturalWidth)")
         assert len(sizes) == 2 and all(sizes)
         likeliest = download(page, tmp_path / "chelsea_restored.png")
         before = shown(page)
-        page.locator("#colourings button img").nth(3).click()
+        page.locator("#colorizations button img").nth(3).click()
         wait_for_other_picture(page, before)
         another, before = download(page, tmp_path / "another.png"), shown(page)
         page.locator("#saturation input[type=range]").focus()
@@ -118,7 +118,7 @@ def test_upload_restore_choose_download(server, megapixel, tmp_path):
         page.locator("#compare img").first.wait_for(state="detached")
         upload(page, other)
         page.locator("#found").get_by_text("damage").wait_for()
-        assert page.locator("#colourings img").count() == 0  # none of the photo before
+        assert page.locator("#colorizations img").count() == 0  # none of the photo before
         assert not complaints
     hole = find_hole(gray)
     for rgb in (likeliest, another, grey):

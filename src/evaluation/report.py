@@ -1,11 +1,11 @@
-"""The report page of restored photos: one HTML file that needs nothing beside it."""
+"""The report page: one HTML file that needs no other."""
 
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import matplotlib as mpl
@@ -23,12 +23,11 @@ from src.utils.errors import InputError
 from src.utils.files import read_text, write_text
 from src.utils.images import read_image
 
-MAX_SIDE = 768  # px; larger photos are reduced for the page
+MAX_SIDE = 768  # px of the page's photos
 COLUMNS = ["S", "M", "C", "score"]
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A fold's `metrics.jsonl`: `validations` (minutes, score) and `losses` by step."""
 
     name: str
@@ -37,29 +36,21 @@ class Curve:
 
 
 def read_curves(run_dir: Path) -> list[Curve]:
-    """The curves of every fold of a run, in their order."""
+    """The curves of every fold of a run; shipped weights have one per network."""
     curves = []
     for path in sorted(Path(run_dir).glob("fold*/*metrics.jsonl")):
         remedy = "remove it, or train the fold again"
-        lines = read_text(path, remedy).splitlines()
+        empty = dict.fromkeys(("step", "minutes", "val/score"))
         try:
-            rows = [json.loads(line) for line in lines]
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line is no object")
-            table = pd.DataFrame(rows)
-            table = table.reindex(
-                columns=list(dict.fromkeys(["step", "minutes", "val/score", *table]))
-            )
-            values = table.astype(float)
-        except (ValueError, TypeError, RecursionError) as error:
+            rows = [empty | json.loads(line) for line in read_text(path, remedy).splitlines()]
+            table = pd.DataFrame(rows, dtype=float)
+        except (ValueError, TypeError) as error:
             raise InputError(f"{path}: no curves of a training ({error}); {remedy}") from None
-        validations = (
-            values[["minutes", "val/score"]].dropna().rename(columns={"val/score": "score"})
-        )
-        losses = values.set_index("step").filter(regex="^loss/").dropna(how="all")
-        # shipped weights keep the curves of each network: "fold0 inpainter"
+        table.columns = table.columns.str.removeprefix("val/")
+        losses = table.set_index("step").filter(regex="^loss/").dropna(how="all")
+        losses.columns = losses.columns.str.removeprefix("loss/")
         name = f"{path.parent.name} {path.name.removesuffix('metrics.jsonl').strip('_')}"
-        curves.append(Curve(name.strip(), validations, losses.rename(columns=lambda key: key[5:])))
+        curves.append(Curve(name.strip(), table[["minutes", "score"]].dropna(), losses))
     return curves
 
 
@@ -71,36 +62,27 @@ def write_report(
     mean: Score,
     curves: Sequence[Curve],
 ) -> None:
-    """Write the page: scores, best, median and worst photo with sliders, hue histograms, training
-    curves.
+    """Write the page: scores, best, median and worst photo, hue histograms, training curves.
 
     Args:
-        path: the HTML file.
-        triples: (restored, truth, damaged input) files.
-        table: a row for each of them, with the columns name, fold, S, M, C and score.
-        mean: over all photos.
-        curves: of the folds that restored them, see `read_curves`.
+        table: a row per triple, with the columns name, fold, S, M, C and score.
     """
     order = table["score"].argsort()
     ranks = {"best": len(order) - 1, "median": len(order) // 2, "worst": 0}
-    chosen = {}  # one or two photos appear once each
+    chosen = {}  # by index: of one or two photos none appears twice
     for label, rank in ranks.items():
         chosen.setdefault(int(order.iloc[rank]), label)
     environment = Environment(
         loader=PackageLoader("src.evaluation"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["score"] = "{:.4f}".format
+    folds = table.groupby("fold")
     page = environment.get_template("report.html").render(
         title=title,
         mean=mean.as_dict(),
-        folds=table.groupby("fold")[COLUMNS]
-        .mean()
-        .assign(count=table.groupby("fold").size())
-        .to_dict("index"),
+        folds=folds[COLUMNS].mean().assign(count=folds.size()).to_dict("index"),
         images=table.to_dict("records"),
-        photos=[
-            _photo(label, triples[index], table.iloc[index]) for index, label in chosen.items()
-        ],
+        photos=[_photo(label, triples[i], table.iloc[i]) for i, label in chosen.items()],
         curves={curve.name: to_hex(f"C{number}") for number, curve in enumerate(curves)},
         plots=_curve_plots(curves) if curves else [],
     )
@@ -109,10 +91,7 @@ def write_report(
 
 def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
     """The data of one photo for the template."""
-    restored, true, gray = (
-        read_image(path, mode) for path, mode in zip(triple, ("RGB", "RGB", "L"), strict=True)
-    )
-    mask = lost_pixels(gray, true)
+    restored, true, gray = map(read_image, triple, ("RGB", "RGB", "L"))
     height, width = gray.shape
     return {
         "label": label,
@@ -123,7 +102,7 @@ def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
         "damaged": picture_uri(gray),
         "restored": picture_uri(restored),
         "truth": picture_uri(true),
-        "hole": outline(mask),
+        "hole": outline(lost_pixels(gray, true)),
         "histogram": _histogram_plot(true, restored),
     }
 
@@ -159,32 +138,24 @@ def _curve_plots(curves: Sequence[Curve]) -> list[dict[str, str]]:
     """The validation scores of all folds, then each loss: `title` and `uri` of a plot."""
     terms = list(dict.fromkeys(term for curve in curves for term in curve.losses))
     plots = []
-    for term in (None, *terms):
+    for title in ("validation score", *terms):
         figure = Figure(figsize=(4.5, 2.6), layout="constrained")
         axes = figure.subplots()
         for number, curve in enumerate(curves):
-            if term is None:
-                axes.plot(
-                    *curve.validations[["minutes", "score"]].T.values,
-                    color=f"C{number}",
-                    marker=".",
-                )
-            elif term in curve.losses:
-                axes.plot(curve.losses[term], color=f"C{number}", linewidth=0.8)
-        axes.set(
-            xlabel="step" if term else "minutes of training", ylabel=term or "validation score"
-        )
+            if title in curve.losses:
+                axes.plot(curve.losses[title], color=f"C{number}", linewidth=0.8)
+            elif title not in terms:
+                axes.plot("minutes", "score", ".-", data=curve.validations, color=f"C{number}")
+        axes.set(xlabel="step" if title in terms else "minutes of training", ylabel=title)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        plots.append({"title": term or "validation score", "uri": _svg_uri(figure)})
+        plots.append({"title": title, "uri": _svg_uri(figure)})
     return plots
 
 
 def _svg_uri(figure: Figure) -> str:
     """As a data URI, not inline: the ids of several figures in one page would clash."""
-    with mpl.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
-    ):
-        text = StringIO()
+    text = StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(text.getvalue().encode()).decode()}"

@@ -13,23 +13,17 @@ from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb, open_image, read_image
 from src.utils.processes import parallel_map
 
-NEAR = 2  # px; a pixel this close to the true damage, or to the found, counts as a hit
+NEAR = 2  # px of tolerance between found and true damage
 
 Triple = tuple[Path, Path, Path]  # restored, truth, damaged input
 
 
 def score_files(triple: Triple) -> tuple[Score, bool]:
     """The score of one restored PNG, and whether its input has a hole."""
-    pred, true, gray = (
-        read_image(path, mode) for path, mode in zip(triple, ("RGB", "RGB", "L"), strict=True)
-    )
-    for path, array in zip(triple[::2], (pred, gray), strict=True):
-        if array.shape[:2] != true.shape[:2]:
-            found, wanted = (f"{a.shape[1]}x{a.shape[0]}" for a in (array, true))
-            raise InputError(
-                f"{path}: size is {found}, the truth's is {wanted}; restore the original file"
-            )
-    if min(true.shape[:2]) < SSIM_WINDOW:
+    true = read_image(triple[1], "RGB")
+    size = true.shape[1::-1]
+    pred, gray = read_image(triple[0], "RGB", size), read_image(triple[2], "L", size)
+    if min(size) < SSIM_WINDOW:
         raise InputError(f"{triple[1]}: smaller than the {SSIM_WINDOW} px window of the score")
     mask = lost_pixels(gray, true)
     return score_image(true, pred, mask), bool(mask.any())
@@ -42,35 +36,29 @@ def score_table(triples: Sequence[Triple]) -> tuple[pd.DataFrame, Score]:
     if whole:
         print(f"{whole} of {len(found)} inputs have no hole, so their M counts as 1")
     scores = [score for score, _ in found]
-    rows = [
-        {"name": pred.name, **s.as_dict()} for (pred, _, _), s in zip(triples, scores, strict=True)
-    ]
-    return pd.DataFrame(rows), mean_score(scores)
+    table = pd.DataFrame([score.as_dict() for score in scores])
+    table.insert(0, "name", [pred.name for pred, _, _ in triples])
+    return table, mean_score(scores)
 
 
 def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
-    """(restored, truth, input) files of the same name for every PNG in `pred`.
+    """(restored, truth, input) PNGs of the same name.
 
-    Raises `InputError` if a folder or a partner is missing, or if `gt` holds an image that `pred`
-    lacks, since a mean over some images is not the score.
+    All of `gt` must be in `pred`, since a mean over some images is not the score.
     """
-    found = []
+    names = {}
     for folder in (pred, gt, inputs):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
-        found.append({path.stem: path for path in files})
-    if not found[0]:
+        names[folder] = {path.name for path in folder.glob("*.png")}
+    if not names[pred]:
         raise InputError(f"{pred}: holds no PNG", "restored")
-    for folder, files in zip((gt, inputs), found[1:], strict=True):
-        for stem in found[0].keys() - files.keys():
-            name = found[0][stem].name
-            raise InputError(f"{folder / name}: no such file, but {found[0][stem]} is there")
-    lacking = sorted(found[1].keys() - found[0].keys())
-    if lacking:
-        missing = f"missing, {len(lacking)} of {gt} in all"
-        raise InputError(f"{pred / found[1][lacking[0]].name}: {missing}", "restored")
-    return [(path, found[1][stem], found[2][stem]) for stem, path in found[0].items()]
+    for folder, needed in ((gt, pred), (inputs, pred), (pred, gt)):
+        if missing := sorted(names[needed] - names[folder]):
+            found = f"missing, as are {len(missing)} of {needed} in all"
+            hint = "restored" if folder == pred else None
+            raise InputError(f"{folder / missing[0]}: {found}", hint)
+    return [(pred / name, gt / name, inputs / name) for name in sorted(names[pred])]
 
 
 def side_by_side(*images: np.ndarray) -> np.ndarray:
@@ -79,8 +67,7 @@ def side_by_side(*images: np.ndarray) -> np.ndarray:
 
 
 def picture(triples: Sequence[Triple]) -> np.ndarray:
-    """Input, result and truth of a few images, a row each, (H, W, 3) uint8; rows at most 512 px
-    high."""
+    """Input, result and truth per row, (H, W, 3) uint8; each at most 512 px a side."""
     rows = []
     for pred, true, gray in triples:
         images = [open_image(path) for path in (gray, pred, true)]
@@ -94,27 +81,22 @@ def picture(triples: Sequence[Triple]) -> np.ndarray:
 def hit_counts(found: np.ndarray, true: np.ndarray) -> dict[str, int]:
     """Pixels of two (H, W) bool masks: `found`, `true`, `hit` (both), and hits within `NEAR` px."""
     square = np.ones((2 * NEAR + 1,) * 2, np.uint8)
-    near_true, near_found = (
-        cv2.dilate(mask.astype(np.uint8), square) > 0 for mask in (true, found)
-    )
-    return {
-        "found": int(found.sum()),
-        "true": int(true.sum()),
-        "hit": int((found & true).sum()),
-        "found near": int((found & near_true).sum()),
-        "true near": int((true & near_found).sum()),
-    }
+    near_true, near_found = (cv2.dilate(m.astype(np.uint8), square) > 0 for m in (true, found))
+    masks = {"found": found, "true": true, "hit": found & true}
+    masks |= {"found near": found & near_true, "true near": true & near_found}
+    return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
 def detection_rates(table: pd.DataFrame) -> pd.Series:
     """Precision, recall and F1 over the pixels of all photos, a row of `hit_counts` each."""
     sums = table.sum()
+    found, true = (max(1, sums[name]) for name in ("found", "true"))
     return pd.Series(
         {
-            "precision": sums["hit"] / max(1, sums["found"]),
-            "recall": sums["hit"] / max(1, sums["true"]),
-            "precision, 2 px": sums["found near"] / max(1, sums["found"]),
-            "recall, 2 px": sums["true near"] / max(1, sums["true"]),
-            "F1": 2 * sums["hit"] / max(1, sums["found"] + sums["true"]),
+            "precision": sums["hit"] / found,
+            "recall": sums["hit"] / true,
+            "precision, 2 px": sums["found near"] / found,
+            "recall, 2 px": sums["true near"] / true,
+            "F1": 2 * sums["hit"] / (found + true),
         }
     )
