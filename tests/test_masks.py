@@ -68,17 +68,6 @@ def test_a_mask_means_what_its_author_meant(tmp_path, name):
     )
 
 
-def test_soft_borders_are_halved(tmp_path):
-    soft = GREY.resize((120, 100)).resize((240, 200), Image.Resampling.BICUBIC)
-    soft.save(tmp_path / "soft.png")
-    assert np.array_equal(read_mask(tmp_path / "soft.png", MEANT.shape)[0], np.asarray(soft) > 127)
-
-
-def test_a_black_mask_says_that_nothing_is_lost(tmp_path):
-    Image.new("L", (240, 200)).save(tmp_path / "black.png")
-    assert not read_mask(tmp_path / "black.png", MEANT.shape)[0].any()
-
-
 @pytest.mark.parametrize(
     ("image", "message"),
     [

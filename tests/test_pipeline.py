@@ -5,7 +5,6 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -66,29 +65,14 @@ def test_the_ways_to_call_it_agree(run_dir, damaged, tta, style):
     assert not np.array_equal(wanted, rgb)
 
 
-def test_a_given_mask_is_used_and_nothing_is_looked_for(models, damaged):
-    gray, _ = damaged
-    mask = np.zeros(gray.shape, bool)
-    mask[5:25, 10:40] = True
-    pipeline = Pipeline(models[:1], find=lambda gray: pytest.fail("looked for damage"))
-    changed = luma(pipeline(gray, mask)) != gray
-    assert changed[mask].mean() > 0.5 and not changed[~mask].any()
-
-
 def test_an_estimate_says_what_is_known(models, damaged):
-    """Documented names and ranges: what the app's alternative colorizations and other programs are made from."""
+    """The documented names and ranges, which the app relies on."""
     estimate = Pipeline(models).estimate(*damaged)
     assert set(estimate) == {"luma", "p", "chroma_mass"}
     assert all(values.dtype == np.float32 for values in estimate.values())
     assert estimate["luma"].shape == damaged[0].shape
     assert estimate["p"].shape == estimate["chroma_mass"].shape and len(estimate["p"]) == 180
     assert np.allclose(estimate["p"].sum(axis=0), 1, atol=1e-4)
-
-
-@pytest.mark.parametrize("choice", [{"damage": "flat"}, {"style": "vivid"}, {"tta": 3}])
-def test_an_unknown_choice_is_refused(run_dir, choice):
-    with pytest.raises(SettingError, match="unknown; choose one of"):
-        Pipeline.load(run_dir, **choice)
 
 
 def test_masks_and_photos_as_cv2_and_pil_give_them(models, damaged):
@@ -115,10 +99,7 @@ def test_masks_and_photos_as_cv2_and_pil_give_them(models, damaged):
     ("change", "message"),
     [
         (lambda g, m: (g[..., None].repeat(3, 2), m), "found (140, 201, 3) uint8"),
-        (
-            lambda g, m: (g.astype(np.uint16), m),
-            "gray must be (H, W) uint8, found (140, 201) ui",
-        ),
+        (lambda g, m: (g.astype(np.uint16), m), "gray must be (H, W) uint8, found (140, 201) ui"),
         (lambda g, m: (Image.fromarray(g).convert("P"), m), "found a PIL image of mode P"),
         (lambda g, m: (g[:0], m), "found (0, 201) uint8"),
         (lambda g, m: (g, m[:1]), "mask is (1, 201), gray is (140, 201)"),
@@ -186,21 +167,6 @@ def test_the_recipe_tells_what_the_result_depends_on(run_dir, tmp_path):
     hashes = (list(recipes[i]["checkpoints"].values()) for i in (0, 3, 5))
     one, other, copied = hashes
     assert one != other == copied
-
-
-@pytest.mark.parametrize(
-    ("damage", "hole", "scratch"),
-    [("auto", True, True), ("hole", True, False), ("none", False, False)],
-)
-def test_what_is_looked_for(run_dir, damage, hole, scratch):
-    pipeline = Pipeline.load(run_dir, [0], damage=damage)
-    gray, mask = punch_hole(data.coffee(), np.random.default_rng(1))
-    assert (pipeline.find(gray).mask[mask].mean() > 0.99) == hole
-    scratched = luma(data.coffee()).copy()
-    line = (200, 20), (320, 380)
-    cv2.line(scratched, *line, 250, 3, cv2.LINE_AA)
-    true = cv2.line(np.zeros_like(scratched), *line, 1) > 0
-    assert (pipeline.find(scratched).mask[true].mean() > 0.9) == scratch
 
 
 def test_folds_of_different_models_are_refused(run_dir, tmp_path):

@@ -15,7 +15,6 @@ from skimage import data
 
 from src.color.lattice import LEVELS, luma
 from src.damage.hole import punch_hole
-from src.datasets.build import sample_photos
 from src.datasets.folds import fingerprint, fold_files
 from src.models import create_model
 from src.models.checkpoints import save_model
@@ -66,24 +65,17 @@ def draw_gray(kind, height, width, rng):
 
 
 def draw_mask(kind, gray, rng):
-    """A damaged copy of a grey image and its mask; only the competition's holes are constant. At
-    least one pixel is left."""
-    gray, mask = drawn(kind, gray, rng)
-    mask.flat[0] &= not mask.all()
-    return gray, mask
-
-
-def drawn(kind, gray, rng):
-    """As `draw_mask`, but all may be lost."""
-    if kind == "competition":
-        return punch_hole(gray_to_rgb(gray), rng)
+    """A damaged copy of a grey image and its mask; at least one pixel is left."""
     mask = np.full(gray.shape, kind == "almost all")
-    if kind == "pixel":
+    if kind == "competition":  # the only constant hole
+        gray, mask = punch_hole(gray_to_rgb(gray), rng)
+    elif kind == "pixel":
         mask.flat[rng.integers(mask.size)] = True
     elif kind == "scattered":
         mask = rng.random(gray.shape) < rng.random()
     elif kind == "stripes":
         mask[rng.integers(2) :: 2] = True
+    mask.flat[0] &= not mask.all()
     return gray, mask
 
 
@@ -113,10 +105,6 @@ ANY_STYLE = st.sampled_from(["score", "visual"])
 @given(*ANY_PHOTO)
 @example(1, 1, 0)
 def test_damage_of_any_size(height, width, seed):
-    draws_a_hole(height, width, seed)
-
-
-def draws_a_hole(height: int, width: int, seed: int) -> None:
     """A hole is drawn in photos of any size, it is never empty and holds one value."""
     rgb = PHOTOS[0][:height, np.arange(width) % 512]
     gray, mask = punch_hole(rgb, np.random.default_rng(seed))
@@ -132,13 +120,10 @@ def draws_a_hole(height: int, width: int, seed: int) -> None:
 @example(of_size(1, LONG, "almost all"), 1, 1, 100, "score")
 @given(damaged(), st.sampled_from([1, 2]), ANY_VIEWS, ANY_SCALE, ANY_STYLE)
 def test_restorer_keeps_the_luma(ensembles, image, members, tta, scale, style):
-    keeps_the_luma(ensembles[scale][:members], *image, tta, style)
-
-
-def keeps_the_luma(members, gray, mask, tta, style) -> None:
-    """Whatever the weights say, every known pixel has the luma it had."""
+    """Every known pixel keeps its luma for any weights."""
+    gray, mask = image
     before = gray.copy()
-    rgb = Pipeline(members, tta=tta, style=style)(gray, mask)
+    rgb = Pipeline(ensembles[scale][:members], tta=tta, style=style)(gray, mask)
     assert rgb.shape == (*gray.shape, 3) and rgb.dtype == np.uint8
     assert np.array_equal(luma(rgb)[~mask], gray[~mask])
     assert np.array_equal(gray, before)
@@ -147,12 +132,8 @@ def keeps_the_luma(members, gray, mask, tta, style) -> None:
 @settings(max_examples=10, deadline=None)
 @given(damaged(), ANY_VIEWS, ANY_SCALE)
 def test_estimates_are_finite(ensembles, image, tta, scale):
-    estimates_in_range(ensembles[scale], *image, tta)
-
-
-def estimates_in_range(members, gray, mask, tta) -> None:
-    """What is decoded holds no NaN and stays in its range, whatever comes in."""
-    found = Pipeline(members, tta=tta).estimate(gray, mask)
+    """No estimate contains NaN or leaves its range."""
+    found = Pipeline(ensembles[scale], tta=tta).estimate(*image)
     assert all(np.isfinite(values).all() for values in found.values())
     assert found["luma"].min() >= 0 and found["luma"].max() <= 1
     assert (np.abs(found["p"].sum(axis=0) - 1) < 1e-3).all()
@@ -185,41 +166,23 @@ def files(tmp_path_factory):
     for kind in ("noise", "gradient", "extremes", "black", "white", "constant"):
         Image.fromarray(draw_gray(kind, 45, 70, rng)).save(whole / f"{kind}.png")
     deep = rng.integers(0, 65536, (31, 40)).astype(np.uint16)
-    for name, values in (
-        ("deep", deep),
-        ("dark", deep // 300),
-        ("black", deep * 0),
-        ("white", deep * 0 + 65535),
-    ):
+    for name, values in (("deep", deep), ("dark", deep // 300), ("white", deep * 0 + 65535)):
         Image.fromarray(values).save(whole / f"{name}16.png")
-    Image.fromarray(PHOTOS[0][:1, :1]).save(whole / "pixel.png")
-    Image.fromarray(np.zeros((1, LONG), np.uint8)).save(whole / "line.png")
     Image.fromarray(np.full((LONG, 1), 255, np.uint8)).save(whole / "column.tiff")
     # not smaller: below 300 px the detector takes a black flat of this one for a hole
     Image.fromarray(PHOTOS[0]).save(whole / "astronaut.png")
-    for path in sample_photos()[1:4]:
-        photo = Image.open(path).convert("RGB")
-        photo.thumbnail((200, 200))
-        photo.save(whole / f"{path.stem}.jpg")
-        photo.convert("RGBA").save(whole / f"{path.stem}.webp", lossless=True)
+    Image.fromarray(PHOTOS[1][:200, :200]).convert("RGBA").save(
+        whole / "coffee.webp", lossless=True
+    )
     return folder
 
 
 @pytest.mark.parametrize(("style", "tta", "damage"), [("score", 2, "hole"), ("visual", 1, "auto")])
 def test_infer_keeps_the_luma_of_files(files, random_run, script, tmp_path, style, tta, damage):
-    """Everywhere outside of what was found, and with `--damage hole` in all of an undamaged photo."""
-    arguments = [
-        "--output-dir",
-        random_run,
-        "--name",
-        "random",
-        "--device",
-        "cpu",
-        "--input",
-        files,
-    ]
-    arguments += ["--decode", style, "--tta", tta, "--damage", damage]
-    status, _, err = script("infer", *arguments, "--output", tmp_path)
+    """Everywhere outside the damage found; `--damage hole` finds none in undamaged photos."""
+    run = ("--output-dir", random_run, "--name", "random", "--device", "cpu", "--input", files)
+    how = ("--decode", style, "--tta", tta, "--damage", damage)
+    status, _, err = script("infer", *run, *how, "--output", tmp_path)
     assert status == 0, err
     found, find = 0, load_finder(damage)
     sources = [path for path in files.rglob("*") if path.is_file()]
@@ -284,9 +247,9 @@ def test_a_fold_is_scored_only_by_networks_that_held_it_out(
     before = (tmp_path / "own" / "fold0" / "oof").stat().st_mtime_ns
     assert script("evaluate", *run, "--name", "own", "--fold", 0, "--decode", "visual")[0] == 0
     assert (tmp_path / "own" / "fold0" / "oof").stat().st_mtime_ns == before
-    for name, network in (("mixed", "colorizer"), ("renamed", "colorizer")):
+    for name in ("mixed", "renamed"):
         status, _, err = script("evaluate", *run, "--name", name, "--fold", 0)
-        assert status == 2 and f"the {network} held out fold 1, so it has seen this one" in err
+        assert status == 2 and "the colorizer held out fold 1, so it has seen this one" in err
 
 
 def test_a_run_that_does_not_exist_is_not_replaced_by_the_shipped_weights(
@@ -331,3 +294,28 @@ def test_an_ensemble_leaves_folds_in_training_out(small_folder, random_run, scri
     (tmp_path / "run" / "fold1" / "config.json").write_text('{"finished": true}')
     status, out, _ = script("infer", *run, "--ensemble")
     assert status == 0 and "1 fold(s) of" in out and "without fold 0, still in training" in out
+
+
+def test_a_submission_is_checked(small_folder, script, tmp_path):
+    """Files that are missing, extra or no 512x512 RGB PNG; equal pixels give an equal zip."""
+    good = Image.open(small_folder / "test_gt" / "TEST_000.png")
+    pred = shutil.copytree(small_folder / "test_gt", tmp_path / "pred")
+    run = ("--data-dir", small_folder, "--pred", pred, "--zip", tmp_path / "out.zip")
+    path, more = pred / "TEST_001.png", pred / "TEST_003.png"
+    for change, message in (
+        (path.unlink, "TEST_001.png: missing"),
+        (lambda: good.save(more), "TEST_003.png: not in test.csv"),
+        (lambda: (more.unlink(), good.convert("L").save(path)), "mode is L, expected RGB"),
+        (lambda: good.resize((512, 400)).save(path), "size is 512x400, expected 512x512"),
+        (lambda: good.save(path, "JPEG"), "not an image of type PNG"),
+    ):
+        good.save(path)
+        change()
+        status, _, err = script("make_submission", *run)
+        assert status == 2 and message in err and not (tmp_path / "out.zip").exists(), err
+    zips = []
+    for level in (1, 9):
+        good.save(path, compress_level=level)
+        assert script("make_submission", *run)[0] == 0
+        zips.append((tmp_path / "out.zip").read_bytes())
+    assert zips[0] == zips[1]

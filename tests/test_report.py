@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from src.evaluation.report import outline, read_curves
+from src.evaluation.report import read_curves
 from src.utils.errors import InputError
 from tests.browser import browser_page
 
@@ -129,7 +129,9 @@ def test_photos_stand_side_by_side(written, width, columns):
     """And their plots are as wide as they are; the names of the curves stand above the plots."""
     with browser_page(width, 800) as (page, _):
         page.goto(written.as_uri())
-        boxes = "all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.width, r.bottom])"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = "e.getBoundingClientRect()).map(r => [r.left, r.top, r.width, r.bottom])"
+        boxes = f"all => all.map(e => {boxes}"
         photos, plots = (
             page.eval_on_selector_all(name, boxes) for name in (".stack", ".compare .plot")
         )
@@ -143,31 +145,6 @@ def test_photos_stand_side_by_side(written, width, columns):
         )
         assert page.locator(".key li").all_inner_texts() == ["fold0", "fold1"]
         assert key[0][3] <= min(top for _, top, *_ in training)
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_page_fits_its_width(written, width):
-    with browser_page(width, 800) as (page, complaints):
-        page.goto(written.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        boxes = page.eval_on_selector_all(
-            ".stack, .plot, #folds, h1",
-            "all => all.map(e => [e.getBoundingClientRect().right, e.clientWidth])",
-        )
-        assert all(right <= width and inner > 0.5 * min(width, 640) for right, inner in boxes)
-        small = page.evaluate(
-            "[...document.querySelectorAll('td, p, label, figcaption')]"
-            ".filter(e => parseFloat(getComputedStyle(e).fontSize) < 14).length"
-        )
-        assert small == 0 and not complaints
-
-
-def test_outline_is_the_border_of_the_hole():
-    mask = np.zeros((10, 12), bool)
-    mask[2:5, 3:8] = True
-    points = {tuple(map(float, point.split(","))) for point in outline(mask)[1:-1].split()}
-    assert points == {(3.5, 2.5), (3.5, 4.5), (7.5, 4.5), (7.5, 2.5)}
-    assert outline(np.zeros((4, 4), bool)) == ""
 
 
 def test_curves_of_a_run(tmp_path):
