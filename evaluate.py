@@ -7,7 +7,7 @@ from typing import Literal
 from src.utils.cli import Compute, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
 
-MAX_SEEN = 0.01  # share of held-out images whose names and sizes may match by chance
+MAX_SEEN = 0.01  # share of held-out images whose names and sizes may agree by chance
 
 
 @dataclass(frozen=True)

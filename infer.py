@@ -12,8 +12,7 @@ from src.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Settings:
-    """Restore the images of test.csv, or any photo with --input. Run the same command again to
-    resume."""
+    """Restore the images of test.csv, or any photo with --input; run it again to resume."""
 
     ensemble: bool = False
     """Average all finished folds of the run; the shipped ones if no --name is given and none is

@@ -66,10 +66,9 @@ class Pipeline:
             damage, detector: see `load_finder`.
         """
         paths = fold_checkpoints(Path(run_dir), folds)
-        members, descriptions = zip(
-            *(load_model(path, torch.device(device)) for path in paths), strict=True
-        )
-        names = sorted({description["model"] for description in descriptions})
+        loaded = [load_model(path, torch.device(device)) for path in paths]
+        members = [model for model, _ in loaded]
+        names = sorted({description["model"] for _, description in loaded})
         if len(names) > 1:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):

@@ -33,7 +33,6 @@ from src.utils.images import (
 )
 from src.utils.processes import cores, prefetch
 
-THREADS = 2  # read and write files while photos are restored
 QUEUE = 2  # photos read ahead and written behind
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written either
 
@@ -82,11 +81,11 @@ def skipped_files(
     photos: Path, output: Path, jobs: Sequence[Job], masks: Path | None = None
 ) -> list[str]:
     """A line for each file that `photo_jobs` left out, and for each photo without a mask."""
-    others = _without_results(list_others(photos), photos, output) if photos.is_dir() else []
     lines = []
-    for path in others:
-        heif = path.suffix.lower() in HEIF_SUFFIXES
-        lines.append(f"{path}: skipped: {HEIF_MISSING if heif else 'not an image file'}")
+    if photos.is_dir():
+        for path in _without_results(list_others(photos), photos, output):
+            heif = path.suffix.lower() in HEIF_SUFFIXES
+            lines.append(f"{path}: skipped: {HEIF_MISSING if heif else 'not an image file'}")
     without = [job.photo for job in jobs if masks and not job.mask]
     return lines + [f"{path}: no mask, so it is only coloured" for path in without]
 
@@ -170,7 +169,7 @@ def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict
 
 
 def _hashes(job: Job) -> list[str | None] | None:
-    """Of the photo and the mask; None if they cannot be read."""
+    """SHA-256 of the photo and the mask; None if they cannot be read."""
     try:
         return [file_hash(job.photo), file_hash(job.mask) if job.mask else None]
     except OSError:
@@ -182,7 +181,7 @@ def restore_jobs(
 ) -> list[str]:
     """Restore files one by one, reading ahead and writing behind; returns error lines."""
     failures, writing = [], deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(2) as pool:
         reading = prefetch(pool, lambda job: _read(pipeline, job), jobs, QUEUE)
         read = zip(jobs, reading, strict=True)
         for job, damaged in tqdm(
@@ -230,17 +229,10 @@ def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
 def restore_with_ray(
     make_pipeline: Callable[[], Pipeline | Baseline], jobs: Sequence[Job], actors: int, gpus: int
 ) -> list[str]:
-    """Restore files with Ray Data; if an actor or its machine dies, others take over its photos.
+    """Restore files with Ray Data; if an actor dies, others take over. Returns error lines.
 
     Ray is the cluster that RAY_ADDRESS names, or one on this machine. All its machines must see
-    the same files under the same paths.
-
-    Args:
-        make_pipeline: called once in each actor.
-        actors: processes that restore; they share the cores of a machine like this one.
-        gpus: per actor.
-
-    Returns: an error line for each photo that could not be read or written.
+    the same files under the same paths. Each actor calls `make_pipeline` and has `gpus` GPUs.
     """
     if actors < 1:
         raise SettingError("devices", actors, "must be at least 1")
