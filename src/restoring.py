@@ -132,9 +132,7 @@ def prepare_output(
     earlier = read_recipe(output, RECIPE)
     photos = earlier.get("photos", {})
     named = _by_name(jobs, output, photos)
-    with ThreadPoolExecutor() as pool:
-        found = zip(named, pool.map(_hashes, named.values()), strict=True)
-        hashes = {name: both for name, both in found if both}
+    hashes = _all_hashes(named)
     changes = differences(earlier.get("recipe") or {}, recipe)
     if changes:  # results that are not made again now stay, but of unknown origin
         hashes = {name: [] for name in photos} | hashes
@@ -166,6 +164,12 @@ def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict
             raise InputError(f"{job.output}: exists, but {RECIPE} does not list it", "output")
         named[name] = job
     return named
+
+
+def _all_hashes(named: dict[str, Job]) -> dict[str, list]:
+    with ThreadPoolExecutor() as pool:
+        found = zip(named, pool.map(_hashes, named.values()), strict=True)
+        return {name: hashes for name, hashes in found if hashes}
 
 
 def _hashes(job: Job) -> list[str | None] | None:
