@@ -15,7 +15,7 @@ from skimage import data
 
 from src.color.lattice import LEVELS, luma
 from src.damage.hole import punch_hole
-from src.datasets.folds import fingerprint, fold_files
+from src.datasets.folds import encode_keys, fingerprint, fold_files, image_keys
 from src.models import create_model
 from src.models.checkpoints import save_model
 from src.pipeline import Pipeline, load_finder
@@ -227,16 +227,14 @@ def test_zip_opens_everywhere(small_folder, script, tmp_path):
 def test_a_fold_is_scored_only_by_networks_that_held_it_out(
     random_run, small_folder, script, tmp_path
 ):
-    """The colorizer of another fold has seen the images of this one."""
+    """Networks of another fold, or started from one, have seen the images of this one."""
     model = create_model("restorer", color_size=64, encoder_weights="random")
     for fold in (0, 1):
-        held_out = fingerprint(fold_files(small_folder, 2, 0, fold)[1])
-        save_model(
-            tmp_path / "own" / f"fold{fold}",
-            model,
-            "restorer",
-            {"fold": fold, "held_out": held_out},
-        )
+        pairs = fold_files(small_folder, 2, 0, fold)[1]
+        facts = {"fold": fold, "held_out": fingerprint(pairs)}
+        save_model(tmp_path / "own" / f"fold{fold}", model, "restorer", facts)
+        facts["trained_on"] = encode_keys(image_keys([truth for _, truth in pairs]))
+        save_model(tmp_path / "leaked" / f"fold{fold}", model, "restorer", facts)
     mixed = shutil.copytree(tmp_path / "own", tmp_path / "mixed")
     shutil.copy(mixed / "fold1" / "colorizer.safetensors", mixed / "fold0")
     renamed = shutil.copytree(tmp_path / "own", tmp_path / "renamed")
@@ -250,6 +248,8 @@ def test_a_fold_is_scored_only_by_networks_that_held_it_out(
     for name in ("mixed", "renamed"):
         status, _, err = script("evaluate", *run, "--name", name, "--fold", 0)
         assert status == 2 and "the colorizer held out fold 1, so it has seen this one" in err
+    status, _, err = script("evaluate", *run, "--name", "leaked", "--fold", 0)
+    assert status == 2 and "was trained on 100% of the images to be scored" in err
 
 
 def test_a_run_that_does_not_exist_is_not_replaced_by_the_shipped_weights(
