@@ -75,7 +75,9 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     if resumed:
         state.load(folder / LAST)
     if fabric.is_global_zero:
-        random = f"random weights, encoder {options.encoder_weights}"
+        random = "random weights"
+        if "encoder" in options.architecture:
+            random += f", encoder {options.encoder_weights}"
         start = f"step {state.step}" if resumed else settings.init or random
         images = f"{len(truths)} training and {len(val_pairs)} validation images"
         print(f"fold {fold}: {images}, {fabric.world_size} x {fabric.device.type}, from {start}")

@@ -36,7 +36,7 @@ class ModelOptions:
     ema_decay: float = 0.998
     """Decay of the averaged weights (EMA), which are what is validated and kept."""
     loss_weights: dict[str, float] = field(default_factory=dict)
-    """Change the weight of single loss terms, for example: histogram 0."""
+    """Change the weights of some loss terms, for example: histogram 0 hue 2."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size", "lr", "clip_norm"):
