@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from src.models.options import DEFAULT_MODEL, MODELS
 from src.runs import CONFIG, LAST, initial_checkpoint
 from src.training.settings import TrainSettings, begin_run, default_settings
-from src.utils.cli import parse_settings, run_script, split_model
+from src.utils.cli import parse_settings, run_script
 from src.utils.errors import InputError, SettingError, Stopped
 from src.utils.files import lock_folder, write_json
 
@@ -154,7 +154,9 @@ def report(run: Run, signal_number: int) -> None:
 
 def main() -> None:
     """Train what the command line asks for."""
-    model, arguments = split_model(sys.argv[1:], DEFAULT_MODEL)
+    model, arguments = DEFAULT_MODEL, sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        model = arguments.pop(0)
     defaults = default_settings(model)
     description = DESCRIPTION.format(models=", ".join(MODELS))
     kind = TrainSettings[type(defaults.model)]

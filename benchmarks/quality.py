@@ -21,18 +21,19 @@ from src.damage.aging import KINDS, age
 from src.damage.finders import clean_mask
 from src.damage.hole import find_hole, lost_pixels
 from src.damage.prints import LOOKS
-from src.datasets.competition import read_input, read_test, read_truth
+from src.datasets.competition import read_input, read_truth
 from src.datasets.folds import evenly_spaced, fold_files
 from src.evaluation.scoring import detection_rates, hit_counts
 from src.fills.copies import copy_texture
 from src.fills.exemplar import costly_fills
 from src.fills.simple import DIRECTIONS, all_fills
 from src.metrics import HUE_BINS, hue_correlation, hue_histogram, masked_ssim, score_image
-from src.models.checkpoints import load_model
+from src.models.checkpoints import load_model, read_description
 from src.models.inpainter import inpaint
 from src.models.restorer import restored_luma
 from src.pipeline import Pipeline, load_finder, telea
 from src.utils.cli import run_script
+from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb
 from src.utils.processes import cores, parallel_map
 from tools.weigh import photo_sources
@@ -52,14 +53,19 @@ class HeldOut:
     count: int = 300
     """Images to measure, spread evenly; 0 takes all."""
 
-    def pairs(self) -> list[Pair]:
-        """(input, truth) files."""
+    def pairs(self, checkpoints: Sequence[Path] = ()) -> list[Pair]:
+        """(input, truth) files; `InputError` if a checkpoint is not of this fold."""
+        for path in checkpoints:
+            folds = {network.get("fold") for network in read_description(path).values()}
+            if folds != {self.fold}:
+                found = f"trained on images of --fold {self.fold}"
+                raise InputError(f"{path}: {found}; name checkpoints of this fold only")
         return evenly_spaced(fold_files(self.data_dir, FOLDS, SEED, self.fold)[1], self.count)
 
 
 @cache  # once per worker process
 def restorers(checkpoints: tuple[Path, ...]) -> tuple:
-    """The models of some folds' folders, on the CPU."""
+    """The models of checkpoints, on the CPU."""
     return tuple(load_model(path, torch.device("cpu"))[0] for path in checkpoints)
 
 
@@ -85,20 +91,22 @@ def parts(
         images: which; a built folder has truths of its test images, too.
     """
     torch.set_num_threads(cores())
-    pipeline, pairs = Pipeline(restorers(checkpoints)), chosen.pairs()
-    if images == "test":
-        names = [Path(path).name for path in read_test(chosen.data_dir)["input_image_path"]]
-        folders = [chosen.data_dir / f"test_{kind}" for kind in ("input", "gt")]
-        pairs = [tuple(folder / name for folder in folders) for name in names]
-        pairs = evenly_spaced(pairs, chosen.count)
+    if images == "held-out":
+        pairs = chosen.pairs(checkpoints)
+    else:
+        truths = evenly_spaced(sorted((chosen.data_dir / "test_gt").iterdir()), chosen.count)
+        pairs = [(chosen.data_dir / "test_input" / path.name, path) for path in truths]
     training, _ = fold_files(chosen.data_dir, FOLDS, SEED, chosen.fold)
-    truths = [truth for _, truth in training]
-    constant = best_constant(list(parallel_map(true_histogram, truths, "histograms")))
-    rows = {}
+    histograms = list(parallel_map(true_histogram, [truth for _, truth in training], "histograms"))
+    # the highest mean correlation with all histograms, see docs/restorer.md
+    centred = np.array(histograms) - 1 / HUE_BINS
+    constant = (centred / np.linalg.norm(centred, axis=1, keepdims=True)).mean(axis=0)
+    constant -= constant.min()
+    pipeline, rows = Pipeline(restorers(checkpoints)), {}
     for source, target in tqdm(pairs, "measuring", dynamic_ncols=True):
         gray, true = read_input(source), read_truth(target)
         lost = lost_pixels(gray, true)
-        made = variants(pipeline, gray, true, constant)
+        made = variants(pipeline, gray, true, constant / constant.sum())
         scores = {name: score_image(true, rgb, lost).as_dict() for name, rgb in made.items()}
         rows[source.name] = pd.DataFrame(scores).T
     table = pd.concat(rows)
@@ -110,13 +118,6 @@ def true_histogram(path: Path) -> np.ndarray:
     """(180,) hue histogram of a truth file, sums to 1."""
     counts = hue_histogram(read_truth(path)).ravel()
     return counts / counts.sum()
-
-
-def best_constant(histograms: Sequence[np.ndarray]) -> np.ndarray:
-    """(180,), the highest mean correlation with all (180,) histograms; see docs/restorer.md."""
-    centred = np.array(histograms) - 1 / HUE_BINS
-    mean = (centred / np.linalg.norm(centred, axis=1, keepdims=True)).mean(axis=0)
-    return (mean - mean.min()) / (mean - mean.min()).sum()
 
 
 @torch.inference_mode()
@@ -133,10 +134,8 @@ def variants(
     log_p = p.clamp(min=MIN_P).log()
     gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
     fits = {"most likely hue (argmax)": log_p, "hue sampled cell by cell": log_p + gumbel}
-    histograms = {
-        "histogram: best constant": constant,
-        "oracle: true histogram": oracle / oracle.sum(),
-    }
+    histograms = {"histogram: best constant": constant}
+    histograms["oracle: true histogram"] = oracle / oracle.sum()
     for name, histogram in histograms.items():
         target = torch.from_numpy(histogram).float()
         fits[name] = histogram_fit(plausibility(p, color), target, *gray.shape)
@@ -161,10 +160,10 @@ def fills(chosen: HeldOut, checkpoints: tuple[Path, ...] = ()) -> None:
     """M of the grey images: every fill, their mean, inpainters, and the copies people are shown.
 
     Args:
-        checkpoints: folders of folds; their inpainters are measured alone (one view) and together
-            (two views).
+        checkpoints: folders; inpainters are measured alone (one view) and together (two views).
     """
-    rows = list(parallel_map(partial(fill_scores, checkpoints), chosen.pairs(), "measuring"))
+    pairs = chosen.pairs(checkpoints)
+    rows = list(parallel_map(partial(fill_scores, checkpoints), pairs, "measuring"))
     show(means(pd.DataFrame(rows), "Telea"))
 
 
@@ -176,9 +175,8 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     lost, true = lost_pixels(gray, rgb), luma(rgb)
 
     def m(pred: np.ndarray) -> float:
-        if pred.dtype != np.uint8:
-            pred = (pred.clip(0, 1) * 255).round().astype(np.uint8)
-        return masked_ssim(gray_to_rgb(true), gray_to_rgb(np.where(lost, pred, true)), lost)
+        filled = (pred.clip(0, 1) * 255).round().astype(np.uint8)
+        return masked_ssim(gray_to_rgb(true), gray_to_rgb(np.where(lost, filled, true)), lost)
 
     unit = gray.astype(np.float32) / 255
     maps = unit[None], lost[None].astype(np.float32), costly_fills(unit, lost)
@@ -186,12 +184,12 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     names += ["smooth", "frequency", "exemplar"]
     filled = all_fills(*(torch.from_numpy(values)[None] for values in maps))[0].numpy()
     made = dict(zip(names, filled, strict=False))
-    row = {"Telea": m(telea(gray, lost))} | {name: m(fill) for name, fill in made.items()}
+    row = {"Telea": m(telea(gray, lost) / 255)} | {name: m(fill) for name, fill in made.items()}
     row["best of all fills"] = max(row.values())
     row["mean of frequency, exemplar"] = m((made["frequency"] + made["exemplar"]) / 2)
     inpainters = [model.inpainter for model in restorers(checkpoints)]
     for path, inpainter in zip(checkpoints, inpainters, strict=True):
-        row[f"inpainter {path.name}"] = m(inpaint([inpainter], unit, lost))
+        row[f"inpainter {path}"] = m(inpaint([inpainter], unit, lost))
     if inpainters:
         mixed = inpaint(inpainters, unit, lost, 2)
         row["inpainters, two views"] = m(mixed)
@@ -200,12 +198,8 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
 
 
 def colors(chosen: HeldOut, checkpoints: tuple[Path, ...]) -> None:
-    """Colours of undamaged photos by source: C, and what people see, colourfulness and CIEDE2000.
-
-    Args:
-        checkpoints: folders of folds, measured together.
-    """
-    pairs = chosen.pairs()
+    """Colours of undamaged photos by source: C, visual C, colourfulness and CIEDE2000."""
+    pairs = chosen.pairs(checkpoints)
     rows = list(parallel_map(partial(color_figures, checkpoints), pairs, "measuring"))
     names = [source.stem for source, _ in pairs]
     table = pd.DataFrame(rows, index=names)
@@ -260,18 +254,15 @@ def detector(chosen: HeldOut) -> None:
             undamaged.append({"photo": name, "found": finder(gray).share})
     show(pd.DataFrame(rows).groupby("kinds", sort=False).apply(detection_rates), 3)
     found = pd.DataFrame(undamaged).groupby("photo", sort=False)["found"]
-    shares = {"mean": found.mean()}
-    for name, limit in (("at most 0.5 %", 0.005), ("nothing", 0.0)):
-        shares[name] = found.agg(lambda values, limit=limit: (values <= limit).mean())
+    shares = {"mean": "mean", "at most 0.5 %": lambda found: (found <= 0.005).mean()}
     print("share found in undamaged photos:")
-    show(pd.DataFrame(shares))
+    show(found.agg(**shares, nothing=lambda found: (found == 0).mean()))
 
 
 def main() -> None:
     commands = {command.__name__: command for command in (parts, fills, colors, detector)}
-    config = (OmitArgPrefixes,)
-    prog = "python -m benchmarks.quality"
-    subcommand_cli_from_dict(commands, prog=prog, description=__doc__, config=config)
+    options = {"prog": "python -m benchmarks.quality", "config": (OmitArgPrefixes,)}
+    subcommand_cli_from_dict(commands, description=__doc__, **options)
 
 
 if __name__ == "__main__":

@@ -75,36 +75,24 @@ def untrained(name: str) -> RestorationModel:
 
 
 def score(data_dir: Path = Path("data"), count: int = 20) -> None:
-    """The score of an image on one core, against the published calls.
-
-    Args:
-        data_dir: a competition folder; its training images are filled by Telea and scored.
-        count: images to score.
-    """
+    """The score of training images filled by Telea on one core, against the published calls."""
     limit_threads()
     images = []
     for source, target in read_train(data_dir)[:count].itertuples(index=False):
         gray, true = read_input(data_dir / source), read_truth(data_dir / target)
         images.append((true, gray_to_rgb(telea(gray, find_hole(gray))), lost_pixels(gray, true)))
     pairs = [(published_score(*image).as_dict(), score_image(*image).as_dict()) for image in images]
-    compare(
-        {
-            "published": lambda: [published_score(*image) for image in images],
-            "ours": lambda: [score_image(*image) for image in images],
-        },
-        len(images),
-    )
+    work = {
+        "published": lambda: [published_score(*image) for image in images],
+        "ours": lambda: [score_image(*image) for image in images],
+    }
+    compare(work, len(images))
     difference = pd.DataFrame(pair[0] for pair in pairs) - pd.DataFrame(pair[1] for pair in pairs)
     print(f"largest difference: {difference.abs().max().max():.1e}")
 
 
 def data(data_dir: Path = Path("data"), count: int = 100) -> None:
-    """Preparing a training image on one core: read and augmented, from PNG files and from the pack.
-
-    Args:
-        data_dir: a competition folder, packed by prepare_data.py pack.
-        count: images per run.
-    """
+    """Preparing training images on one core, from PNG files and from the pack of `data_dir`."""
     limit_threads()
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]][:count]
     for size in (512, 256):
@@ -118,13 +106,7 @@ def data(data_dir: Path = Path("data"), count: int = 100) -> None:
 
 
 def training(data_dir: Path = Path("data"), steps: int = 10, batch_size: int | None = None) -> None:
-    """Training steps of each model at its own batch size, and how long they wait for images.
-
-    Args:
-        data_dir: a competition folder; its pack is used if there is one.
-        steps: steps of each model; the median counts.
-        batch_size: instead of each model's own.
-    """
+    """Training steps of each model at its own batch size, and how long they wait for images."""
     torch.set_num_threads(cores())
     paths = [data_dir / path for path in read_train(data_dir)["gt_image_path"]]
     print(f"{'training step':32}{'images/s':>10}{'waiting':>10}")
@@ -153,11 +135,7 @@ def step_seconds(name: str, batches: Iterator[dict], steps: int) -> tuple[float,
 
 
 def inference(data_dir: Path = Path("data")) -> None:
-    """Restoring 512×512 with five folds and two views, against a forward pass of full_pipeline.
-
-    Args:
-        data_dir: a competition folder; its first test image is restored.
-    """
+    """Restoring a test image with five folds and two views, against full_pipeline's forward."""
     torch.set_num_threads(cores())
     gray = read_input(data_dir / read_test(data_dir)["input_image_path"][0])
     image = torch.from_numpy(gray / np.float32(127.5) - 1)[None, None]
@@ -173,33 +151,23 @@ def inference(data_dir: Path = Path("data")) -> None:
 
 
 def size(megapixels: tuple[float, ...] = (0.25, 1, 4, 12, 48)) -> None:
-    """Seconds and peak memory of restoring 4:3 PNG files of growing size, one fold and one view.
-
-    Args:
-        megapixels: sizes to restore.
-    """
+    """Seconds and peak memory of restoring 4:3 PNG files of growing size, one fold, one view."""
     import resource  # not on Windows
 
     torch.set_num_threads(cores())
-    pipeline = Pipeline([untrained("restorer")])
+    pipeline, rng = Pipeline([untrained("restorer")]), np.random.default_rng(0)
     print(f"{'megapixels':>10}{'seconds':>10}{'peak GiB':>10}")
     with tempfile.TemporaryDirectory() as folder:
         photo, restored = Path(folder, "photo.png"), Path(folder, "restored.png")
         for number in sorted(megapixels):
-            write_png(photo, damaged_photo(number))
+            height = round((number * 1e6 * 3 / 4) ** 0.5)
+            scene = Image.fromarray(samples.astronaut()).resize((height * 4 // 3, height))
+            grain = rng.integers(8, size=(height, height * 4 // 3, 3), dtype=np.uint8)
+            write_png(photo, punch_hole(np.asarray(scene) ^ grain, rng)[0])
             work = {"restore": lambda: write_png(restored, pipeline(read_gray(photo)))}
             seconds = median_seconds(work)["restore"]
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(f"{number:10g}{seconds:10.2f}{peak:10.2f}", flush=True)
-
-
-def damaged_photo(megapixels: float) -> np.ndarray:
-    """scikit-image's astronaut, enlarged to 4:3 with grain and a hole, (H, W) uint8."""
-    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    photo = Image.fromarray(samples.astronaut()).resize((height * 4 // 3, height))
-    rng = np.random.default_rng(0)
-    grain = rng.integers(8, size=(height, height * 4 // 3, 3), dtype=np.uint8)
-    return punch_hole(np.asarray(photo) ^ grain, rng)[0]
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 Both are validated after each of their epochs; run the same command again to resume.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +28,6 @@ def time_to_score(
     """Train both models, print their curves and how much sooner ours is above the peer's best.
 
     Args:
-        data_dir: the competition folder.
-        output_dir: where both runs go.
         minutes: wall-clock budget of each, validations included.
         val_images: held-out images that both are validated on.
         full_pipeline: options of its training; these gave it its best half hour.
@@ -45,7 +42,9 @@ def time_to_score(
         flags = [f"--{option}" for option in options.split()]
         if subprocess.run([sys.executable, train, model, *common, *flags]).returncode:
             raise InputError(f"{model}: the training failed, see above")
-        curves[model] = score_curve(output_dir / model / "fold0" / "metrics.jsonl")
+        lines = pd.read_json(output_dir / model / "fold0" / "metrics.jsonl", lines=True)
+        lines = lines.dropna(subset="val/score", ignore_index=True)
+        curves[model] = lines.rename(columns=lambda name: name.removeprefix("val/"))
     table = pd.concat(curves, names=["model", "validation"])
     print(table[["minutes", "S", "M", "C", "score"]].to_string(float_format="{:.4f}".format))
     best = curves[PEER].loc[curves[PEER]["score"].idxmax()]
@@ -56,13 +55,6 @@ def time_to_score(
     else:
         ratio = best["minutes"] / above.min()
         print(f"{OURS} above it after {above.min():.2f} minutes: {ratio:.1f} times sooner")
-
-
-def score_curve(metrics: Path) -> pd.DataFrame:
-    """The validations of a `metrics.jsonl`: minutes of the run, S, M, C and score."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    rows = [line for line in lines if "val/score" in line]
-    return pd.DataFrame(rows).rename(columns=lambda name: name.removeprefix("val/"))
 
 
 def main() -> None:

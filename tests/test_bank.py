@@ -53,9 +53,8 @@ def packed(small_folder, tmp_path_factory):
 @pytest.fixture
 def packed_copy(packed, tmp_path, monkeypatch):
     """One that a test may damage; packing goes on in this process, without the start of others."""
-    monkeypatch.setattr(
-        "src.datasets.bank.parallel_map", lambda function, items, _: map(function, items)
-    )
+    here = lambda function, items, _: map(function, items)  # noqa: E731
+    monkeypatch.setattr("src.datasets.bank.parallel_map", here)
     return shutil.copytree(packed, tmp_path / "data")
 
 

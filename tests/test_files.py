@@ -13,16 +13,7 @@ import pytest
 
 from src.utils.cli import HINTS, run_script
 from src.utils.errors import InputError, SettingError
-from src.utils.files import LOCK, atomic_write, lock_folder, write_bytes
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
-    write_bytes(path, b"old")
-    with pytest.raises(RuntimeError), atomic_write(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+from src.utils.files import LOCK, lock_folder, write_bytes
 
 
 def test_full_disk(tmp_path):
@@ -51,10 +42,7 @@ SIZE = SettingError("color_size", 100, "must be a multiple of 32")
         (InputError("train.csv: no such file; do this"), "train.csv: no such file; do this"),
         (InputError("data: no folder", "data folder"), f"data: no folder; {HINTS['data folder']}"),
         (SIZE, "--color-size 100: must be a multiple of 32"),
-        (
-            PermissionError(errno.EACCES, "Permission denied", "x.png"),
-            "x.png: Permission denied; check its permissions",
-        ),
+        (PermissionError(errno.EACCES, "No", "x.png"), "x.png: No; check its permissions"),
     ],
 )
 def test_errors_become_a_line_with_the_remedy(capsys, error, line):
@@ -67,13 +55,6 @@ def test_errors_become_a_line_with_the_remedy(capsys, error, line):
         run_script(main)
     assert stop.value.code == 2 and capsys.readouterr().err == f"error: {line}\n"
     assert "--" not in str(error)
-
-
-@pytest.mark.parametrize(("result", "status"), [(None, 0), (1, 1)])
-def test_exit_status(result, status):
-    with pytest.raises(SystemExit) as stop:
-        run_script(lambda: result)
-    assert stop.value.code == status
 
 
 @pytest.mark.parametrize(
@@ -104,9 +85,8 @@ def test_a_folder_in_the_way(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize("name", ["n" * 251 + ".png", "사진" * 41 + "a.png"])
-def test_names_as_long_as_file_systems_allow(tmp_path, name):
-    assert 250 <= len(name.encode()) <= 255
+def test_names_as_long_as_file_systems_allow(tmp_path):
+    name = "사진" * 41 + "a.png"  # 251 bytes
     write_bytes(tmp_path / name, b"1")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -165,11 +145,8 @@ def test_a_lock_removes_only_what_this_program_left(tmp_path):
 def test_names_that_the_terminal_cannot_show(tmp_path, encoding):
     """Are printed with their code points; nothing stops for them."""
     code = "from src.utils.cli import run_script\nrun_script(lambda: print('é사진🖼'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        env=os.environ | {"PYTHONIOENCODING": encoding},
-    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert done.returncode == 0 and b"\\U0001f5bc" in done.stdout and not done.stderr
 
 

@@ -19,7 +19,6 @@ from skimage import data
 from src.utils.cli import run_script
 from src.utils.errors import InputError
 from src.utils.images import (
-    gray_to_rgb,
     list_images,
     open_image,
     open_photo,
@@ -41,10 +40,14 @@ def profile(space: bytes, **tags: bytes) -> bytes:
         table += struct.pack(">4sII", name.encode(), start + len(blocks), len(block))
         blocks += block + bytes(-len(block) % 4)
     body = struct.pack(">I", len(tags)) + table + blocks
-    head = struct.pack(
-        ">I4s4s4s4s4s", 128 + len(body), b"test", b"\2\x10\0\0", b"mntr", space, b"XYZ "
+    fields = 128 + len(body), b"test", b"\2\x10\0\0", b"mntr", space, b"XYZ "
+    head = (
+        struct.pack(">I4s4s4s4s4s", *fields)
+        + bytes(12)
+        + b"acsp"
+        + bytes(28)
+        + struct.pack(">3i", 63190, 65536, 54061)
     )
-    head = head + bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
     return head + bytes(128 - len(head)) + body
 
 
@@ -79,8 +82,6 @@ KINDS = {
     "1 white is zero.tif": (Image.fromarray(GRAY > 127), WHITE_IS_ZERO, (GRAY > 127) * 255),
     "8 in 16.tif": (from_sixteen(8), {}, FULL),
     "12 in 16.tif": (from_sixteen(12), {}, FULL),
-    "12 in 16.png": (from_sixteen(12), {}, FULL),
-    "16.tif": (from_sixteen(16), {}, FULL),
     "16.png": (from_sixteen(16), {}, FULL),
     "14 in 16, said so.tif": (from_sixteen(14), {"tiffinfo": {281: 2**14 - 1}}, FULL),
     "16 white is zero.tif": (from_sixteen(16), WHITE_IS_ZERO, 255 - FULL),
@@ -100,9 +101,8 @@ def test_grey_of_every_kind(tmp_path, name):
     image, options, wanted = KINDS[name]
     image.save(tmp_path / name, **options)
     found = read_gray(tmp_path / name)
-    assert found.dtype == np.uint8 and np.abs(found - wanted.astype(float)).max() <= (
-        3 if "jpg" in name else 1
-    )
+    limit = 3 if "jpg" in name else 1
+    assert found.dtype == np.uint8 and np.abs(found - wanted.astype(float)).max() <= limit
 
 
 @pytest.mark.parametrize(
@@ -165,17 +165,13 @@ def test_display_p3_is_applied(tmp_path):
     Image.fromarray(rgb).save(tmp_path / "p3.png", icc_profile=DISPLAY_P3)
     found = np.asarray(open_photo(tmp_path / "p3.png"))[4, 4].astype(int)
     assert found[0] > 183 and found[1] < 88 and abs(found[1] - found[2]) < 6
-    grey = np.full((8, 8, 3), 128, np.uint8)
-    Image.fromarray(grey).save(tmp_path / "grey.png", icc_profile=DISPLAY_P3)
-    assert np.ptp(np.asarray(open_photo(tmp_path / "grey.png"))) <= 2
 
 
 def test_lab_becomes_the_colours_it_means(tmp_path):
     lab = ImageCms.createProfile("LAB")
     srgb, rgb = ImageCms.createProfile("sRGB"), data.astronaut()[:64, :64]
-    ImageCms.profileToProfile(Image.fromarray(rgb), srgb, lab, outputMode="LAB").save(
-        tmp_path / "lab.tif"
-    )
+    image = ImageCms.profileToProfile(Image.fromarray(rgb), srgb, lab, outputMode="LAB")
+    image.save(tmp_path / "lab.tif")
     found = np.asarray(open_photo(tmp_path / "lab.tif"))
     assert np.abs(found.astype(int) - rgb).mean() < 2
 
@@ -223,9 +219,8 @@ def test_broken_files_are_read_or_named(tmp_path_factory, suffix, choices):
     """Real files with some bytes changed and perhaps cut off: an image, or one line on the file."""
     content = bytearray(FILES[suffix])
     places = st.integers(0, min(len(content), choices.draw(st.sampled_from([300, 10**6]))) - 1)
-    for place, value in choices.draw(
-        st.dictionaries(places, st.integers(0, 255), max_size=8)
-    ).items():
+    changes = st.dictionaries(places, st.integers(0, 255), max_size=8)
+    for place, value in choices.draw(changes).items():
         content[place] = value
     end = choices.draw(st.one_of(st.just(len(content)), places))
     path = tmp_path_factory.getbasetemp() / "broken.png"
@@ -318,22 +313,14 @@ def test_links_are_followed_but_no_circle(tmp_path):
     write_png(photos / "a.png", GRAY)
     write_png(photos / "more" / "b.png", GRAY)
     write_png(elsewhere / "c.png", GRAY)
-    for link, target in (
-        ("links", elsewhere),
-        ("circle", photos),
-        ("one.png", elsewhere / "c.png"),
-    ):
+    targets = {"links": elsewhere, "circle": photos, "one.png": elsewhere / "c.png"}
+    for link, target in targets.items():
         (photos / link).symlink_to(target)
     (elsewhere / "back").symlink_to(tmp_path)
     found = [str(path.relative_to(photos)) for path in list_images(photos)]
     assert found == ["a.png", "links/c.png", "more/b.png", "one.png"]
     shutil.rmtree(elsewhere)
     assert photos / "one.png" in list_images(photos)  # restoring will name the dangling link
-
-
-def test_grey_becomes_three_equal_channels():
-    rgb = gray_to_rgb(GRAY[:5, :7])
-    assert rgb.shape == (5, 7, 3) and rgb.dtype == np.uint8 and (rgb == GRAY[:5, :7, None]).all()
 
 
 def test_png_bytes_depend_on_pixels_only(tmp_path):

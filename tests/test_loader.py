@@ -88,9 +88,9 @@ def test_random_squares(paths):
         rgb = Image.fromarray(first["rgb"].permute(1, 2, 0).numpy())
         assert np.array_equal(first["gray"][0], np.array(rgb.convert("L")))
     assert min(sides) >= 48 and max(sides) <= 96 and max(sides) - min(sides) > 40
-    whole = np.arange(96 * 96, dtype=np.uint16).reshape(96, 96)
-    corners = {int(whole[images._square(96, 0, np.random.default_rng(n))].min()) for n in range(9)}
-    assert len(corners) > 4
+    rows = np.arange(96, dtype=np.uint8).repeat(96).reshape(96, 96)
+    images.spec = BatchSpec(("damaged",), lambda rgb, rng: (rows, rows > 0), min_crop=0.5)
+    assert len({int(item(images, number)["damaged"].min()) for number in range(9)}) > 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])

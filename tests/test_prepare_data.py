@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from src.damage.hole import find_hole
-from src.datasets.build import build, inspect, plan_crops, resized
+from src.datasets.build import build, inspect, plan_crops
 from src.datasets.competition import read_train
 from src.utils.errors import InputError
 from src.utils.files import LOCK
@@ -69,9 +69,8 @@ def test_every_kind_of_photo(tmp_path, script):
     whole = (photos / "deep" / "b.PNG").read_bytes()
     (photos / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (photos / "text.png").write_text("hello")
-    status, stdout, _ = script(
-        "prepare_data", "build", "--photos", photos, "--data-dir", out, "--test-photos", 0.4
-    )
+    given = ("--photos", photos, "--data-dir", out, "--test-photos", 0.4)
+    status, stdout, _ = script("prepare_data", "build", *given)
     assert status == 0
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "data"}
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
@@ -96,10 +95,10 @@ def test_a_name_that_is_not_utf8(tmp_path):
     assert reason.encode().endswith(b": name is not UTF-8")
 
 
-def test_short_side():
-    sizes = {(4000, 3000): 1024, (700, 900): 700, (512, 512): 640, (299, 299): 598}
-    assert {size: min(resized(size)) for size in sizes} == sizes
-    assert resized((200, 900)) is None
+@pytest.mark.parametrize(("side", "short"), [(1500, 1024), (700, 700), (512, 640), (299, 598)])
+def test_short_side(tmp_path, side, short):
+    Image.fromarray(data.coffee()).resize((2 * side, side)).save(tmp_path / "a.png")
+    assert inspect(tmp_path / "a.png", tmp_path) == ("a.png", (2 * short, short))
 
 
 def test_crops_differ_and_stay_inside(tmp_path):
@@ -149,9 +148,8 @@ def test_check_of_a_good_folder(data_dir, tmp_path, script):
     shutil.move(data_dir / "train_gt", tmp_path / "elsewhere")
     (data_dir / "train_gt").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "link").symlink_to(data_dir)
-    status, stdout, _ = script(
-        "prepare_data", "check", "--data-dir", tmp_path / "link", "--folds", 2
-    )
+    given = ("--data-dir", tmp_path / "link", "--folds", 2)
+    status, stdout, _ = script("prepare_data", "check", *given)
     assert status == 0, stdout
     assert "good pairs: 9, good test inputs: 3" in stdout
     assert 3 <= int(stdout.split("scenes: ")[1].split()[0]) <= 9
@@ -213,6 +211,8 @@ def test_tables(data_dir):
         (text.replace(third, "/etc/passwd"), "line 5: /etc/passwd points outside"),
         (text.replace(third, "../secret.png"), "points outside"),
         (text.replace(third, "C:\\x.png"), "points outside"),
+        (text.replace(third, "a\\..\\..\\x.png"), "points outside"),
+        (text.replace(third, "a\0b"), "control characters"),
         (text.replace(third, ""), "line 5: empty path"),
         (text.replace("TRAIN_00003", "TRAIN_00004"), "listed twice"),
         (text.splitlines()[0] + "\n", "no rows"),

@@ -37,11 +37,8 @@ def finished(folder: Path) -> dict[Path, int]:
     return times
 
 
-def begin(command: Sequence[object], log: Path, **variables: str) -> subprocess.Popen:
-    """A script of this repository in a process group of its own; stderr goes to `log`.
-
-    `variables` are added to the environment.
-    """
+def begin(command: Sequence[object], log: Path) -> subprocess.Popen:
+    """A script of this repository in a process group of its own; stderr goes to `log`."""
     with open(log, "wb") as file:
         return subprocess.Popen(
             [sys.executable, *map(str, command)],
@@ -50,7 +47,6 @@ def begin(command: Sequence[object], log: Path, **variables: str) -> subprocess.
             start_new_session=True,
             # ignored where the tests run in the background, and then by their children as well
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            env=os.environ | variables,
         )
 
 

@@ -18,21 +18,14 @@ from src.utils.files import write_text
 
 GREEN, RED = range(30, 90), [*range(8), *range(170, 180)]  # OpenCV's hues
 SOURCES = {
-    "korea_streets": 3.0,
-    "global_streetscapes": 2.0,
-    "opensfm_berlin_lund": 2.0,
-    "ubuntu_wallpapers": 1.5,
-    "matheustt_unsplash": 1.5,
-    "vehicles_oi": 0.8,
-    "kaggle_roadsign877": 0.7,
-    "azure_samples": 0.5,
-    "bits_campus": 0.5,
-    "dreambooth": 0.5,
-    "metadata_extractor": 0.5,
-    "bd_pothole_own": 0.4,
-    "grocery": 0.35,
-    "lire_ferrari": 0.35,
-    "potholes": 0.35,
+    3.0: ["korea_streets"],
+    2.0: ["global_streetscapes", "opensfm_berlin_lund"],
+    1.5: ["ubuntu_wallpapers", "matheustt_unsplash"],
+    0.8: ["vehicles_oi"],
+    0.7: ["kaggle_roadsign877"],
+    0.5: ["azure_samples", "bits_campus", "dreambooth", "metadata_extractor"],
+    0.4: ["bd_pothole_own"],
+    0.35: ["grocery", "lire_ferrari", "potholes"],
 }
 
 
@@ -61,7 +54,8 @@ def main() -> None:
     shares = np.array([vivid_shares(folder / path) for path in table["gt_image_path"]])
     names = table["input_image_path"].map(lambda path: Path(path).stem)
     source = photo_sources(folder).reindex(names, fill_value="").str.rpartition("/")[2].to_numpy()
-    factor = np.array([SOURCES.get(name, 1.0) for name in source])
+    factors = {name: factor for factor, names in SOURCES.items() for name in names}
+    factor = np.array([factors.get(name, 1.0) for name in source])
     table["weight"] = (factor * (1 + shares @ [10, 5])).round(2)
     write_text(folder / "folds.csv", table.to_csv(index=False))
     print(table.groupby(source)["weight"].agg(["size", "mean", "max"]).round(2).to_string())

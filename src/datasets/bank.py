@@ -26,7 +26,7 @@ CHANNELS = 2 + COSTLY  # channels of a hole example
 ROWS = {  # shape and type of each file's rows, one per line of train.csv
     "truths.npy": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
     "holes.npy": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
-    "stamps.npy": ((3,), np.dtype(np.int64)),  # `_stamp` of the truth, or 0 until it is packed
+    "stamps.npy": ((3,), np.dtype(np.int64)),  # size, time in ns, CRC-32; 0 until it is packed
 }
 
 
@@ -40,7 +40,12 @@ def pack(data_dir: Path) -> int:
         try:
             _check(folder, names)
         except InputError:
-            _create(folder, names)
+            folder.mkdir(exist_ok=True)
+            (folder / "recipe.json").unlink(missing_ok=True)
+            for name, (shape, dtype) in ROWS.items():
+                (folder / name).unlink(missing_ok=True)
+                np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
+            begin(folder, _recipe(names))  # written last: the arrays are there
         stamps = np.load(folder / "stamps.npy")
         rows = enumerate(names)
         jobs = [(i, name) for i, name in rows if not _unchanged(data_dir / name, stamps[i])]
@@ -67,23 +72,15 @@ def _unusable(path: Path, found: str) -> InputError:
     return InputError(f"{path}: {found}; delete the folder {FOLDER} to train without", "pack")
 
 
-def _create(folder: Path, names: list[str]) -> None:
-    """Arrays of the right size in which nothing is done; the recipe is written last."""
-    folder.mkdir(exist_ok=True)
-    (folder / "recipe.json").unlink(missing_ok=True)
-    for name, (shape, dtype) in ROWS.items():
-        (folder / name).unlink(missing_ok=True)
-        np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
-    begin(folder, _recipe(names))
-
-
 def _pack_image(data_dir: Path, job: tuple[int, str]) -> None:
     row, name = job
     stamps = data_dir / FOLDER / "stamps.npy"
     _write_row(stamps, row, np.zeros(3, np.int64))  # 0 until the row is complete
     rgb = read_truth(data_dir / name)
     _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
-    values = rgb, hole_example(luma(rgb), mask), _stamp(data_dir / name)
+    path = data_dir / name
+    stamp = np.array([*identity(path), zlib.crc32(path.read_bytes())], np.int64)
+    values = rgb, hole_example(luma(rgb), mask), stamp
     for file, row_values in zip(ROWS, values, strict=True):
         _write_row(data_dir / FOLDER / file, row, row_values)
 
@@ -100,23 +97,17 @@ def _write_row(path: Path, row: int, values: np.ndarray) -> None:
         raise
 
 
-def _stamp(path: Path) -> np.ndarray:
-    """(3,) int64: size in bytes, modification time in ns and CRC-32 of a file."""
-    return np.array([*identity(path), zlib.crc32(path.read_bytes())], np.int64)
-
-
 def _unchanged(path: Path, stamp: np.ndarray) -> bool:
     """Whether a file is as it was packed; it is only read if its time differs."""
-    now = identity(path)
-    if now is None or now[0] != stamp[0]:
-        return False
-    return now[1] == stamp[1] or zlib.crc32(path.read_bytes()) == stamp[2]
+    size, time = identity(path) or (None, None)
+    same_size = size == stamp[0]
+    return same_size and (time == stamp[1] or zlib.crc32(path.read_bytes()) == stamp[2])
 
 
 class Bank:
     """The arrays of `pack`, read by the path of a truth; cheap to send to other processes.
 
-    Raises `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
+    `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
     """
 
     def __init__(self, data_dir: Path):
@@ -150,10 +141,8 @@ def load_bank(data_dir: Path) -> Bank | None:
 
 
 def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """An example to train the inpainter on: the surroundings of a hole, and its `costly_fills`.
-
-    `gray` is (H, W) uint8, undamaged, and `mask` (H, W) bool with some True. Returns (CHANNELS,
-    CROP, CROP) uint8, or smaller if the photo is: grey, 255 where lost, fills.
+    """An example to train the inpainter on, (CHANNELS, CROP, CROP) uint8, or smaller if the photo
+    is: grey, 255 where lost, `costly_fills`; of an undamaged photo and a mask with some True.
     """
     fills = costly_fills(gray.astype(np.float32) / 255, mask)
     box = crop_around(mask)

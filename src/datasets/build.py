@@ -22,11 +22,8 @@ SIDE = SIZE[0]
 SHORT_SIDE = (640, 1024)  # px, wanted short side; at least 512, so that crops of it can differ
 MAX_ENLARGEMENT = 2.0
 MIN_CHROMA = 3.0  # mean of max(R, G, B) - min(R, G, B) in grey levels, below which a photo is grey
-SAMPLE_PHOTOS = {
-    "png": ["astronaut", "chelsea", "coffee", "ihc", "motorcycle_left", "motorcycle_right"],
-    "jpg": ["hubble_deep_field", "retina", "rocket"],
-}
-
+SAMPLE_PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png"]
+SAMPLE_PHOTOS += ["motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg"]
 
 Photo = tuple[str, tuple[int, int]]  # POSIX path below the photo folder, size after resizing
 
@@ -49,9 +46,7 @@ class Crop(NamedTuple):
 
 def sample_photos() -> list[Path]:
     """The colour photographs inside the installed scikit-image package."""
-    folder = Path(skimage_data.__path__[0])
-    names = [f"{name}.{kind}" for kind, names in SAMPLE_PHOTOS.items() for name in names]
-    return sorted(folder / name for name in names)
+    return [Path(skimage_data.__path__[0], name) for name in SAMPLE_PHOTOS]
 
 
 def photos_below(folder: Path, data_dir: Path) -> list[Path]:
@@ -59,18 +54,9 @@ def photos_below(folder: Path, data_dir: Path) -> list[Path]:
     built = data_dir.absolute()
     photos = [path for path in list_images(folder) if built not in path.absolute().parents]
     if not photos:
-        found = f"no image file found outside {data_dir}"
-        raise InputError(f"{folder}: {found}; name a folder of JPEG, PNG or WebP photos")
+        remedy = "name a folder of JPEG, PNG or WebP photos"
+        raise InputError(f"{folder}: no image file found outside {data_dir}; {remedy}")
     return photos
-
-
-def resized(size: tuple[int, int]) -> tuple[int, int] | None:
-    """Width and height of a photo before cropping, or None if it is too small."""
-    short = min(size)
-    target = min(max(short, SHORT_SIDE[0]), SHORT_SIDE[1], int(short * MAX_ENLARGEMENT))
-    if target < SIDE:
-        return None
-    return tuple(max(SIDE, round(side * target / short)) for side in size)
 
 
 def inspect(path: Path, root: Path) -> Photo | str:
@@ -85,15 +71,16 @@ def inspect(path: Path, root: Path) -> Photo | str:
         image = to_srgb(image, path).convert("RGB")
     except (InputError, OSError) as error:
         return str(error)
-    size = resized(image.size)
-    if size is None:
+    short = min(image.size)
+    target = min(max(short, SHORT_SIDE[0]), SHORT_SIDE[1], int(short * MAX_ENLARGEMENT))
+    if target < SIDE:
         found = f"{image.width}x{image.height}; the short side must be at least {SIDE // 2} px"
         return f"{path}: too small ({found})"
     values = np.asarray(image.reduce(max(1, min(image.size) // 64))).astype(np.int16)
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
         return f"{path}: grey (mean chroma {chroma:.1f} of 255)"
-    return name, size
+    return name, tuple(max(SIDE, round(side * target / short)) for side in image.size)
 
 
 def plan_crops(
@@ -140,26 +127,15 @@ def build(
     """Write a competition folder in which test and training images show different photos.
 
     An interrupted call resumes where it stopped, and a finished folder is left as it is. The same
-    seed and photos give the same bytes.
-
-    Args:
-        photos: image files below `root`.
-        crops_per_photo: crops wanted of each photo; a photo of exactly 512×512 gives one.
-        test_photos: share of the photos, 0 to 1, that become test images (at least one photo).
-
-    Returns: `crops.csv`, a `Crop` per row, and why photos were skipped by this call.
+    seed and photos (below `root`) give the same bytes. `test_photos` is the share of the photos
+    that become test images. Returns `crops.csv` and why photos were skipped by this call.
     """
     if crops_per_photo < 1:
         raise SettingError("crops_per_photo", crops_per_photo, "must be at least 1")
     if not 0 < test_photos < 1:
         raise SettingError("test_photos", test_photos, "must be between 0 and 1")
-    recipe = {
-        "crops_per_photo": crops_per_photo,
-        "test_photos": test_photos,
-        "seed": seed,
-        "photos": {path.relative_to(root).as_posix(): identity(path) for path in photos},
-    }
-    data_dir = Path(data_dir)
+    recipe = {"crops_per_photo": crops_per_photo, "test_photos": test_photos, "seed": seed}
+    recipe["photos"] = {path.relative_to(root).as_posix(): identity(path) for path in photos}
     with lock_folder(data_dir):
         files = {path.name for path in data_dir.iterdir()} - {LOCK}
         if files and "recipe.json" not in files:

@@ -15,6 +15,8 @@ from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
 
+MAX_GAP = np.ones((9, 9), np.uint8)  # between parts of one hole
+
 
 class Hole(NamedTuple):
     """The hole of a good image."""
@@ -24,10 +26,7 @@ class Hole(NamedTuple):
 
 
 def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
-    """The hole of an (input, truth) pair or of an input alone, or what is wrong with it.
-
-    Where an input differs from the PIL grey of its truth must be one region of one value.
-    """
+    """The hole of an (input, truth) pair or of an input alone, or what is wrong with it."""
     source = data_dir / row[0]
     try:
         gray = read_input(source)
@@ -42,22 +41,17 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     if not differs.any():
         return f"{source}: no hole found, expected one region of one constant value"
     fill = int(np.median(gray[differs]))
-    outside = np.count_nonzero(differs & ~_one_hole(gray == fill, differs))
-    if outside:
-        return f"{source}: {outside} pixels outside the hole differ from the grey of {row[1]}"
-    return Hole(float(mask.mean()), fill)
-
-
-def _one_hole(same: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """Pixels that may differ: one region of the fill `same` (H, W) bool, and dots of it elsewhere,
-    the thinnest tips of its polygon."""
-    max_gap = np.ones((9, 9), np.uint8)  # px, between parts of one hole
-    closed = cv2.morphologyEx(same.view(np.uint8), cv2.MORPH_CLOSE, max_gap)
+    # one region of the fill, and dots of it elsewhere, the thinnest tips of its polygon
+    same = gray == fill
+    closed = cv2.morphologyEx(same.view(np.uint8), cv2.MORPH_CLOSE, MAX_GAP)
     _, labels = cv2.connectedComponents(closed)
     hole = same & (labels == np.bincount(labels[differs]).argmax())
     elsewhere = (differs & ~hole).view(np.uint8)
     second = cv2.morphologyEx(elsewhere, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return same & (second == 0)
+    outside = np.count_nonzero(differs & ~(same & (second == 0)))
+    if outside:
+        return f"{source}: {outside} pixels outside the hole differ from the grey of {row[1]}"
+    return Hole(float(mask.mean()), fill)
 
 
 def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:

@@ -50,21 +50,19 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 def load_folds(
     data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None = None
 ) -> pd.DataFrame:
-    """Training pairs with their scene and fold, in the order of `train.csv`.
+    """`train.csv` with columns scene, fold (int64) and weight (float64, 1 if the file has none).
 
-    Columns: input_image_path, gt_image_path (relative to `data_dir`), scene and fold (int64), and
-    weight (float64, 1 if the file has none). A `folds.csv` in the data folder, or else in `spare`
-    (a run's folder), is used as it is; otherwise scenes are found (minutes) and the file is
-    written, to `spare` if the data folder is read-only.
+    A `folds.csv` in the data folder, or else in `spare` (a run's folder), is used as it is;
+    otherwise scenes are found (minutes), and it is written, to `spare` if the data is read-only.
     """
-    path, kept = Path(data_dir) / FOLDS, Path(spare or data_dir) / FOLDS
+    path, kept = data_dir / FOLDS, (spare or data_dir) / FOLDS
     train = read_train(data_dir)
     for found in (path, kept):
         if found.exists():
             return _read_folds(found, train, folds)
     from src.datasets.scenes import find_scenes
 
-    scenes = find_scenes([Path(data_dir) / name for name in train["gt_image_path"]])
+    scenes = find_scenes([data_dir / name for name in train["gt_image_path"]])
     table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
     try:
         write_text(path, table.to_csv(index=False))
@@ -102,7 +100,7 @@ def fold_files(
 ) -> tuple[Pairs, Pairs]:
     """(input, truth) files to train and to validate on for one fold; see `load_folds`."""
     table = load_folds(data_dir, folds, seed, spare)
-    files = table[TRAIN_COLUMNS].map(Path(data_dir).joinpath)
+    files = table[TRAIN_COLUMNS].map(data_dir.joinpath)
     held_out = table["fold"] == fold
     parts = files[~held_out], files[held_out]
     return tuple(list(part.itertuples(index=False, name=None)) for part in parts)

@@ -21,7 +21,7 @@ from src.datasets.competition import SIZE, read_truth
 from src.utils.errors import InputError
 from src.utils.processes import limit_threads, workers_ignore
 
-ORDER, ITEM, SQUARE = range(3)  # streams of random numbers, see `random_numbers`
+ORDER, ITEM, SQUARE = range(3)  # streams of random numbers: an epoch's, an item's, a batch's
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,11 @@ class Sample(NamedTuple):
     hole: bool  # comes with a hole
 
 
-def random_numbers(seed: int, stream: int, number: int) -> np.random.Generator:
-    """The generator of one epoch's order, one item or one batch's square."""
-    return np.random.default_rng([seed, stream, number])
-
-
 def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
     """From (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations go here.
 
-    Square crops range from native resolution to the whole photo. Up to 512 px none is enlarged,
-    since enlarged photos are smoother than those to restore. Tone changes equally in all channels,
-    so that hue, which the score counts, hardly moves.
+    Up to 512 px no crop is enlarged, since enlarged photos are smoother than those to restore. Tone
+    changes equally in all channels, so that hue, which the score counts, hardly moves.
     """
     import albumentations as A  # slow to import, and models import this module
 
@@ -75,10 +69,8 @@ def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
 
 @dataclass(eq=False)
 class TrainingImages(Dataset):
-    """Truth images, augmented and damaged differently each time they are drawn.
-
-    An item depends on its `Sample` and the seed alone, so that neither the number of workers and
-    processes nor an interruption changes what is trained on.
+    """Truth images, augmented and damaged differently each time they are drawn: an item depends on
+    its `Sample` and the seed alone, not on workers, processes and interruptions.
     """
 
     paths: list[Path]
@@ -94,9 +86,8 @@ class TrainingImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, sample: Sample) -> dict[str, Tensor] | InputError:
-        """The tensors of `spec`. An error is returned: raised in a worker, it would lose its
-        type."""
-        rng = random_numbers(self.seed, ITEM, sample.number)
+        """The tensors of `spec`, or an error: raised in a worker, it would lose its type."""
+        rng = np.random.default_rng([self.seed, ITEM, sample.number])
         path, keys = self.paths[sample.image], set(self.spec.keys)
         if not sample.hole:
             keys.discard("hole")
@@ -126,24 +117,19 @@ class TrainingImages(Dataset):
             images |= {"damaged": damaged[None], "mask": mask[None] * np.uint8(255)}
             if "hole" in keys:
                 item["hole"] = random_part(hole_example(gray, mask), rng)
-        square = self._square(len(gray), batch, rng)
+        of_batch = np.random.default_rng([self.seed, SQUARE, batch])
+        side = round(len(gray) * of_batch.uniform(self.spec.min_crop, 1))
+        top, left = (int(start) for start in rng.integers(len(gray) - side + 1, size=2))
+        square = slice(top, top + side), slice(left, left + side)
         return item | {key: images[key][:, *square] for key in keys & images.keys()}
-
-    def _square(self, size: int, batch: int, rng: np.random.Generator) -> tuple[slice, slice]:
-        """Rows and columns of a random square; its side is that of the whole batch."""
-        share = random_numbers(self.seed, SQUARE, batch).uniform(self.spec.min_crop, 1)
-        side = round(size * share)
-        top, left = (int(start) for start in rng.integers(size - side + 1, size=2))
-        return slice(top, top + side), slice(left, left + side)
 
 
 @dataclass(eq=False)
 class EndlessSampler(Sampler):
-    """`Sample` after `Sample` without an end, reshuffled each epoch, from any batch on.
+    """`Sample` after `Sample` without an end, reshuffled each epoch; each process takes every n-th.
 
-    Each process takes every n-th, so that together they see the batches of a single one. An epoch
-    has as many samples as there are images, each of them as often as its share of the weights says,
-    rounded up or down at random (systematic resampling, Kitagawa 1996).
+    An epoch has as many samples as there are images, each of them as often as its share of the
+    weights says, rounded up or down at random (systematic resampling, Kitagawa 1996).
     """
 
     weights: np.ndarray  # (N,) positive, one per image
@@ -156,20 +142,16 @@ class EndlessSampler(Sampler):
 
     def __iter__(self) -> Iterator[Sample]:
         size, order_of = len(self.weights), None
+        expected = np.cumsum(self.weights) / np.sum(self.weights) * size
         start = self.first_batch * self.batch_size + self.process
         for number in itertools.count(start, self.processes):
             epoch, position = divmod(number, size)
             if epoch != order_of:
-                order_of, order = epoch, self._order(epoch)
+                order_of, rng = epoch, np.random.default_rng([self.seed, ORDER, epoch])
+                drawn = np.searchsorted(expected, np.arange(size) + rng.random(), side="right")
+                order = rng.permutation(drawn.clip(max=size - 1))  # sums are rounded
             hole = number // self.processes % self.hole_every == 0
             yield Sample(number, number // self.batch_size, int(order[position]), hole)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """(N,) indices of the images of an epoch."""
-        size, rng = len(self.weights), random_numbers(self.seed, ORDER, epoch)
-        expected = np.cumsum(self.weights) / np.sum(self.weights) * size
-        drawn = np.searchsorted(expected, np.arange(size) + rng.random(), side="right")
-        return rng.permutation(drawn.clip(max=size - 1))  # sums are rounded
 
 
 def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | InputError:

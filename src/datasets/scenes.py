@@ -46,8 +46,9 @@ class Features(NamedTuple):
     small: np.ndarray  # (SMALL, SMALL) uint8, grey
 
 
-def describe(rgb: np.ndarray) -> Features:
-    """Keypoints and a small grey copy of an image, (512, 512, 3) uint8."""
+def describe(image: Path | np.ndarray) -> Features:
+    """Keypoints and a small grey copy of a ground truth, a file or (512, 512, 3) uint8."""
+    rgb = read_truth(image) if isinstance(image, Path) else image
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     reduced = cv2.resize(gray, (DETECT, DETECT), interpolation=cv2.INTER_AREA)
     small = cv2.resize(gray, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
@@ -66,35 +67,26 @@ def describe(rgb: np.ndarray) -> Features:
     return Features(places.astype(np.float32), descriptors.astype(np.uint8), small)
 
 
-def describe_file(path: Path) -> Features:
-    """`describe` of a ground truth."""
-    return describe(read_truth(path))
-
-
 def find_scenes(paths: list[Path]) -> np.ndarray:
     """Scene of each image, (N,) int64, numbered from 0 by first appearance.
 
-    Images share a scene if they overlap, directly or through others. The same files give the same
-    scenes, on any number of cores.
+    Images share a scene if they overlap, directly or through others; any machine finds the same.
     """
-    return group(list(parallel_map(describe_file, paths, "describing images")))
+    return group(list(parallel_map(describe, paths, "describing images")))
 
 
 def group(images: list[Features]) -> np.ndarray:
     """`find_scenes` of described images."""
-    vectors = reduce_descriptors([image.descriptors for image in images])
+    # RootSIFT (Arandjelović and Zisserman, 2012) on principal axes: (k, 32) float32 integers
+    some = images[:: 1 + len(images) // 1024]
+    sample = _root(np.concatenate([image.descriptors for image in some]))
+    axes = np.linalg.eigh(sample.T @ sample)[1][:, -DIMENSIONS:] * LEVELS
+    vectors = [np.rint(_root(image.descriptors) @ axes).astype(np.float32) for image in images]
     joined = DisjointSet(range(len(images)))
     for i, j in tqdm(candidates(vectors), desc="comparing pairs", unit="pair", dynamic_ncols=True):
         if not joined.connected(i, j) and overlap(images[i], images[j], vectors[i], vectors[j]):
             joined.merge(i, j)
     return pd.factorize(np.array([joined[i] for i in range(len(images))]))[0]
-
-
-def reduce_descriptors(descriptors: list[np.ndarray]) -> list[np.ndarray]:
-    """RootSIFT (Arandjelović and Zisserman, 2012) on principal axes: (k, 32) float32 integers."""
-    sample = _root(np.concatenate(descriptors[:: 1 + len(descriptors) // 1024]))
-    axes = np.linalg.eigh(sample.T @ sample)[1][:, -DIMENSIONS:] * LEVELS
-    return [np.rint(_root(image) @ axes).astype(np.float32) for image in descriptors]
 
 
 def _root(descriptors: np.ndarray) -> np.ndarray:
@@ -149,11 +141,8 @@ def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarr
 
 
 def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
-    """Mean correlation, -1 to 1, of the textured windows that `b` shares with the warped `a`.
-
-    All windows have the same weight, because over a whole image one contrasty sign or skyline
-    outweighs everything else. `a` and `b` are (128, 128) uint8, `matrix` (2, 3) warps `a`; with too
-    little texture in common the result is 0.
+    """Mean correlation, -1 to 1, of the textured windows that `b` shares with the warped `a`, both
+    (128, 128) uint8; 0 if they are few. Over whole images one sign or skyline would decide alone.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
     inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)

@@ -101,25 +101,15 @@ def parse_settings(
     program: str | None = None,
     default: T | None = None,
 ) -> T:
-    """A settings dataclass, or one of several as subcommands, from the command line.
+    """A settings dataclass, or one of several as subcommands, from `arguments` (the script's own).
 
-    Args:
-        arguments: instead of those that the script was called with.
-        program: the script's name in `--help`.
-        default: the values of flags that are left out, instead of the dataclass' own.
+    Flags that are left out are as in `default`; `program` is the name in `--help`.
     """
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     defaults = {} if default is None else {"default": default}
     return tyro.cli(
         settings, prog=program, description=description, args=arguments, config=config, **defaults
     )
-
-
-def split_model(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
-    """The model that a command line begins with, or the default, and the other arguments."""
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], list(arguments[1:])
-    return default, list(arguments)
 
 
 def run_script(main: Callable[[], int | None]) -> None:

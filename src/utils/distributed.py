@@ -41,12 +41,8 @@ def pick_device(name: str) -> torch.device:
 def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> Fabric:
     """Start the other processes, which run this script from its beginning, and connect to them.
 
-    Under torchrun the processes are already there, and `devices` is ignored.
-
-    Args:
-        device: a name for `pick_device`.
-        devices: processes on this machine, each with its own device or share of the cores.
-        precision: "fp32", "bf16", or "auto": bf16 on a GPU that has it.
+    Under torchrun the processes are already there, and `devices`, their number on this machine, is
+    ignored. `precision` is "fp32", "bf16", or "auto": bf16 on a GPU that has it.
     """
     chosen, nodes = pick_device(device), 1
     torchrun = torch.distributed.is_torchelastic_launched()

@@ -5,12 +5,9 @@ LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
 class InputError(Exception):
-    """Something the user can fix: the message names the file, what was found and what was expected.
+    """Something the user can fix: one line names the file, what was found and what was expected.
 
-    Args:
-        message: one line without any command.
-        hint: the kind of problem, if a command is the remedy; scripts add it from
-            `src.utils.cli.HINTS`.
+    Scripts add the command that is the remedy from `src.utils.cli.HINTS`, by its key `hint`.
     """
 
     def __init__(self, message: str, hint: str | None = None):
@@ -19,13 +16,7 @@ class InputError(Exception):
 
 
 class SettingError(InputError):
-    """A setting with an impossible value.
-
-    Args:
-        setting: name of the field or argument, such as color_size; scripts show it as a flag.
-        value: as it was given.
-        reason: what is wrong with it, and what is possible.
-    """
+    """A setting, such as color_size, with an impossible value; the reason says what is possible."""
 
     def __init__(self, setting: str, value: object, reason: str):
         super().__init__(f"{setting} {value}: {reason}")
@@ -36,12 +27,7 @@ class SettingError(InputError):
 
 
 class Stopped(Exception):
-    """A signal ended the work after everything was saved.
-
-    Args:
-        message: what was saved, and where.
-        number: the signal's.
-    """
+    """The signal `number` ended the work after everything was saved."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)

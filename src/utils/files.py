@@ -49,9 +49,8 @@ def read_json(path: Path, remedy: str) -> dict:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Work in a folder alone; it is created if missing, `InputError` if another process has it.
 
-    The lock is a hidden file that stays, but it is only held while the process lives. Files that
-    `atomic_write` left half-written when an earlier process was killed are removed, except below
-    folders with a lock of their own, where somebody else may be writing.
+    The lock, a hidden file, stays, but is only held while the process lives. What `atomic_write`
+    left half-written when a process was killed is removed, except below folders with own locks.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,23 +147,17 @@ def begin(
 ) -> bool:
     """Write a recipe into a folder, or check that earlier work there had the same one.
 
-    A recipe holds everything that the results depend on: settings, and hashes or the `identity` of
-    files, with relative paths, so that folders may be moved. A result is done if its file exists.
+    A recipe, a dict for JSON, holds everything that the results depend on: settings, and hashes or
+    the `identity` of files, with relative paths, so that folders may be moved. Resumed work may
+    change the top-level keys `may_change`. A result is done if its file exists.
 
-    Args:
-        recipe: a dict that JSON can hold, possibly nested.
-        may_change: top-level keys that resumed work may change; the new values are written.
-        remedy: ends the error; `hint`: see `InputError`.
-
-    Returns: whether earlier work is resumed. Another recipe is an `InputError`, before any change.
+    Returns whether earlier work is resumed. Another recipe is an `InputError`, before any change.
     """
     path = Path(folder) / name
     recipe = json.loads(json.dumps(recipe))
     earlier = read_recipe(folder, name, remedy)
-    changes = differences(
-        {key: value for key, value in earlier.items() if key not in may_change},
-        {key: value for key, value in recipe.items() if key not in may_change},
-    )
+    fixed = [{key: one[key] for key in one if key not in may_change} for one in (earlier, recipe)]
+    changes = differences(*fixed)
     if earlier and changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         found = f"{'; '.join(changes[:3])}{more}"
@@ -189,14 +182,16 @@ def differences(earlier: dict, now: dict) -> list[str]:
     changes = []
     for key in sorted(earlier.keys() | now.keys()):
         before, after = earlier.get(key), now.get(key)
+        if before == after:
+            continue
         if isinstance(before, dict) and isinstance(after, dict):
             changes += [f"{key}/{change}" for change in differences(before, after)]
-        elif before is None and after is not None:
+        elif before is None:
             changes.append(f"{key} was added")
-        elif after is None and before is not None:
+        elif after is None:
             changes.append(f"{key} was removed")
         elif isinstance(before, list):
-            changes += [f"{key} was changed"] if before != after else []
-        elif before != after:
+            changes.append(f"{key} was changed")
+        else:
             changes.append(f"{key} was {before!r:.80} and is {after!r:.80}")
     return changes

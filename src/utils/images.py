@@ -8,29 +8,24 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
 from src.utils.errors import InputError
 from src.utils.files import require_file, write_bytes
 
-try:
+with suppress(ImportError):  # it is optional
     import pi_heif
-except ImportError:  # it is optional
-    HEIF = False
-else:
-    HEIF = True
+
     pi_heif.register_heif_opener()
 
-AVIF = features.check("avif")  # not every build of PIL has it
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
 # PIL would hand other formats to programs such as Ghostscript.
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
-IMAGE_FORMATS += (("AVIF",) if AVIF else ()) + (("HEIF",) if HEIF else ())
-IMAGE_SUFFIXES = {
-    suffix for suffix, kind in Image.registered_extensions().items() if kind in IMAGE_FORMATS
-}
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+SUFFIXES = Image.registered_extensions()  # without AVIF in some builds of PIL
+IMAGE_FORMATS = tuple(kind for kind in IMAGE_FORMATS if kind in SUFFIXES.values())
+IMAGE_SUFFIXES = {suffix for suffix, kind in SUFFIXES.items() if kind in IMAGE_FORMATS}
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # PIL's own limit: 179 megapixels
 # PIL reads text chunks of a PNG, such as XMP, but refuses more than 1 MB in one of them.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -102,13 +97,8 @@ def open_image(
 ) -> Image.Image:
     """Decode a whole image file, so that a truncated one is noticed here.
 
-    Args:
-        mode: expected PIL mode, or None for any.
-        size: expected (width, height) in pixels, or None for any.
-        formats: PIL's names of the accepted formats; the content decides, not the file's name.
-        content: the file's bytes if they are not at `path`, which then only names them.
-
-    Raises `InputError`, and before decoding for an unexpected format, mode or size.
+    `InputError`, before decoding for another mode, size (width, height) or format (PIL's names; the
+    content decides). `content` holds the bytes if they are not at `path`, which then names them.
     """
     with _decoding(path, formats, content) as file:
         image = Image.open(file, formats=formats)
@@ -190,9 +180,8 @@ def to_srgb(image: Image.Image, path: Path) -> Image.Image:
     """A decoded image as 8-bit sRGB in mode L or RGB, upright, on white where it is transparent.
 
     Tags say which value is white, as far as they do; otherwise it is the smallest of the whites of
-    8, 12 and 16 bits that nothing exceeds. An unusable colour profile is ignored.
-
-    Raises `InputError`, which names `path`, if the values cannot be interpreted.
+    8, 12 and 16 bits that nothing exceeds. An unusable colour profile is ignored; `InputError`,
+    which names `path`, if the values cannot be interpreted.
     """
     return _apply_profile(_opaque(_eight_bits(upright(image), path)))
 
@@ -209,27 +198,21 @@ def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
     found = f"{path}: values from {low:g} to {high:g}"
     if low < 0:
         raise InputError(f"{found}: cannot tell which value is black; {SAVE_AS}")
-    white = _white(image, high)
-    if white is None:
+    stated = np.max(tags.get(281, 0))  # MaxSampleValue, one or one per channel
+    if image.mode == "F":
+        whites = [white for white, least in FLOAT_WHITES.items() if least <= high <= white]
+    elif max(1, high) <= stated <= WHITES[-1]:
+        whites = [stated]
+    else:
+        whites = [white for white in WHITES if high <= white]
+    if not whites:
         raise InputError(f"{found}: cannot tell which value is white; {SAVE_AS}")
-    scaled = values / white
+    scaled = values / whites[0]
     if tags.get(262) == 0:  # PhotometricInterpretation: WhiteIsZero
         scaled = 1 - scaled
     gray = Image.fromarray(np.round(scaled * 255).astype(np.uint8))
     gray.info = {key: image.info[key] for key in ("icc_profile",) if key in image.info}
     return gray
-
-
-def _white(image: Image.Image, high: float) -> float | None:
-    """The value of white in grey of more than 8 bits whose largest value is `high`."""
-    if image.mode == "F":
-        fits = [white for white, least in FLOAT_WHITES.items() if least <= high <= white]
-        return fits[0] if fits else None
-    stated = getattr(image, "tag_v2", {}).get(281, 0)  # MaxSampleValue of a TIFF
-    stated = max(stated) if isinstance(stated, tuple) else stated
-    if max(1, high) <= stated <= WHITES[-1]:
-        return stated
-    return next((white for white in WHITES if high <= white), None)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -260,10 +243,8 @@ def _apply_profile(image: Image.Image) -> Image.Image:
             source = image.convert("RGB") if gray and space == "RGB" else image
             if space == PROFILE_SPACES[source.mode] and not (space == "RGB" and "sRGB" in name):
                 intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # white stays white
-                converted = ImageCms.profileToProfile(
-                    source, profile, srgb, intent, outputMode="RGB"
-                )
-                return converted.convert("L") if gray else converted
+                image = ImageCms.profileToProfile(source, profile, srgb, intent, "RGB")
+                return image.convert("L") if gray else image
         except (OSError, ValueError, ImageCms.PyCMSError):
             pass  # a broken profile
     if image.mode == "LAB":
@@ -288,14 +269,12 @@ def list_others(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Files below a folder that are not hidden, sorted. Links are followed, but no folder is
-    entered twice, and files inside are listed under the folder's own name."""
+    # links are followed, no folder is entered twice, and those inside count under their own name
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
     root = os.path.realpath(folder)
-    files: list[Path] = []
-    entered = {root}
+    files, entered = [], {root}
 
     def enter(path: Path) -> bool:
         real = os.path.realpath(path)
@@ -304,16 +283,15 @@ def _visible(folder: Path) -> list[Path]:
         entered.add(real)
         return True
 
-    for base, folders, names in os.walk(folder, onerror=_unreadable, followlinks=True):
+    def refuse(error: OSError) -> None:
+        reason = f"unreadable folder ({error.strerror}); grant it with chmod"
+        raise InputError(f"{error.filename}: {reason}") from None
+
+    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         files += [Path(base, name) for name in names if not name.startswith(".")]
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if enter(Path(base, name))]
     return sorted(files)
-
-
-def _unreadable(error: OSError) -> None:
-    reason = f"unreadable folder ({error.strerror}); grant it with chmod"
-    raise InputError(f"{error.filename}: {reason}") from None
 
 
 def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> None:

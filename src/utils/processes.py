@@ -47,8 +47,7 @@ class StopSignals:
 
 @contextmanager
 def workers_ignore(*numbers: int) -> Iterator[None]:
-    """Processes started in this block never get these signals, which a terminal and a scheduler
-    send to all processes of a run; the first process decides what to do."""
+    """Processes started in this block never get these signals, which are sent to all of a run."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -71,10 +70,7 @@ def limit_threads(*_: int) -> None:
 
 
 def on_threads(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> np.ndarray:
-    """`function` of consecutive parts of `items` on as many threads as OpenCV uses, concatenated.
-
-    For functions that release the interpreter's lock.
-    """
+    """`function` of parts of `items` on as many threads as OpenCV uses, concatenated."""
     threads = min(cv2.getNumThreads(), len(items))
     if threads <= 1:
         return function(items)
@@ -89,10 +85,8 @@ def _threads(count: int) -> ThreadPoolExecutor:
 def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
     """Results of `function` over `items` in order, computed by one process per core.
 
-    The processes end with this one, even if it is killed; joblib's would outlive it. Scripts that
-    call this need an `if __name__ == "__main__"` guard. `label` names the progress bar.
-
-    Raises what `function` raises, and `InputError` if a process was killed.
+    The processes end with this one, even if it is killed; joblib's would outlive it. Scripts need
+    an `if __name__ == "__main__"` guard. `InputError` if a process was killed.
     """
     chunk = max(1, min(MAX_CHUNK, len(items) // (8 * cores())))
     context = multiprocessing.get_context("spawn")

@@ -42,15 +42,19 @@ def checkpoints(tmp_path_factory) -> list[Path]:
     ("command", "expected"),
     [
         ("parts --images test --count 2 --checkpoints", "average of the models' RGB"),
-        ("fills --count 2 --checkpoints", "inpainter fold1"),
+        ("fills --count 2 --checkpoints", "inpainters, two views"),
         ("colors --count 4 --checkpoints", "delta E of grey"),
         ("detector --count 2", "at most 0.5 %"),
     ],
 )
 def test_quality(sample_folder, checkpoints, script, command, expected):
-    arguments = [*command.split(), *(checkpoints if "checkpoints" in command else [])]
-    status, out, err = script("benchmarks.quality", *arguments, "--data-dir", sample_folder)
+    named = checkpoints[: 2 if "test" in command else 1] if "checkpoints" in command else []
+    arguments = [*command.split(), *named, "--data-dir", sample_folder]
+    status, out, err = script("benchmarks.quality", *arguments)
     assert status == 0 and expected in out, err
+    if "checkpoints" in command and "test" not in command:  # nothing is measured in fold
+        status, _, err = script("benchmarks.quality", *arguments, "--fold", 1)
+        assert status == 2 and "fold0: trained on images of --fold 1" in err
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,8 @@ def test_gan_trains_and_resumes(sample_folder, script, tmp_path):
     for part in ("train_input", "train_gt"):
         shutil.copytree(sample_folder / part, tmp_path / "data" / part)
     crops = pd.read_csv(sample_folder / "crops.csv").drop_duplicates("photo")["name"]
-    table = table[[path.split("/")[-1][:-4] in set(crops) for path in table["gt_image_path"]]].head(
-        3
-    )
-    table.to_csv(tmp_path / "data" / "train.csv", index=False)
+    chosen = [path.split("/")[-1][:-4] in set(crops) for path in table["gt_image_path"]]
+    table[chosen].head(3).to_csv(tmp_path / "data" / "train.csv", index=False)
     folders = ["--data-dir", tmp_path / "data", "--output-dir", tmp_path]
     flags = [*folders, "--folds", 3, "--batch-size", 2, "--workers", 0, "--val-images", 1]
     for epochs in (1, 2):
