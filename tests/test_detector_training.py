@@ -64,7 +64,7 @@ def test_run_folder(outputs):
 
 
 def test_training_finds_damage(sample_folder, tmp_path):
-    """On the photos themselves, after some steps at a high rate: damage is likelier than the rest."""
+    """After some steps on the photos themselves, damage is likelier than the rest."""
     folders = ("--data-dir", sample_folder, "--output-dir", tmp_path, "--epochs", 12)
     train("detector", *folders, *SMALL, "--val-images", 1, "--validate-every", 12)
     finder = load_finder("auto", detector=tmp_path / "detector" / "fold0" / "best.safetensors")

@@ -13,7 +13,8 @@ from src.datasets.loader import BatchSpec, EndlessSampler, TrainingImages, train
 from src.models.checkpoints import load_state, network_files
 from src.runs import LAST
 
-TINY = tuple("--color-size 64 --image-size 64 --batch-size 4 --val-images 2 --workers 0".split())
+TINY = ("--color-size", "64", "--image-size", "64", "--batch-size", "4", "--val-images", "2")
+TINY += ("--workers", "0")
 
 
 def train(*arguments: object) -> None:
