@@ -93,9 +93,8 @@ def page(pipeline):
     def picked(event: gr.SelectData):
         return event.index
 
-    with gr.Blocks(
-        title="Restore a photo", analytics_enabled=False, delete_cache=(600, KEEP_SECONDS)
-    ) as blocks:
+    cache = (600, KEEP_SECONDS)
+    with gr.Blocks(title="Restore a photo", analytics_enabled=False, delete_cache=cache) as blocks:
         session, chosen = gr.State(time_to_live=KEEP_SECONDS), gr.State(0)
         gr.Markdown(INTRODUCTION)
         upload = gr.File(
@@ -121,9 +120,8 @@ def page(pipeline):
                     height=PICTURE_HEIGHT,
                 )
                 found = gr.Markdown(elem_id="found")
-                repair = gr.Checkbox(
-                    True, label="Repair damage", info="Off, the photo is only coloured."
-                )
+                without = "Off, the photo is only coloured."
+                repair = gr.Checkbox(True, label="Repair damage", info=without)
                 start = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(visible=False, min_width=360, scale=1) as after:
                 compare = gr.ImageSlider(

@@ -91,6 +91,7 @@ def report(parts: dict[str, list], settings: Settings) -> None:
     from src.datasets.folds import evenly_spaced
     from src.evaluation.report import read_curves, write_report
     from src.evaluation.scoring import picture, score_table
+    from src.runs import trained_or_shipped
     from src.utils.files import write_json
     from src.utils.images import write_png
 
@@ -109,8 +110,6 @@ def report(parts: dict[str, list], settings: Settings) -> None:
         scores = {"mean": mean.as_dict(), "folds": means.to_dict(orient="index")}
         write_json(settings.json, scores | {"images": table.to_dict(orient="records")})
     if settings.report:
-        from src.runs import trained_or_shipped
-
         run_dir = settings.folders.run_dir
         own = settings.pred is None or settings.pred.resolve().is_relative_to(run_dir.resolve())
         curves = read_curves(trained_or_shipped(settings.folders)) if own else []

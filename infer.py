@@ -82,7 +82,7 @@ def main() -> int:
     """Restore what the command line asks for; 2 if a photo could not be read or written."""
     settings = parse_settings(Settings)
     from src.restoring import prepare_output, restore_files, restore_with_ray
-    from src.runs import DETECTOR, trained_or_shipped
+    from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
     from src.utils.distributed import launch
     from src.utils.files import lock_folder
 
@@ -95,7 +95,12 @@ def main() -> int:
     jobs = []
     if fabric.is_global_zero:
         jobs = make_jobs(settings, output)
-        print(f"{describe(pipeline.recipe, run_dir, settings)}, {fabric.device.type}")
+        used = describe_recipe(pipeline.recipe)
+        used += "" if settings.baseline else f" of {run_dir}"
+        averaged = settings.ensemble and not settings.baseline
+        if averaged and (training := folds_in_training(run_dir)):
+            used += f" without fold {', '.join(map(str, training))}, still in training"
+        print(f"{used}, {fabric.device.type}")
     if ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
         with lock_folder(output):
@@ -110,17 +115,6 @@ def main() -> int:
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 2 if failures else 0
-
-
-def describe(recipe: dict, run_dir: Path, settings: Settings) -> str:
-    """One line on the weights and settings in use."""
-    from src.runs import describe_recipe, folds_in_training
-
-    if settings.baseline:
-        return describe_recipe(recipe)
-    training = ", ".join(map(str, folds_in_training(run_dir))) if settings.ensemble else ""
-    without = f" without fold {training}, still in training" if training else ""
-    return f"{describe_recipe(recipe)} of {run_dir}{without}"
 
 
 if __name__ == "__main__":

@@ -23,12 +23,9 @@ from src.utils.images import gray_to_rgb
 class Pipeline:
     """Restores photos: `rgb = pipeline(gray)`, or `rgb = pipeline(gray, mask)`.
 
-    Args:
-        members: models of one class in evaluation mode on one device; their estimates are averaged.
-        find: finds the damage if no mask is given, see `src.damage.finders`.
-        tta: views averaged per photo: 1, or 2 (mirrored).
-        style: "score" or "visual", see `src.color.decode`.
-        recipe: weights and settings behind the results, saved with them.
+    The estimates of `members`, models of one class in evaluation mode on one device, are averaged
+    over `tta` views: 1, or 2 (mirrored). `find` finds the damage if no mask is given. `recipe` is
+    saved with the results.
     """
 
     def __init__(
@@ -59,12 +56,7 @@ class Pipeline:
         device: torch.device | str = "cpu",
         detector: Path = DETECTOR,
     ) -> "Pipeline":
-        """The pipeline of some folds of a run, or of all its finished folds.
-
-        Args:
-            run_dir: such as outputs/restorer, or weights for the shipped ones.
-            damage, detector: see `load_finder`.
-        """
+        """Some folds, or all finished, of a run: outputs/restorer, or weights (the shipped)."""
         paths = fold_checkpoints(Path(run_dir), folds)
         loaded = [load_model(path, torch.device(device)) for path in paths]
         members = [model for model, _ in loaded]
@@ -72,24 +64,20 @@ class Pipeline:
         if len(names) > 1:
             raise InputError(f"{run_dir}: folds of different models ({', '.join(names)})")
         if not isinstance(members[0], RestorationModel):
-            found = f"holds a {names[0]}, expected a model that restores photos"
-            raise InputError(f"{paths[0]}: {found}")
-        checkpoints = {
-            path.name: {file.stem: file_hash(file) for file in network_files(path)}
-            for path in paths
-        }
+            raise InputError(
+                f"{paths[0]}: holds a {names[0]}, expected a model that restores photos"
+            )
+        checkpoints = {}
+        for path in paths:
+            checkpoints[path.name] = {file.stem: file_hash(file) for file in network_files(path)}
         recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
         return cls(members, load_finder(damage, device, detector), tta, style, recipe)
 
     @torch.inference_mode()
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """Restore a photo.
+        """A photo (H, W) uint8 of any size as (H, W, 3) uint8 RGB.
 
-        Args:
-            gray: (H, W) uint8 of any size.
-            mask: (H, W) bool, True where lost; None to find the damage.
-
-        Returns: (H, W, 3) uint8 RGB.
+        `mask` (H, W) bool is True where the photo is lost; without it the damage is looked for.
         """
         gray, mask = checked(gray, mask, self.find)
         return self.ensemble.decode(self.ensemble.estimate(gray, mask), gray, mask, self.style)
@@ -178,11 +166,7 @@ BASELINES = {"input": lambda gray, mask: gray, "telea": telea}
 def load_finder(
     damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR
 ) -> Finder:
-    """The finder of a kind of damage.
-
-    "hole", "none" (nothing), or "auto": a hole or, if there is none, the damage of old photos,
-    with the network in the file `detector`.
-    """
+    """The finder of a kind of damage; for "auto" with the network in the file `detector`."""
     require_choice("damage", damage, get_args(DamageKind))
     if damage != "auto":
         return look_for_hole if damage == "hole" else look_for_nothing

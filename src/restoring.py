@@ -35,6 +35,7 @@ from src.utils.processes import cores, prefetch
 
 QUEUE = 2  # photos read ahead and written behind
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other photo can be written either
+Method = Pipeline | Baseline
 
 
 class Job(NamedTuple):
@@ -46,11 +47,7 @@ class Job(NamedTuple):
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
-    """The jobs of a photo, or of all photos below a folder; `output` gets the same subfolders.
-
-    Args:
-        masks: a mask file, or a folder of masks named and placed like the photos.
-    """
+    """The jobs of a photo or of all below a folder; `output` and a folder `masks` are like it."""
     if not photos.exists():
         raise InputError(f"{photos}: no such photo or folder")
     root = photos.parent if photos.is_file() else photos
@@ -100,16 +97,9 @@ def _without_results(paths: Sequence[Path], root: Path, output: Path) -> list[Pa
 
 
 def restore_files(
-    pipeline: Pipeline | Baseline,
-    jobs: Sequence[Job],
-    output: Path,
-    fabric: Fabric,
-    overwrite: bool = False,
+    pipeline: Method, jobs: Sequence[Job], output: Path, fabric: Fabric, overwrite: bool = False
 ) -> list[str]:
-    """Restore files into the folder `output`; processes share them, earlier calls are resumed.
-
-    Returns: an error line for each photo that could not be read or written.
-    """
+    """Restore files into `output`, over all processes; resumes, and returns a line per error."""
     with lock_folder(output) if fabric.is_global_zero else nullcontext():
         pending = None
         if fabric.is_global_zero:
@@ -125,9 +115,8 @@ def prepare_output(
 ) -> list[Job]:
     """The jobs without a result yet; the folder's recipe is written.
 
-    A result whose photo, mask or recipe has changed is refused, or with `overwrite` deleted to be
-    made again, but only after all jobs were looked at. Files that the recipe does not list are
-    never replaced. Photos are compared by content, so folders may be moved.
+    A result whose photo (by content), mask or recipe has changed is refused, or with `overwrite`
+    deleted once all jobs were looked at. Files that the recipe does not list are never replaced.
     """
     earlier = read_recipe(output, RECIPE)
     photos = earlier.get("photos", {})
@@ -140,10 +129,9 @@ def prepare_output(
     outdated = sorted(name for name in changed if (output / name).exists())
     if outdated and not overwrite:
         found = "; ".join(changes[:3]) or f"the photo or mask of {outdated[0]} is another one now"
-        raise InputError(
-            f"{output}: holds {len(outdated)} result(s) made from something else ({found}); "
-            "add --overwrite to replace them, or choose another output folder"
-        )
+        made = f"{len(outdated)} result(s) made from something else ({found})"
+        remedy = "add --overwrite to replace them, or choose another output folder"
+        raise InputError(f"{output}: holds {made}; {remedy}")
     for name in set(outdated) & named.keys():
         (output / name).unlink()
     write_json(output / RECIPE, {"recipe": recipe, "photos": photos | hashes})
@@ -180,9 +168,7 @@ def _hashes(job: Job) -> list[str | None] | None:
         return None  # reading the photo will name the reason
 
 
-def restore_jobs(
-    pipeline: Pipeline | Baseline, jobs: Sequence[Job], shown: bool = True
-) -> list[str]:
+def restore_jobs(pipeline: Method, jobs: Sequence[Job], shown: bool = True) -> list[str]:
     """Restore files one by one, reading ahead and writing behind; returns error lines."""
     failures, writing = [], deque()
     with ThreadPoolExecutor(2) as pool:
@@ -205,7 +191,7 @@ def restore_jobs(
     return failures
 
 
-def _read(pipeline: Pipeline | Baseline, job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
+def _read(pipeline: Method, job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
     """The photo of a job, its mask, and the details of its file."""
     gray, clear, details = read_photo(job.photo)
     if details.frames > 1:
@@ -231,7 +217,7 @@ def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
 
 
 def restore_with_ray(
-    make_pipeline: Callable[[], Pipeline | Baseline], jobs: Sequence[Job], actors: int, gpus: int
+    make_pipeline: Callable[[], Method], jobs: Sequence[Job], actors: int, gpus: int
 ) -> list[str]:
     """Restore files with Ray Data; if an actor dies, others take over. Returns error lines.
 

@@ -35,11 +35,7 @@ class Session:
     result: Path | None = None  # the PNG to download
 
     def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
-        """The mask (H, W) bool after painting; unchanged where nothing was painted.
-
-        Args:
-            layers: (h, w, 4) uint8 RGBA each, as the editor returns what `marked` gave it.
-        """
+        """The mask (H, W) bool, changed where painting has made `layers` unlike `marked`."""
         before = marked(self.found)[..., 3] > 0
         after = np.zeros_like(before)
         for layer in layers:
@@ -54,9 +50,8 @@ class Session:
         """Fill the mask and sample the colorizations; the pipeline's model must be a restorer."""
         estimate = pipeline.estimate(self.gray, mask)
         self.luma = textured(restored_luma(estimate, self.gray, mask), mask)
-        self.colors = alternative_colorizations(
-            estimate["p"], estimate["chroma_mass"], COLORIZATIONS
-        )
+        p, chroma_mass = estimate["p"], estimate["chroma_mass"]
+        self.colors = alternative_colorizations(p, chroma_mass, COLORIZATIONS)
 
     def colored(self, chosen: int, saturation: float) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one of the colorizations; its chroma is scaled by `saturation`."""

@@ -98,8 +98,7 @@ def report_damage(
 
 
 def clean_mask(probability: np.ndarray) -> np.ndarray:
-    """(H, W) probabilities to an (H, W) bool mask, with a rim of one pixel where damage and photo
-    mix."""
+    """(H, W) bool from (H, W) probabilities, with a rim of 1 px where damage and photo mix."""
     mask = apply_hysteresis_threshold(probability, POSSIBLE, SURE)
     smallest = max(1, round(MIN_REGION * (min(mask.shape) / REFERENCE_SIDE) ** 2))
     mask = remove_small_objects(mask, max_size=smallest - 1, connectivity=2)

@@ -40,11 +40,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
 
 
 def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Path]:
-    """The mask file of each of `photos` below `root`; a photo without one is left out.
+    """The mask file of each of `photos` below `root` that has one.
 
-    Args:
-        mask: a mask file for all, or a folder of masks placed like the photos and named like them,
-            or with _mask or _mask001 after the name.
+    In a folder, masks are placed and named like the photos, or with _mask or _mask001 after it.
     """
     if mask.is_file():
         return dict.fromkeys(photos, mask)

@@ -62,19 +62,14 @@ def write_report(
     mean: Score,
     curves: Sequence[Curve],
 ) -> None:
-    """Write the page: scores, best, median and worst photo, hue histograms, training curves.
-
-    Args:
-        table: a row per triple, with the columns name, fold, S, M, C and score.
-    """
+    """Write the page of photos, hue histograms, curves and `table`: name, fold, S, M, C, score."""
     order = table["score"].argsort()
     ranks = {"best": len(order) - 1, "median": len(order) // 2, "worst": 0}
     chosen = {}  # by index: of one or two photos none appears twice
     for label, rank in ranks.items():
         chosen.setdefault(int(order.iloc[rank]), label)
-    environment = Environment(
-        loader=PackageLoader("src.evaluation"), autoescape=True, undefined=StrictUndefined
-    )
+    loader = PackageLoader("src.evaluation")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters["score"] = "{:.4f}".format
     folds = table.groupby("fold")
     page = environment.get_template("report.html").render(
@@ -92,13 +87,12 @@ def write_report(
 def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
     """The data of one photo for the template."""
     restored, true, gray = map(read_image, triple, ("RGB", "RGB", "L"))
-    height, width = gray.shape
     return {
         "label": label,
         "name": row["name"],
         "score": {key: row[key] for key in COLUMNS},
-        "width": width,
-        "height": height,
+        "width": gray.shape[1],
+        "height": gray.shape[0],
         "damaged": picture_uri(gray),
         "restored": picture_uri(restored),
         "truth": picture_uri(true),

@@ -21,17 +21,14 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that equal images give equa
 def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """Zip the PNGs `names` of `folder`, sorted; a missing or another file is an `InputError`.
 
-    Every image is decoded, checked (RGB, 512x512) and encoded again, so that equal pixels give an
-    equal zip.
+    Every image is checked (RGB, 512x512) and encoded again, so equal pixels give an equal zip.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "restored")
     found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    missing = sorted(set(names) - found)
-    extra = sorted(found - set(names))
-    if missing:
+    if missing := sorted(set(names) - found):
         raise InputError(f"{folder / missing[0]}: missing{_more(missing)}", "restored")
-    if extra:
+    if extra := sorted(found - set(names)):
         raise InputError(f"{folder / extra[0]}: not in test.csv{_more(extra)}; remove it")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -58,7 +55,6 @@ def describe_results(folder: Path, names: Sequence[str]) -> str:
     line = f"{folder}: {describe_recipe(recipe)}"
     if "baseline" in recipe or recipe.get("style") == "visual":
         line += "; warning: that is not for the score; run infer.py --ensemble --overwrite"
-    others = [name for name in names if not photos.get(name)]
-    if others:
+    if others := [name for name in names if not photos.get(name)]:
         line += f"; warning: {others[0]}{_more(others)} made otherwise"
     return line
