@@ -62,7 +62,6 @@ def color_loss(
 
     All are (B, 180, h, w): `chroma` is predicted per hue, in units of 255; `counts` is the number
     of true pixels per hue and cell, and `chromas` the sum of their chroma.
-
     The image's histogram is the mean of its cells' distributions. The squared error makes the
     chroma a mean; an absolute one would make it a median, which fades.
     """
@@ -78,18 +77,12 @@ def color_loss(
 
 
 def three_stage_loss(
-    mask_logits: Tensor,
-    inpainted: Tensor,
-    colorized: Tensor,
-    mask: Tensor,
-    gray: Tensor,
-    rgb: Tensor,
+    logits: Tensor, inpainted: Tensor, colorized: Tensor, mask: Tensor, gray: Tensor, rgb: Tensor
 ) -> dict[str, Tensor]:
     """Logits against `mask` of 0 and 1, inpainting against the undamaged `gray`, colour against
-    `rgb`; (B, 1 or 3, H, W), images in [-1, 1].
-    """
+    `rgb`; (B, 1 or 3, H, W), images in [-1, 1]."""
     return {
-        "mask": F.binary_cross_entropy_with_logits(mask_logits, mask),
+        "mask": F.binary_cross_entropy_with_logits(logits, mask),
         "inpaint": F.l1_loss(inpainted, gray),
         "colorize": F.l1_loss(colorized, rgb),
     }

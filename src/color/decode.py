@@ -137,11 +137,7 @@ def transport_prices(
     Cell x takes hue h with probability softmax_h((fit[x, h] + price[h]) / temperature). Each round
     sets the prices so that, with the cells' normalizers held, the mean over the cells is the
     target: one half-step of Sinkhorn's algorithm (Cuturi 2013); the softmax is the other.
-
-    Args:
-        fit: (N, 180), how well each hue suits each of N cells, in nats.
-        target: (180,) histogram to match, sums to 1.
-        prices: (180,) to begin with.
+    `fit` (N, 180) in nats says how well each hue suits each of N cells; `target` (180,) sums to 1.
     """
     log_target = target.clamp(min=MIN_P).log()
     for _ in range(rounds):
@@ -158,12 +154,9 @@ def render(
     The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
     one of that mean, has c = <colour, e(hue)>. A negative c becomes the least the hue can have.
 
-    Args:
-        luma: (H, W) uint8; the result's PIL luma, exactly.
-        color: (2, h, w) float32 in levels, on a grid of any size.
-        fit: (180, h, w) float32, how well each hue suits each cell; the best becomes a pixel's hue.
-            Without it a pixel has its colour's own hue.
-        strip: pixels rendered at once, which bounds the memory.
+    `luma` (H, W) uint8 stays exactly; `color` is (2, h, w) float32 in levels. Of `fit` (180, h, w)
+    float32 the best becomes a pixel's hue; without it a pixel has its colour's own. `strip` pixels
+    are rendered at once, which bounds the memory.
     """
     height, width = luma.shape
     lines = None if fit is None else np.ascontiguousarray(fit.transpose(1, 2, 0))

@@ -50,10 +50,8 @@ def _offsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @cache
 def _nearest_chroma() -> np.ndarray:
-    """(180, 256, 256) uint8: for a hue, luma and wanted chroma, the nearest that RGB can show.
-
-    Ties go to the smaller one. Where RGB has no colour of this hue and luma it is 0.
-    """
+    """(180, 256, 256) uint8: for a hue, luma and wanted chroma, the nearest that RGB can show,
+    the smaller one of two; 0 where RGB has no colour of this hue and luma."""
     _, offset_luma, exists = _offsets()
     levels = np.arange(LEVELS)
     gray = levels[None, :, None]
@@ -75,12 +73,8 @@ def min_chroma() -> np.ndarray:
 def compose(gray: np.ndarray, hue: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """RGB (H, W, 3) uint8 of exactly this luma and hue, and of the nearest possible chroma.
 
-    A pixel too dark or too bright for any colour of its hue becomes grey; the luma is exact.
-
-    Args:
-        gray: (H, W) uint8.
-        hue: (H, W) integers from 0 to 179, OpenCV's.
-        chroma: (H, W) integers from 0 to 255, max(R, G, B) - min(R, G, B) as wanted.
+    A pixel too dark or too bright for any colour of its hue becomes grey; the luma is exact. All
+    are (H, W): `gray` uint8, `hue` integers from 0 to 179 and `chroma` from 0 to 255.
     """
     offsets, offset_luma, _ = _offsets()
     chroma = _nearest_chroma()[hue, gray, chroma]

@@ -34,8 +34,7 @@ def alternative_colorizations(
     features, independent = 32, 0.5  # draws are independent at this Hellinger distance
     strength, mood = 0.8, 0.6  # standard deviation of n; share of its variance that all cells share
     for _ in range(draws if count > 1 else 0):
-        # random Fourier features (Rahimi, Recht 2007): their products are a Gaussian kernel of the
-        # distance
+        # random Fourier features (Rahimi, Recht 2007): their products are a Gaussian kernel
         phases = normal(features, HUES) @ roots / independent
         phases = phases + 2 * math.pi * normal(features, 1)
         own = math.sqrt(2 / features) * phases.cos()

@@ -32,10 +32,8 @@ LOBE = 7  # px; narrower pieces are tips, which only their border tells from nat
 
 
 def punch_hole(rgb: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Turn a colour photo (H, W, 3) uint8 of any size into an input of the competition.
-
-    Returns its luma (H, W) uint8 with a hole of one constant, and the mask (H, W) bool.
-    """
+    """Turn a colour photo (H, W, 3) uint8 of any size into an input of the competition: its luma
+    (H, W) uint8 with a hole of one constant, and the mask (H, W) bool."""
     gray = luma(rgb).copy()
     mask = draw_hole(gray.shape, rng)
     gray[mask] = rng.integers(*FILLS, endpoint=True)
@@ -75,9 +73,8 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
 
     reach = 16  # px; the thinnest tips are rasterized as separate dots
     step = 40  # grey levels; no natural pixel near a hole is as far from all of its neighbours
-    box = np.s_[
-        max(0, top - reach) : top + height + reach, max(0, left - reach) : left + width + reach
-    ]
+    first = max(0, top - reach), max(0, left - reach)
+    box = np.s_[first[0] : top + height + reach, first[1] : left + width + reach]
     near = cv2.dilate(mask[box].view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     dots = near & same[box] & ~mask[box]
     mask[box] |= _with_hard_border(dots, same[box], gray[box], 0.0, step=step) > 0
@@ -160,11 +157,8 @@ def _with_hard_border(
     min_area: int = 1,
     step: int = SOFT_STEP,
 ) -> np.ndarray:
-    """The pieces (H, W) uint8, 1 inside, whose border is a jump.
-
-    All are of one grey value. `same` (H, W) uint8 is 1 where neighbours are not counted as border;
-    `max_soft` is the largest share of neighbours within `step` grey levels of the pieces' value.
-    """
+    """The pieces, all of one grey value, of whose neighbours at most the share `max_soft` is within
+    `step` grey levels of it; where `same` is 1 neighbours are not counted."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
     if count == 1:
         return pieces

@@ -25,12 +25,8 @@ MAX_COST = np.float32(1e6)  # cost of a copy of lost pixels
 
 
 def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 with copies of the photo's texture in its thick damage.
-
-    Args:
-        luma: (H, W) uint8, filled where `mask` is True.
-        mask: (H, W) bool, True where lost.
-    """
+    """(H, W) uint8 with copies of the photo's texture in its thick damage; `luma` is (H, W) uint8,
+    filled where `mask` (H, W) bool is True."""
     result = luma.copy()
     radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
 
@@ -47,12 +43,9 @@ def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Replace a fill with copies from elsewhere in the photo, deterministically.
 
-    Args:
-        luma: (H, W) float32 in [0, 1], filled everywhere; the copies get this fill's brightness.
-        mask: (H, W) bool, True where lost; the rest may be copied.
-        wanted: (H, W) bool, the lost pixels to replace.
-
-    Returns: (H, W) float32 in [0, 1]; just `luma` if nothing can be copied.
+    `luma` (H, W) float32 in [0, 1] is filled everywhere; the copies get this fill's brightness. It
+    is returned if nothing can be copied. `wanted` (H, W) bool are the lost pixels to replace; what
+    `mask` (H, W) bool leaves out may be copied.
     """
     # offsets are searched among about 256² pixels, and chosen for about 64² lost ones
     factor = max(1, math.sqrt(luma.size) / 256, math.sqrt(np.count_nonzero(wanted)) / 64)
@@ -78,8 +71,7 @@ def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.n
 def _offsets(
     gray: np.ndarray, known: np.ndarray, hole: np.ndarray, ring: np.ndarray, sharp: np.ndarray
 ) -> np.ndarray:
-    """(K, 2) offsets down and right at which the photo matches the ring around the hole or a part
-    of it; all arguments are (H, W)."""
+    """(K, 2) offsets down and right at which the photo matches the ring or a part of it."""
     rows, columns = box_with_margin(hole, 0)
     extent = max(rows.stop - rows.start, columns.stop - columns.start)
     box = widened((rows, columns), RING, hole.shape)
@@ -113,24 +105,16 @@ def _offsets(
 
 
 def _transform(shape: list[int], *maps: np.ndarray) -> np.ndarray:
-    """Spectra of maps that are padded to a shape."""
     return scipy.fft.rfft2(np.stack(maps).astype(np.float32), shape, workers=cv2.getNumThreads())
 
 
 def _offset_costs(
     shape: list[int], spectra: np.ndarray, weights: np.ndarray, sharp: float, length: np.ndarray
 ) -> np.ndarray:
-    """Misfit of the photo at each offset, an array of `shape`; infinite if too little is known.
-
-    Args:
-        spectra: of the photo, its square, what is known of it, and its sharpness.
-        weights: spectra of weights of sum 1 around a place, these times the photo and its square
-            there, and weights of sum 1 inside the hole.
-        sharp: mean sharpness around the place.
-        length: cost of the offset's length.
-    """
+    """Misfit of the photo at each offset, an array of `shape`; infinite if too little is known."""
     min_share = 0.6  # known at an offset, both of the surroundings and of the hole
     image, square, whole, edges = spectra
+    # of weights around a place, these times the photo and its square there, and inside the hole
     a0, a1, a2, b = np.conj(weights)
     products = [a0 * whole, a0 * square, a1 * image, a2 * whole, a0 * image, a1 * whole]
     products = np.stack([*products, b * whole, b * edges])
@@ -157,10 +141,8 @@ def _mismatch(
     there2: np.ndarray, both: np.ndarray, here2: np.ndarray, there: np.ndarray, here: np.ndarray
 ) -> np.ndarray:
     """About 1 where two textures have nothing in common; from means of squares, products, values.
-
-    The squared difference counts relative to both variances, since smooth pieces differ less than
-    rough ones, and so does the contrast; most of a difference in brightness does not.
-    """
+    Difference and contrast count relative to both variances: smooth pieces differ less than rough
+    ones."""
     difference = np.maximum(there2 - 2 * both + here2 - 0.7 * (there - here) ** 2, 0)
     there_variance = np.maximum(there2 - there**2, 0)
     here_variance = np.maximum(here2 - here**2, 0)
@@ -308,11 +290,8 @@ def _message(message, belief, sources, targets) -> None:
 def _blended(
     luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray, labels: np.ndarray, offsets: np.ndarray
 ) -> np.ndarray:
-    """`luma` with the slopes of the copies where wanted, by Poisson's equation.
-
-    The slope between two pixels is that of their copies, the mean of both on a seam. Arguments as
-    for `copy_texture`; `labels` (H, W) are numbers of `offsets` (K, 2).
-    """
+    """`luma` with the slopes of the copies where wanted, by Poisson's equation; the slope between
+    two pixels is that of their copies, the mean of both on a seam."""
     framed_luma = np.pad(np.where(mask, np.nan, luma), 1, constant_values=np.nan)
     beyond = -2
     framed_labels = np.pad(labels, 1, constant_values=beyond)

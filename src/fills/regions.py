@@ -25,10 +25,9 @@ class Fill(NamedTuple):
 def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
     """`box` with `margin` more pixels on each side, cut at the borders of an image of `shape`."""
     rows, columns = box
-    return (
-        slice(max(0, rows.start - margin), min(shape[0], rows.stop + margin)),
-        slice(max(0, columns.start - margin), min(shape[1], columns.stop + margin)),
-    )
+    rows = slice(max(0, rows.start - margin), min(shape[0], rows.stop + margin))
+    columns = slice(max(0, columns.start - margin), min(shape[1], columns.stop + margin))
+    return rows, columns
 
 
 def box_with_margin(mask: np.ndarray, margin: int) -> Box:
@@ -50,9 +49,8 @@ def regions(
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Each region of a mask (H, W) bool: a box around it, and its pixels in the box (h, w) bool.
 
-    Args:
-        min_margin: pixels of surroundings in the box; deep regions get three times their depth.
-        merge_distance: pixels; what is nearer is one region.
+    The box has `min_margin` pixels of surroundings, around deep regions three times their depth.
+    What is nearer than `merge_distance` pixels is one region.
     """
     near = cv2.dilate(mask.view(np.uint8), np.ones((merge_distance, merge_distance), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
@@ -101,8 +99,7 @@ def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
 
 
 def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """(count,) float32: pixels from the innermost lost pixel of each label (H, W) to what is
-    known."""
+    """(count,) float32: pixels from the innermost lost pixel of each label to what is known."""
     distance = depth_map(mask)
     deepest = np.zeros(count, np.float32)
     np.maximum.at(deepest, labels[mask], distance[mask])
@@ -117,11 +114,8 @@ def depth_map(mask: np.ndarray) -> np.ndarray:
 def reduced(gray: np.ndarray, mask: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Means over factor × factor pixels that are not lost, and the share of these.
 
-    Args:
-        gray: (H, W) float32, any values where lost.
-        mask: (H, W) bool, True where lost.
-
-    Returns: two of (ceil(H / factor), ceil(W / factor)) float32; a mean of nothing is 0.
+    Takes (H, W) float32, and (H, W) bool, True where lost. Returns two of (ceil(H / factor),
+    ceil(W / factor)) float32; a mean of nothing is 0.
     """
     pad = (0, -gray.shape[0] % factor), (0, -gray.shape[1] % factor)
     weight = np.pad(~mask, pad, mode="edge").astype(np.float32)

@@ -66,8 +66,7 @@ class Ensemble:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """The mean estimate of one photo: float32 arrays by name, here `rgb` (3, H, W) in about
-        [0, 1].
+        """The mean estimate of a photo: float32 arrays by name, here `rgb` (3, H, W), about [0, 1].
 
         `gray` is (H, W) uint8 and `mask` (H, W) bool, True where lost.
         """
@@ -96,8 +95,7 @@ class RestorationModel(TrainableModel):
     ensemble_class: ClassVar[type[Ensemble]] = Ensemble
 
     def rgb(self, damaged: Tensor, mask: Tensor) -> Tensor:
-        """RGB (B, 3, H, W) in [0, 1] of images whose sides are multiples of the model's
-        `size_multiple`.
+        """RGB (B, 3, H, W) in [0, 1] of images with sides that are multiples of `size_multiple`.
 
         Models that estimate something else than RGB have an `ensemble_class` of their own instead.
         """

@@ -98,8 +98,7 @@ def load_weights(model: TrainableModel, path: Path) -> dict[str, dict]:
 
 def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
     """The model of a checkpoint in evaluation mode, and its description: `model`, `arguments`, and
-    under `networks` that of each network.
-    """
+    under `networks` that of each network."""
     networks = read_description(path)
     names = sorted({description["model"] for description in networks.values()})
     if len(names) > 1:

@@ -1,5 +1,7 @@
 """From luma to distributions over hue, with the chroma of each hue."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,12 +21,10 @@ class Colorizer(nn.Module):
         self.encoder = backbone(encoder, encoder_weights, in_channels=1, drop_path=DROP_PATH)
         channels = self.encoder.feature_info.channels()
         self.context = nn.Linear(channels[-1], WIDTHS[-1])
-        self.lateral = nn.ModuleList(
-            nn.Conv2d(c, w, 1, bias=False) for c, w in zip(channels, WIDTHS, strict=True)
-        )
-        self.above = nn.ModuleList(
-            nn.Conv2d(WIDTHS[i + 1], WIDTHS[i], 1, bias=False) for i in range(len(WIDTHS) - 1)
-        )
+        sides = zip(channels, WIDTHS, strict=True)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, w, 1, bias=False) for c, w in sides)
+        levels = pairwise(WIDTHS)
+        self.above = nn.ModuleList(nn.Conv2d(a, w, 1, bias=False) for w, a in levels)
         self.smooth = nn.ModuleList(
             nn.Sequential(
                 nn.BatchNorm2d(w),
@@ -39,8 +39,7 @@ class Colorizer(nn.Module):
         self.chroma = nn.Conv2d(WIDTHS[0], HUES, 1)
 
     def forward(self, luma: Tensor, spacing: int = 1) -> tuple[Tensor, Tensor]:
-        """Hue logits (B, 180, h, w), and the chroma of each hue, shaped alike, at least 0, in units
-        of 255.
+        """Logits of the hues (B, 180, h, w), and the chroma of each, at least 0, in units of 255.
 
         `luma` is (B, 1, H, W) in [0, 1] with sides that are multiples of 32. The grid has H/4 × W/4
         cells, of which every `spacing`-th along each side is computed.

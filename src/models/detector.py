@@ -33,8 +33,7 @@ class DamageDetector(TrainableModel):
         self._dice = smp.losses.DiceLoss("binary")
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) from luma (B, 1, H, W) in [0, 1]; sides are multiples of
-        `size_multiple`."""
+        """Logits (B, 1, H, W) of luma in [0, 1], its sides multiples of `size_multiple`."""
         return self.network(gray * 2 - 1)
 
     def probability(self, gray: Tensor) -> Tensor:

@@ -57,10 +57,8 @@ def timm_weights(encoder: str, encoder_weights: str) -> dict:
 
 
 def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: float) -> nn.Module:
-    """timm's feature extractor of inputs in [-1, 1], with maps at the strides 4, 8, 16 and 32.
-
-    `drop_path` is the rate of stochastic depth in training (Huang et al. 2016).
-    """
+    """timm's feature extractor of inputs in [-1, 1], with maps at the strides 4, 8, 16 and 32;
+    `drop_path` is the rate of stochastic depth in training (Huang et al. 2016)."""
     name, weights = timm_name(encoder), timm_weights(encoder, encoder_weights)
     arguments = {"pretrained": bool(weights), "in_chans": in_channels, **weights}
     arguments |= {"features_only": True, "out_indices": (-4, -3, -2, -1)}
@@ -81,10 +79,8 @@ def unet(
     classes: int,
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
 ) -> smp.Unet:
-    """A `smp.Unet` of inputs in [-1, 1] with an encoder of smp's own or of timm's.
-
-    `decoder_channels` are those of its five levels, from coarse to fine.
-    """
+    """A `smp.Unet` of inputs in [-1, 1] with an encoder of smp's own or of timm's;
+    `decoder_channels` are those of its five levels, from coarse to fine."""
     # smp's mix transformers look for their weights on a hub even when they are built without
     own = encoder in smp.encoders.encoders and not encoder.startswith("mit_")
     name = encoder if own else f"tu-{timm_name(encoder)}"

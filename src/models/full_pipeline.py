@@ -29,17 +29,15 @@ class FullPipeline(RestorationModel):
         self.colorize_model = unet(*encoder, in_channels=1, classes=3)
 
     def forward(self, damaged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits (B, 1, H, W), grey (B, 1, H, W) and RGB (B, 3, H, W) from grey, all in [-1,
-        1]."""
+        """Mask logits, grey (B, 1, H, W) and RGB (B, 3, H, W) from grey; images in [-1, 1]."""
         mask_logits = self.mask_model(damaged)
         inpainted = self.inpaint_model(torch.cat([damaged, mask_logits.sigmoid()], dim=1))
         return mask_logits, inpainted, self.colorize_model(inpainted)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """One step of all three U-Nets."""
-        damaged, mask, gray, rgb = (
-            unit_range(batch[key]) for key in ("damaged", "mask", "gray", "rgb")
-        )
+        keys = ("damaged", "mask", "gray", "rgb")
+        damaged, mask, gray, rgb = (unit_range(batch[key]) for key in keys)
         outputs = self(damaged * 2 - 1)
         yield "model", three_stage_loss(*outputs, mask, gray * 2 - 1, rgb * 2 - 1)
 

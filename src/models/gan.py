@@ -38,11 +38,8 @@ class Gan(RestorationModel):
             channels = width
         up: list[nn.Module] = []
         for width in DECODER_WIDTHS:
-            up += [
-                nn.ConvTranspose2d(channels, width, 4, 2, 1),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
+            up += [nn.ConvTranspose2d(channels, width, 4, 2, 1), nn.BatchNorm2d(width)]
+            up.append(nn.ReLU(inplace=True))
             channels = width
         up += [nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
         self.generator = nn.Sequential(*down, *up)
@@ -60,9 +57,8 @@ class Gan(RestorationModel):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW per network, with the report's momentum of 0.5."""
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        return {
-            name: self.adamw(net.parameters(), betas=(0.5, 0.999)) for name, net in networks.items()
-        }
+        betas = (0.5, 0.999)
+        return {name: self.adamw(net.parameters(), betas=betas) for name, net in networks.items()}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """First the generator's step, then the discriminator's on the same images."""

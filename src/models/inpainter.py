@@ -67,10 +67,8 @@ class Inpainter(nn.Module):
     def forward(self, gray: Tensor, mask: Tensor, fills: Tensor) -> Tensor:
         """Luma (B, 1, H, W), about [0, 1]; equal to `gray` outside the hole.
 
-        Args:
-            gray: (B, 1, H, W) in [0, 1], any values in the hole; sides are multiples of `MULTIPLE`.
-            mask: (B, 1, H, W), 1 where lost.
-            fills: `all_fills` of both, which an ensemble computes once.
+        `gray` is (B, 1, H, W) in [0, 1], its sides multiples of `MULTIPLE`; `mask` is 1 where lost.
+        `fills` are `all_fills` of both, which an ensemble computes once.
         """
         fills, errors = fills.split([FILLS, ERRORS], dim=1)
         mean = fills.mean(dim=1, keepdim=True)
@@ -95,11 +93,8 @@ def inpaint(
 ) -> np.ndarray:
     """A photo with its holes filled by an ensemble, one region after another; (H, W) float32.
 
-    Args:
-        luma: (H, W) float32 in [0, 1], any values where lost.
-        mask: (H, W) bool, True where lost.
-        tta: number of views, see `src.models.base.views`.
-        device: of the inpainters.
+    `luma` is (H, W) float32 in [0, 1], any values where `mask` (H, W) bool is True, which is lost;
+    `tta` is the number of `src.models.base.views`.
     """
     luma, lost = luma.copy(), mask.copy()
     for box, region in split_mask(mask) if mask.any() else ():

@@ -135,9 +135,8 @@ class Restorer(RestorationModel):
         multiple = self.options.size_multiple
         scale = share * self.options.color_size / math.sqrt(height * width) / multiple
         size = [max(1, round(side * scale)) * multiple for side in (height, width)]
-        return F.interpolate(
-            luma.contiguous(), size, mode="bilinear", align_corners=False, antialias=True
-        )
+        how = {"mode": "bilinear", "align_corners": False, "antialias": True}
+        return F.interpolate(luma.contiguous(), size, **how)
 
     def colors(self, luma: Tensor) -> list[Tensor]:
         """Probability of each hue, and this times its chroma in levels, of shrunk luma."""

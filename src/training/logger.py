@@ -36,10 +36,8 @@ class RunLogger:
             lines = self.path.read_text().splitlines() if self.path.exists() else []
             write_text(self.path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
             self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-        off = not fabric.is_global_zero
-        self.bar = tqdm(
-            desc=folder.name, total=100.0, bar_format=BAR, dynamic_ncols=True, disable=off
-        )
+        looks = {"bar_format": BAR, "dynamic_ncols": True, "disable": not fabric.is_global_zero}
+        self.bar = tqdm(desc=folder.name, total=100.0, **looks)
         self._sums: dict[str, Tensor] = {}
         self._flushed = step
         self.restart_clock()

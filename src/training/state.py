@@ -27,8 +27,7 @@ def load_initial(
     model: TrainableModel, path: Path, facts: dict, val_pairs: Pairs, keys: np.ndarray
 ) -> np.ndarray:
     """Load a checkpoint's networks; refuse those that may have seen the validation images. Returns
-    `keys`, and the `image_keys` of all that they were trained on.
-    """
+    `keys`, and the `image_keys` of all that they were trained on."""
     loaded = load_weights(model, path)
     missing = set(model.options.networks) - set(model.options.trained) - loaded.keys()
     if missing:
@@ -39,8 +38,7 @@ def load_initial(
         keys = np.union1d(keys, trained_on)
         seen = np.isin(val_keys, trained_on).mean()
         if "trained_on" not in earlier:  # of version 2.0
-            shipped = path.resolve().is_relative_to(SHIPPED)
-            same = "fold" if shipped else "held_out"
+            same = "fold" if path.resolve().is_relative_to(SHIPPED) else "held_out"
             seen = earlier.get(same) != facts[same]
         if seen > MAX_SEEN:
             found = f"may have seen the images that fold {facts['fold']} is validated on"

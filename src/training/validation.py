@@ -34,9 +34,8 @@ def validate(
 
     A model that restores is scored like the competition, with one view; the detector by the
     harmonic mean of precision and recall. A picture is (512, 1536, 3) uint8: input, result and
-    truth side by side. The processes share the files; each returns all results.
-
-    Returns: None if a signal came meanwhile.
+    truth side by side. The processes share the files; each returns all results, or None
+    if a signal came meanwhile.
     """
     detects = isinstance(model, DamageDetector)
     examine = _detect if detects else _restore
