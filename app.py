@@ -13,7 +13,7 @@ from src.utils.errors import InputError
 
 MAX_PIXELS = 12_000_000
 MAX_UPLOAD = "50mb"
-KEEP_SECONDS = 3600  # then uploads and results are deleted, as all are when the app ends
+KEEP_SECONDS = 3600  # uploads and results are deleted then, and when the app ends
 INTRODUCTION = """# Restore a photo
 Drop a photo (at most 12 megapixels). The red areas will be painted in; correct them with the brush
 and the eraser. Your photo does not leave the machine that serves this page."""
@@ -116,7 +116,7 @@ def page(pipeline):
                     layers=False,
                     brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
                     elem_id="damage",
-                    canvas_size=(1, 1),  # smaller photos than this would not match their marks
+                    canvas_size=(1, 1),  # marks would not line up with a photo smaller than this
                     height=PICTURE_HEIGHT,
                 )
                 found = gr.Markdown(elem_id="found")
@@ -146,7 +146,7 @@ def page(pipeline):
 
         result = [chosen, saturation, gallery, compare, download]
         choice = [session, chosen, saturation]
-        # a photo dropped while another is restored waits
+        # a photo dropped while another is being restored waits
         one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
         page_parts = [session, before, editor, found, after, *result]
         upload.change(checked(opened), upload, page_parts, **one_by_one)
@@ -172,14 +172,14 @@ def main() -> None:
     pipeline = Pipeline.load(run_dir, style="visual", device=launch(settings.device).device)
     if (model := pipeline.recipe["model"]) != "restorer":
         raise InputError(f"{run_dir}: holds a {model}, the app needs a restorer; see --name")
-    # Gradio opens the paintings itself, in any format and size that PIL permits
+    # Gradio opens the painted layers itself, in any format and size that PIL permits
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     Image.init()
     Image.ID[:] = IMAGE_FORMATS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does
     with tempfile.TemporaryDirectory(prefix="restore-photo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when Gradio is imported
-        # Gradio checks its own address at the start, which a proxy would not reach
+        # at the start Gradio requests its own address, which a proxy could not reach
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
         try:
             import gradio as gr

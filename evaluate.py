@@ -7,12 +7,12 @@ from typing import Literal
 from src.utils.cli import Compute, Folders, Style, Tta, parse_settings, run_script
 from src.utils.errors import InputError
 
-MAX_SEEN = 0.01  # share of held-out images whose names and sizes may agree by chance
+MAX_SEEN = 0.01  # share of held-out images whose names and sizes may match by chance
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Score a folder of restored PNGs, or with --fold a run's folds on the images held out."""
+    """Score a folder of restored PNGs or, with --fold, a run's folds on their held-out images."""
 
     pred: Path | None = None
     """Folder of restored PNGs; needs --gt and --input as well."""
@@ -31,7 +31,7 @@ class Settings:
     tta: Tta = 1
     """With --fold: views averaged for each image."""
     decode: Style = "score"
-    """With --fold: see infer.py."""
+    """With --fold: colours for the score, or "visual"; see infer.py."""
     folds: int = 5
     """With --fold: number of folds that the scenes were split into."""
     seed: int = 0
@@ -87,7 +87,7 @@ def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
 
 
 def report(parts: dict[str, list], settings: Settings) -> None:
-    """Score the files of each part (a fold, or all), print and write what the settings ask for."""
+    """Score the files of each part (a fold, or all), then print and write the results."""
     from src.datasets.folds import evenly_spaced
     from src.evaluation.report import read_curves, write_report
     from src.evaluation.scoring import picture, score_table
@@ -123,7 +123,7 @@ def report(parts: dict[str, list], settings: Settings) -> None:
 
 
 def main() -> None:
-    """Score what the command line asks for."""
+    """Score a folder or the folds of a run."""
     settings = parse_settings(Settings)
     given = (settings.pred, settings.gt, settings.input)
     if settings.fold is None:

@@ -22,7 +22,7 @@ class Settings:
     tta: Tta = 1
     """Views averaged per image: 1, or 2 (mirrored)."""
     decode: Style = "score"
-    """Colours for the competition's score, or "visual": those that look best."""
+    """Colours: "score" suits the competition's score, "visual" looks best."""
     input: Path | None = None
     """A photo or a folder of photos, instead of the test images; needs --output as well."""
     output: Path | None = None
@@ -38,7 +38,7 @@ class Settings:
     baseline: Literal["input", "telea"] | None = None
     """Use no model: "input" is the image unchanged, "telea" fills the damage with OpenCV."""
     engine: Literal["fabric", "ray"] = "fabric"
-    """How to use several devices: own processes (fabric) or a Ray cluster."""
+    """How to use several devices: one process each (fabric) or a Ray cluster."""
     folders: Folders = field(default_factory=Folders)
     compute: Compute = field(default_factory=Compute)
 
@@ -52,11 +52,11 @@ class Settings:
 
 
 def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str):
-    """The `Pipeline` or `Baseline` of the settings; in Ray's actors `src` is a copy elsewhere."""
+    """The `Pipeline` or `Baseline` of the settings; Ray's actors import a copy of `src`."""
     from src.pipeline import Baseline, Pipeline
 
     damage = settings.damage if settings.input else "hole"
-    damage = "none" if settings.mask else damage  # photos without a mask are only coloured
+    damage = "none" if settings.mask else damage  # photos without a mask are only colourized
     if settings.baseline:
         return Baseline(settings.baseline, damage)
     folds = None if settings.ensemble else [settings.fold]
@@ -79,7 +79,7 @@ def make_jobs(settings: Settings, output: Path) -> list:
 
 
 def main() -> int:
-    """Restore what the command line asks for; 2 if a photo could not be read or written."""
+    """Restore the photos; returns 2 if one could not be read or written."""
     settings = parse_settings(Settings)
     from src.restoring import prepare_output, restore_files, restore_with_ray
     from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
@@ -89,7 +89,7 @@ def main() -> int:
     output = settings.output or settings.folders.run_dir / "test"
     ray = settings.engine == "ray"
     fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
-    run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors work elsewhere
+    run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors run elsewhere
     device = fabric.device.type if ray else fabric.device
     pipeline = make_pipeline(settings, run_dir, DETECTOR, device)
     jobs = []

@@ -18,7 +18,7 @@ class Settings:
 
 
 def main() -> None:
-    """Check and zip what the command line names."""
+    """Check and zip the restored test images."""
     settings = parse_settings(Settings)
     from src.datasets.competition import read_test
     from src.evaluation.submission import describe_results, write_submission

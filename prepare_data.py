@@ -9,12 +9,12 @@ from src.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Check:
-    """Verify a competition folder: every listed file decodes, has its size, obeys the grey rule."""
+    """Verify that every file in a competition folder decodes and has the right size and grey."""
 
     data_dir: Path = Path("data")
     """The competition folder."""
     folds: int = 5
-    """Folds that the scenes are split into, for folds.csv."""
+    """Number of folds that the scenes are split into, for folds.csv."""
     seed: int = 0
     """Seed of the split."""
 
@@ -38,7 +38,7 @@ class Build:
     data_dir: Path = Path("data")
     """The folder to make."""
     photos: Path | None = None
-    """Folder of JPEG, PNG or WebP photos, nested ones too."""
+    """Folder of JPEG, PNG or WebP photos; subfolders are searched too."""
     sample: bool = False
     """Use the photographs that scikit-image ships instead."""
     crops_per_photo: int = 4
@@ -68,7 +68,7 @@ class Pack:
     """Decode truths and fill holes once, for faster training. Run it again to resume."""
 
     data_dir: Path = Path("data")
-    """The competition folder; this takes 1.2 MB per image there, and about 0.3 s of a core."""
+    """The competition folder; packing takes 1.2 MB and about 0.3 s of one core per image."""
 
     def run(self) -> None:
         from src.datasets.bank import FOLDER, pack

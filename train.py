@@ -16,7 +16,7 @@ from src.utils.cli import parse_settings, run_script
 from src.utils.errors import InputError, SettingError, Stopped
 from src.utils.files import lock_folder, write_json
 
-if TYPE_CHECKING:  # torch takes seconds, which --help need not wait for
+if TYPE_CHECKING:  # torch takes seconds to import; --help need not wait
     from lightning_fabric import Fabric
 
     from src.models.base import Batch
@@ -59,7 +59,7 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     seed_everything(settings.seed + fold, verbose=False)
     model = build_model(options).to(fabric.device)
     bank = load_bank(folders.data_dir)  # refuses a stale one before anything is written
-    with fabric.rank_zero_first():  # it may have to find the scenes, which the others then read
+    with fabric.rank_zero_first():  # the first may have to find the scenes; the others read them
         split = folders.data_dir, settings.folds, settings.seed, fold, folders.run_dir
         train_pairs, val_pairs = folds.fold_files(*split)
         facts = {"fold": fold, "held_out": folds.fingerprint(val_pairs)}
@@ -153,7 +153,7 @@ def report(run: Run, signal_number: int) -> None:
 
 
 def main() -> None:
-    """Train what the command line asks for."""
+    """Train the folds that the command line names."""
     model, arguments = DEFAULT_MODEL, sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         model = arguments.pop(0)

@@ -39,12 +39,12 @@ from src.utils.processes import cores, parallel_map
 from tools.weigh import photo_sources
 
 Pair = tuple[Path, Path]  # damaged input and truth
-FOLDS, SEED = 5, 0  # the split of the shipped folds
+FOLDS, SEED = 5, 0  # as for the shipped folds
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that a fold was validated on."""
+    """Held-out images of a fold."""
 
     data_dir: Path = Path("data")
     """The competition folder."""

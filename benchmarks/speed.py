@@ -46,7 +46,7 @@ def describe_machine() -> None:
 
 
 def median_seconds(work: dict[str, Callable[[], object]], runs: int = 5) -> dict[str, float]:
-    """Median wall-clock seconds of each call; they take turns, so that all see the same machine.
+    """Median wall-clock seconds of each call; they alternate, for equal conditions.
 
     A first round, in which code is compiled and files enter the cache, does not count.
     """

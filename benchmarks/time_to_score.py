@@ -1,4 +1,4 @@
-"""Train the restorer and full_pipeline for the same time: how much sooner is ours as good?
+"""Train the restorer and full_pipeline equally long: how much sooner is ours as good?
 
 Both are validated after each of their epochs; run the same command again to resume.
 """
@@ -25,7 +25,7 @@ def time_to_score(
     full_pipeline: str = "encoder=lite0 encoder-weights=pretrained image-size=128",
     restorer: str = "",
 ) -> None:
-    """Train both models, print their curves and how much sooner ours is above the peer's best.
+    """Train both models, print their curves and how much sooner ours beats the peer's best.
 
     Args:
         minutes: wall-clock budget of each, validations included.

@@ -1,6 +1,6 @@
 """Training losses: pure functions of tensors that return named terms.
 
-SSIM and correlation are differentiable here; the exact ones for uint8 images are in `src.metrics`.
+SSIM and correlation are differentiable here; `src.metrics` has the exact ones for uint8 images.
 """
 
 import torch
@@ -37,7 +37,7 @@ def masked_ssim(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     for images, lost in zip(torch.stack([x, y], dim=1), mask[:, 0] > 0.5, strict=True):
         pixels = images[:, :, None, lost]  # (2, K, 1, number of pixels)
         if pixels.shape[-1] < SSIM_WINDOW:
-            scores.append(1 + pixels.sum() * 0)  # a constant that has a gradient
+            scores.append(1 + pixels.sum() * 0)  # a constant with a (zero) gradient
         else:
             scores.append(ssim(*pixels, (1, SSIM_WINDOW)))
     return torch.stack(scores)
@@ -63,7 +63,7 @@ def color_loss(
     All are (B, 180, h, w): `chroma` is predicted per hue, in units of 255; `counts` is the number
     of true pixels per hue and cell, and `chromas` the sum of their chroma.
     The image's histogram is the mean of its cells' distributions. The squared error makes the
-    chroma a mean; an absolute one would make it a median, which fades.
+    chroma a mean; an absolute one would make it a median, which is duller.
     """
     log_p = hue_logits.log_softmax(dim=1)
     share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
@@ -96,7 +96,7 @@ def generator_loss(fake_logits: Tensor, fake: Tensor, rgb: Tensor) -> dict[str, 
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-    """Mean cross-entropy of real and generated images, as in the team's report."""
+    """Mean cross-entropy of real and generated images, as in the report of the team."""
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
     return {"discriminator": (real + fake) / 2}

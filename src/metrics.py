@@ -1,7 +1,7 @@
 """The competition's score, 0.2·S + 0.4·M + 0.4·C.
 
 C is the published library call; S and M are computed by `_mean_ssim` in one pass over both images,
-which agrees with the published call of skimage to 1e-9 and takes a fraction of its time.
+which agrees with the published skimage call to 1e-9 in a fraction of its time.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Score:
         return "  ".join(f"{name} {value:.4f}" for name, value in self.as_dict().items())
 
     def perfected(self) -> dict[str, float]:
-        """The score if S, or M, or C alone were 1: shows where the points are lost."""
+        """The score if only S, M or C were 1: shows where points are lost."""
         return {n: self.score + weight * (1 - getattr(self, n)) for n, weight in WEIGHTS.items()}
 
     def as_dict(self) -> dict[str, float]:
@@ -64,8 +64,8 @@ def published_score(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> Sco
 def ssim(true: np.ndarray, pred: np.ndarray, data_range: int | None = None) -> float:
     """S, at most 1: the mean SSIM of (H, W, 3) uint8 of at least 7×7 pixels, or of (N, 3) uint8.
 
-    The published call takes `data_range` from the prediction. One of a single value has no range,
-    and the formula becomes 0/0: it scores 1 if it equals the truth and 0 otherwise.
+    The published call takes `data_range` from the prediction. A constant prediction has none, and
+    the formula becomes 0/0: it scores 1 if it equals the truth and 0 otherwise.
     """
     if min(true.shape[:-1]) < SSIM_WINDOW:
         raise ValueError(f"{true.shape}: smaller than the window of {SSIM_WINDOW} pixels")
@@ -108,7 +108,7 @@ def _mean_ssim(x: np.ndarray, y: np.ndarray, height: int, data_range: int) -> fl
                 sum_squares[i] -= a * a + b * b
                 sum_products[i] -= a * b
         if row >= height - 1:
-            for i in range(width - 18):  # 7 pixels of one channel lie 3 numbers apart
+            for i in range(width - 18):  # neighbours in a channel are 3 numbers apart
                 a, b = np.float64(_window(sum_x, i)), np.float64(_window(sum_y, i))
                 squares = np.float64(_window(sum_squares, i))
                 products = np.float64(_window(sum_products, i))
@@ -126,8 +126,8 @@ def _window(s: np.ndarray, i: int) -> float:
 def masked_ssim(true: np.ndarray, pred: np.ndarray, mask: np.ndarray) -> float:
     """M: the SSIM of the lost pixels in raster order, with the whole prediction's range.
 
-    The published call lacks two cases: an empty mask scores 1 (nothing was lost), and fewer than 7
-    pixels are mirrored at their ends to the 7 of the window.
+    The published call fails in two cases: here an empty mask scores 1 (nothing was lost), and
+    fewer than 7 pixels are mirrored at their ends to fill the window.
     """
     lost_true, lost_pred = true[mask], pred[mask]
     missing = SSIM_WINDOW - len(lost_true)

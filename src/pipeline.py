@@ -56,7 +56,7 @@ class Pipeline:
         device: torch.device | str = "cpu",
         detector: Path = DETECTOR,
     ) -> "Pipeline":
-        """Some folds, or all finished, of a run: outputs/restorer, or weights (the shipped)."""
+        """Load some folds, or all finished ones, of a run such as outputs/restorer or weights."""
         paths = fold_checkpoints(Path(run_dir), folds)
         loaded = [load_model(path, torch.device(device)) for path in paths]
         members = [model for model, _ in loaded]
@@ -75,9 +75,9 @@ class Pipeline:
 
     @torch.inference_mode()
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """A photo (H, W) uint8 of any size as (H, W, 3) uint8 RGB.
+        """Restore a photo (H, W) uint8 of any size to (H, W, 3) uint8 RGB.
 
-        `mask` (H, W) bool is True where the photo is lost; without it the damage is looked for.
+        `mask` (H, W) bool is True where the photo is lost; without a mask, the damage is detected.
         """
         gray, mask = checked(gray, mask, self.find)
         return self.ensemble.decode(self.ensemble.estimate(gray, mask), gray, mask, self.style)
@@ -95,7 +95,7 @@ class Pipeline:
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style | None = None
     ) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`; the style may be another."""
+        """(H, W, 3) uint8 RGB of the estimate of `gray` and `mask`, in any style."""
         style = style or self.style
         require_choice("style", style, get_args(Style))
         return self.ensemble.decode(estimate, *checked(gray, mask), style)
@@ -118,7 +118,7 @@ class Baseline:
 def checked(
     gray: object, mask: object, find: Finder | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`gray` (H, W) uint8 and `mask` (H, W) bool from what cv2, PIL and torch give.
+    """`gray` (H, W) uint8 and `mask` (H, W) bool from arrays or images of numpy, cv2, PIL or torch.
 
     Both may be (H, W, 1), and the mask uint8 of 0 and 1, or of 0 and 255. If the mask is None,
     `find` finds the damage.
@@ -166,7 +166,7 @@ BASELINES = {"input": lambda gray, mask: gray, "telea": telea}
 def load_finder(
     damage: DamageKind, device: torch.device | str = "cpu", detector: Path = DETECTOR
 ) -> Finder:
-    """The finder of a kind of damage; for "auto" with the network in the file `detector`."""
+    """The finder of a kind of damage; "auto" uses the network in the file `detector`."""
     require_choice("damage", damage, get_args(DamageKind))
     if damage != "auto":
         return look_for_hole if damage == "hole" else look_for_nothing

@@ -43,11 +43,11 @@ class Job(NamedTuple):
 
     photo: Path
     output: Path  # the PNG to write
-    mask: Path | None = None  # a mask file; damage is looked for without one
+    mask: Path | None = None  # a mask file; without one, damage is detected
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
-    """The jobs of a photo or of all below a folder; `output` and a folder `masks` are like it."""
+    """The jobs of a photo or of a folder, whose layout `output` and a folder `masks` share."""
     if not photos.exists():
         raise InputError(f"{photos}: no such photo or folder")
     root = photos.parent if photos.is_file() else photos
@@ -70,7 +70,7 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
 
 
 def _key(path: Path) -> str:
-    """Equal for names that some file systems take for one."""
+    """A key that is equal for names that some file systems treat as one."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
@@ -88,7 +88,7 @@ def skipped_files(
 
 
 def _without_results(paths: Sequence[Path], root: Path, output: Path) -> list[Path]:
-    """The files below `root` that are not results."""
+    """The files below `root` that are not results of ours."""
     root, output = root.absolute(), output.absolute()
     if output != root and output.is_relative_to(root):
         return [path for path in paths if not path.absolute().is_relative_to(output)]
@@ -99,7 +99,7 @@ def _without_results(paths: Sequence[Path], root: Path, output: Path) -> list[Pa
 def restore_files(
     pipeline: Method, jobs: Sequence[Job], output: Path, fabric: Fabric, overwrite: bool = False
 ) -> list[str]:
-    """Restore files into `output`, over all processes; resumes, and returns a line per error."""
+    """Restore files into `output` with all processes, or resume; returns a line per error."""
     with lock_folder(output) if fabric.is_global_zero else nullcontext():
         pending = None
         if fabric.is_global_zero:
@@ -113,17 +113,17 @@ def restore_files(
 def prepare_output(
     jobs: Sequence[Job], recipe: dict, output: Path, overwrite: bool = False
 ) -> list[Job]:
-    """The jobs without a result yet; the folder's recipe is written.
+    """Write the folder's recipe and return the jobs that have no result yet.
 
     A result whose photo (by content), mask or recipe has changed is refused, or with `overwrite`
-    deleted once all jobs were looked at. Files that the recipe does not list are never replaced.
+    deleted after all jobs were checked. Files that the recipe does not list are never replaced.
     """
     earlier = read_recipe(output, RECIPE)
     photos = earlier.get("photos", {})
     named = _by_name(jobs, output, photos)
     hashes = _all_hashes(named)
     changes = differences(earlier.get("recipe") or {}, recipe)
-    if changes:  # results that are not made again now stay, but of unknown origin
+    if changes:  # results that are not remade now stay, with unknown origin
         hashes = {name: [] for name in photos} | hashes
     changed = [name for name in photos.keys() & hashes if changes or photos[name] != hashes[name]]
     outdated = sorted(name for name in changed if (output / name).exists())
@@ -139,7 +139,7 @@ def prepare_output(
 
 
 def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict[str, Job]:
-    """The jobs by their result's path in the folder, each free or listed in `photos`."""
+    """The jobs by their result's path; an error if a file is there that `photos` does not list."""
     taken: dict[str, Job] = {}
     named = {}
     for job in jobs:
@@ -165,7 +165,7 @@ def _hashes(job: Job) -> list[str | None] | None:
     try:
         return [file_hash(job.photo), file_hash(job.mask) if job.mask else None]
     except OSError:
-        return None  # reading the photo will name the reason
+        return None  # reading the photo will report the reason
 
 
 def restore_jobs(pipeline: Method, jobs: Sequence[Job], shown: bool = True) -> list[str]:
@@ -206,7 +206,7 @@ def _read(pipeline: Method, job: Job) -> tuple[np.ndarray, np.ndarray, Details]:
 
 
 def _write(job: Job, rgb: np.ndarray, details: Details) -> list[str]:
-    """Write a PNG; the error line if only this one cannot be written."""
+    """Write a PNG; returns an error line if only this one cannot be written."""
     try:
         write_png(job.output, rgb, details)
     except OSError as error:
@@ -227,7 +227,7 @@ def restore_with_ray(
     if actors < 1:
         raise SettingError("devices", actors, "must be at least 1")
     threads = max(1, cores() // actors)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports nothing over the network
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send nothing over the network
     try:
         import ray
     except ImportError:

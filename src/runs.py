@@ -10,7 +10,7 @@ from src.utils.files import read_recipe
 SHIPPED = Path(__file__).parents[1] / "weights"  # laid out like a run's folder
 DETECTOR = SHIPPED / "detector.safetensors"
 CONFIG, LAST = "config.json", "last.pt"  # in a fold's folder: its settings, its training state
-RECIPE = ".recipe.json"  # in a folder of results: what they were made of
+RECIPE = ".recipe.json"  # in a folder of results: what made them
 HASHES = ("checkpoints", "detector")  # entries of a recipe
 
 
@@ -52,12 +52,12 @@ def folds_in_training(run_dir: Path) -> list[int]:
 
 
 def initial_checkpoint(init: Path, fold: int) -> Path:
-    """The checkpoint a fold's training starts from: `init`, or this fold of the run `init`."""
+    """The checkpoint a fold's training starts from: `init`, or that fold of the run `init`."""
     return fold_checkpoints(init, [fold])[0] if _trained(init) else init
 
 
 def describe_recipe(recipe: dict) -> str:
-    """The recipe of results in a few words, without hashes."""
+    """A recipe in a few words, without hashes."""
     facts = [f"{key} {value}" for key, value in recipe.items() if key not in HASHES]
     folds = len(recipe.get("checkpoints", ()))
     return ", ".join(facts + ([f"{folds} fold(s)"] if folds else []))

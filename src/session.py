@@ -35,7 +35,7 @@ class Session:
     result: Path | None = None  # the PNG to download
 
     def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
-        """The mask (H, W) bool, changed where painting has made `layers` unlike `marked`."""
+        """The found mask (H, W) bool, with what the user painted or erased in `layers`."""
         before = marked(self.found)[..., 3] > 0
         after = np.zeros_like(before)
         for layer in layers:
@@ -78,7 +78,7 @@ def in_editor(gray: np.ndarray) -> np.ndarray:
 def marked(mask: np.ndarray) -> np.ndarray:
     """A mask (H, W) bool as a layer over `in_editor`, (h, w, 4) uint8 RGBA."""
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
-    # bilinear, since nearest would drop lines thinner than a pixel
+    # bilinear: nearest would drop lines thinner than a pixel
     alpha = np.asarray(layer.resize(_editor_size(mask), Image.Resampling.BILINEAR))
     return (alpha > 0)[..., None] * MARK
 

@@ -1,6 +1,6 @@
 """Copy a run's checkpoints to weights/ in float16: python -m tools.ship_weights outputs/restorer
 
-Curves and settings go with them, less the paths of this machine. Networks and folds that the run
+Curves and settings go with them, without this machine's paths. Networks and folds that the run
 did not train stay as they are. Fold 0 of a detector becomes weights/detector.safetensors.
 """
 

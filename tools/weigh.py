@@ -1,8 +1,8 @@
 """Weigh the images of a folder built from our photographs: python -m tools.weigh --data-dir DIR
 
-Writes the column `weight` of its folds.csv. Sources of look-alikes count less, streets in Korea
-more, and so do photos with much vivid green or red: they are rare in our sources, and without the
-weights the colorizer makes foliage brown.
+Writes the column `weight` of its folds.csv. Sources of near-duplicates count less; streets in Korea
+count more, and so do photos with much vivid green or red: they are rare in our sources, and without
+the weights the colorizer makes foliage brown.
 """
 
 import argparse

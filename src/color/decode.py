@@ -1,7 +1,7 @@
-"""From colours to hue distributions, and from those to one hue per pixel.
+"""From colours to hue distributions, and from distributions to one hue per pixel.
 
 The score's C compares hue histograms of whole images, so the best guess is the *expected*
-histogram, and not the histogram of each pixel's best guess. docs/restorer.md derives it.
+histogram, not the histogram of each pixel's best guess. docs/restorer.md derives it.
 """
 
 import math
@@ -18,7 +18,7 @@ from src.utils.cli import Style
 
 MIN_P = 1e-6  # floor of probabilities
 _ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
-DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), each hue's in the colour plane
+DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), of each hue in the colour plane
 _DIRECTIONS = DIRECTIONS.numpy()
 
 
@@ -121,7 +121,7 @@ def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tenso
     coarse = fit.flatten(1).t().contiguous()
     for temperature in cooling:
         prices = transport_prices(coarse, target, prices, temperature, rounds=8)
-    # twice as many cells along each side, at the last temperature
+    # then on a grid twice as fine, at the last temperature
     size = min(2 * fit.shape[1], height), min(2 * fit.shape[2], width)
     fine = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
     fine = fine.flatten(1).t().contiguous()
@@ -154,8 +154,8 @@ def render(
     The colour c·e(hue) nearest to a given one, or of least expected squared distance from a random
     one of that mean, has c = <colour, e(hue)>. A negative c becomes the least the hue can have.
 
-    `luma` (H, W) uint8 stays exactly; `color` is (2, h, w) float32 in levels. Of `fit` (180, h, w)
-    float32 the best becomes a pixel's hue; without it a pixel has its colour's own. `strip` pixels
+    `luma` (H, W) uint8 is kept exactly; `color` is (2, h, w) float32 in levels. A pixel takes the
+    hue with the best `fit` (180, h, w) float32 or, without `fit`, that of its color. `strip` pixels
     are rendered at once, which bounds the memory.
     """
     height, width = luma.shape
@@ -178,7 +178,7 @@ def render(
 def upsampled(maps: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
     """Some rows of (K, h, w) float32 interpolated bilinearly to (K, height, width).
 
-    In each step one product is not rounded before it is added, as in torch's vector instructions.
+    Each step uses a fused multiply-add, as torch's vector instructions do.
     """
     size = maps.shape[1:]
     place = np.arange(rows.start, rows.stop, dtype=np.float32) + np.float32(0.5)
@@ -204,7 +204,7 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
     """The hue that fits each pixel of rows first to last - 1 best, (last - first, width) uint8.
 
     `lines` (h, w, 180) float32 says how well each hue suits each cell; it is interpolated
-    bilinearly to `height` × `width` pixels. Of equally good hues the first is taken.
+    bilinearly to `height` × `width` pixels. Ties go to the first hue.
     """
     rows, columns, count = lines.shape
     hues = np.empty((last - first, width), np.uint8)
@@ -223,7 +223,7 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
             for k in range(count):
                 best = max(best, values[k])
             found = 0
-            for k in range(count):  # no early exit: the compiler makes it vector instructions
+            for k in range(count):  # no early exit, so that the compiler vectorizes it
                 found = max(found, count - k if values[k] == best else 0)
             hues[y - first, x] = count - found
     return hues

@@ -5,7 +5,7 @@ PIL's ``convert("L")``. Adding one number to R, G and B keeps hue and chroma and
 number to the luma, exactly, because PIL's weights add up to one. So a colour is a luma and an
 *offset*: a colour of the same hue and chroma with a zero among its channels.
 
-No torch here: processes that only draw, find or score damage start without it.
+No torch here: processes that only draw, find or score damage do without it.
 """
 
 from functools import cache
@@ -50,12 +50,12 @@ def _offsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @cache
 def _nearest_chroma() -> np.ndarray:
-    """(180, 256, 256) uint8: for a hue, luma and wanted chroma, the nearest that RGB can show,
-    the smaller one of two; 0 where RGB has no colour of this hue and luma."""
+    """(180, 256, 256) uint8: for a hue, luma and wanted chroma, the nearest that RGB can show
+    (of two, the smaller); 0 where RGB has no colour of this hue and luma."""
     _, offset_luma, exists = _offsets()
     levels = np.arange(LEVELS)
     gray = levels[None, :, None]
-    brightest = LEVELS - 1 - levels + offset_luma  # the offset's own luma plus what is left
+    brightest = LEVELS - 1 - levels + offset_luma  # the offset's own luma plus the headroom
     shown = exists[:, None] & (gray >= offset_luma[:, None]) & (gray <= brightest[:, None])
     below = np.maximum.accumulate(np.where(shown, levels, -LEVELS).astype(np.int16), axis=2)
     above = np.where(shown, levels, 3 * LEVELS).astype(np.int16)[..., ::-1]
@@ -71,7 +71,7 @@ def min_chroma() -> np.ndarray:
 
 
 def compose(gray: np.ndarray, hue: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """RGB (H, W, 3) uint8 of exactly this luma and hue, and of the nearest possible chroma.
+    """RGB (H, W, 3) uint8 with exactly this luma and hue, and the nearest possible chroma.
 
     A pixel too dark or too bright for any colour of its hue becomes grey; the luma is exact. All
     are (H, W): `gray` uint8, `hue` integers from 0 to 179 and `chroma` from 0 to 255.

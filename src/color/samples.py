@@ -15,9 +15,9 @@ def alternative_colorizations(
 ) -> list[np.ndarray]:
     """The most probable colorization of a photo, then `count` - 1 others, each (2, h, w) in levels.
 
-    Each of the others is the most probable after the probabilities were multiplied by exp(n). Here
+    Each of the others is the most probable once the probabilities are multiplied by exp(n), where
     n is a draw from a Gaussian process over the circle of hues and the distributions of the cells:
-    what is certain stays, similar regions are coloured alike, and the photo shares a mood. Of
+    certain colours stay, similar regions are coloured alike, and the photo has one mood. Of
     `draws` such colorizations those that differ most from each other are returned (farthest-point
     sampling, Gonzalez 1985). The same photo always gets the same ones. Args as for
     `src.color.decode.decode`.
@@ -38,7 +38,7 @@ def alternative_colorizations(
         phases = normal(features, HUES) @ roots / independent
         phases = phases + 2 * math.pi * normal(features, 1)
         own = math.sqrt(2 / features) * phases.cos()
-        # smooth, so that neighbouring hues are favoured together
+        # smooth, so that neighbouring hues rise together
         noise = _smooth(normal(HUES, features + 1), width=12.0)
         noise = strength * noise / noise.std(dim=0)
         noise = math.sqrt(mood) * noise[:, :1] + math.sqrt(1 - mood) * noise[:, 1:] @ own

@@ -1,1 +1,1 @@
-"""Damage, drawn and found: the holes of the competition, and what time does to photographs."""
+"""Damage, drawn and found: the holes of the competition, and the marks of age on photographs."""

@@ -1,7 +1,7 @@
-"""The marks of time, drawn on undamaged photos: the training data of the damage detector.
+"""The marks of age, drawn on undamaged photos to train the damage detector.
 
 Scratches, hairs, dust, creases, cracks, flakes, stains and torn edges hide parts of the photo;
-fading, blur, grain and how it was printed do not. Lengths are pixels of a 512x512 photo; `scale`
+fading, blur, grain and printing do not. Lengths are pixels of a 512x512 photo; `scale`
 adapts them.
 """
 
@@ -19,7 +19,7 @@ from src.damage.prints import jpeg, printed
 Layer = tuple[np.ndarray, float | np.ndarray]  # opacity (H, W) float32, and its tone in grey levels
 
 SUBPIXEL = 4  # fractional bits of the coordinates that OpenCV draws with
-# mean number per photo that has this kind; half of the photos have only some of the kinds
+# mean number in photos that have this kind; half of the photos have only some of the kinds
 KINDS = {"scratch": 3.0, "hair": 1.5, "dust": 1.5, "crease": 0.7}
 KINDS |= {"crack": 0.7, "flake": 1.0, "stain": 0.8, "tear": 0.3}
 
@@ -46,7 +46,7 @@ def age(
     aged, mask = clean, np.zeros(clean.shape, bool)
     side = min(clean.shape)
     scale = scale or side / REFERENCE_SIDE
-    share = min(1.0, side / (scale * REFERENCE_SIDE))  # a crop has this share of the damage
+    share = min(1.0, side / (scale * REFERENCE_SIDE))  # a crop gets this share of the damage
     unit = scale * 2 ** rng.uniform(-0.7, 1)
     kept = rng.random(len(kinds)) < rng.choice([0.0, 0.4, 1.0], p=[0.2, 0.5, 0.3])
     for (kind, mean), present in zip(kinds.items(), kept, strict=True):
@@ -54,7 +54,7 @@ def age(
             opacity, tone = DRAW[kind](clean.shape, rng, unit)
             before = aged
             aged = before + (tone - before) * opacity
-            # a change of less than 16 levels is not seen, unless beside it one is
+            # a change of under 16 levels is invisible, unless beside a visible one
             change = cv2.dilate(np.abs(aged - before), np.ones((5, 5), np.uint8))
             mask |= (opacity >= 0.25) & (change >= 16)
     grain = rng.normal(0, rng.uniform(0, 6), clean.shape).astype(np.float32)
@@ -65,7 +65,7 @@ def age(
 
 
 def fade(gray: np.ndarray, rng: Generator) -> np.ndarray:
-    """(H, W) float32 grey levels of (H, W) uint8 with less contrast and sharpness, unevenly."""
+    """(H, W) float32 grey levels of (H, W) uint8 with contrast and sharpness reduced unevenly."""
     low, high = rng.uniform(0, 60), rng.uniform(190, 255)
     faded = low + gray.astype(np.float32) * ((high - low) / 255)
     if rng.random() < 0.5:
@@ -92,17 +92,17 @@ def _line(canvas: np.ndarray, points: np.ndarray, width: float) -> None:
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Points as OpenCV takes them."""
+    """Points in the fixed-point format that OpenCV takes."""
     return np.round(points * 2**SUBPIXEL).astype(np.int32)
 
 
 def _tone(rng: Generator) -> float:
-    """Bare paper or film in most cases, dirt in the others."""
+    """A grey level: mostly that of bare paper or film, else of dirt."""
     return rng.uniform(190, 255) if rng.random() < 0.65 else rng.uniform(0, 60)
 
 
 def _scratch(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
-    """A long thin line, straight or nearly so, upright as on film or at any angle, often broken."""
+    """A long thin line, straight or nearly, vertical as on film or at any angle, often broken."""
     canvas = np.zeros(shape, np.uint8)
     upright = rng.random() < 0.5
     angle = rng.normal(math.pi / 2, 0.05 * rng.integers(2)) if upright else rng.uniform(0, math.pi)
@@ -156,13 +156,13 @@ def _crease(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
 
 
 def _crack(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
-    """The emulsion has broken along ragged lines of changing width, and bare paper shows."""
+    """Ragged lines of varying width where the emulsion has broken and bare paper shows."""
     canvas = np.zeros(shape, np.uint8)
     width = rng.uniform(1.5, 9) * unit
     for branch in range(rng.integers(1, 5)):
         length = rng.uniform(0.2, 1.3) * max(shape) * 0.6**branch
         points = _path(shape, rng, length, rng.uniform(0.05, 0.35), rng.uniform(0, 2 * math.pi))
-        noise = rng.normal(0, 1, len(points) + 8)  # keeps its deviation when it is smoothed
+        noise = rng.normal(0, 1, len(points) + 8)  # keeps its deviation when smoothed
         widths = width * 0.7**branch * np.exp(0.5 * np.convolve(noise, np.full(9, 1 / 3), "valid"))
         along = np.gradient(points, axis=0)
         norm = np.linalg.norm(along, axis=1, keepdims=True)
@@ -207,7 +207,7 @@ def _stain(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
 
 
 def _tear(shape: tuple[int, int], rng: Generator, unit: float) -> Layer:
-    """A corner or an edge is gone; the paper behind shows."""
+    """A missing corner or edge, where the paper behind shows."""
     field = _clouds(shape, rng, rng.uniform(3, 15) * unit)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     angle = rng.uniform(0, 2 * math.pi)

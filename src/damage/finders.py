@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from src.damage.hole import REFERENCE_SIDE, find_hole, is_drawn
 
 MAX_PIXELS = 1_500_000  # larger photos are reduced to this before the network sees them
-SURE, POSSIBLE = 0.95, 0.35  # probability at the core of a region, and of the pixels around it
+SURE, POSSIBLE = 0.95, 0.35  # least probability in the core of a region, and of its other pixels
 MAX_SHARE = 0.3  # a network that flags more has mistaken the photo itself for damage
-CUT_OUT = 0.5  # a photo with a larger transparent share was cut out of something
+CUT_OUT = 0.5  # a photo with a larger transparent share is a cut-out
 MIN_REGION = 6  # px of a 512x512 photo; smaller regions are more often texture than damage
 
 
@@ -85,8 +85,8 @@ def report_damage(
 ) -> tuple[np.ndarray, str]:
     """The damage of a photo (H, W) uint8, (H, W) bool, and a line that reports it.
 
-    Where the photo is transparent (`clear`, (H, W) bool) it is lost as well, unless nothing is
-    looked for, or most of it is transparent: then it was cut out.
+    Where the photo is transparent (`clear`, (H, W) bool) it is lost as well, unless the finder
+    looks for nothing or most of the photo is transparent: then it is a cut-out.
     """
     found = find(gray)
     if clear is None or find is look_for_nothing:

@@ -1,8 +1,8 @@
 """The competition's damage, both ways: `punch_hole` draws it, `find_hole` finds it again.
 
 One region of a grey photo is lost: an axis-aligned rectangle, a circle or a polygon (some cross
-themselves and are then filled even-odd), filled with one constant value, without anti-aliasing. The
-figures come from 16 published images of the competition (Dacon 236420).
+themselves; even-odd rule), filled with one constant value, without anti-aliasing. The figures
+come from 16 published images of the competition (Dacon 236420).
 """
 
 import itertools
@@ -44,20 +44,20 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
     """Find the hole of a damaged photo: the pieces of one dark value whose border is a jump.
 
     Natural constant regions (clipped skies, crushed blacks) fade out over one or two grey levels,
-    so the share of such soft neighbours along a piece's border tells both apart.
+    so the share of such soft neighbours along a piece's border tells holes and nature apart.
 
     Takes (H, W) uint8 of any size. Returns (H, W) bool, True where lost; empty if nothing is lost,
-    if the fill is brighter than any known one, or if it is that of the hole's surroundings.
+    if the fill is brighter than any known one, or if it equals the hole's surroundings.
     """
     # 95 % of the tips are below 0.13, 95 % of the natural pieces that touch a hole above 0.2
     max_soft_tip = 0.25
-    min_tip = 4  # px; nine in ten smaller pieces that touch a hole are natural pixels
+    min_tip = 4  # px; nine in ten smaller pieces that touch a hole are natural
     mask = np.zeros(gray.shape, bool)
     seed = _seed(gray)
     if seed is None:
         return mask
     same = (gray == gray[seed]).view(np.uint8)
-    # dilated, because pieces that meet in a point can lie up to 2 px apart after rasterization
+    # dilated, because pieces that meet in a point can be up to 2 px apart after rasterization
     near = cv2.dilate(same, np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(near)
     left, top, width, height, _ = stats[labels[seed]]
@@ -68,7 +68,7 @@ def find_hole(gray: np.ndarray) -> np.ndarray:
     tips = _with_hard_border(reached - lobes, same[box], gray[box], max_soft_tip, min_tip)
     lobes = _with_hard_border(lobes, same[box], gray[box], MAX_SOFT)
     count, labels = cv2.connectedComponents(lobes | tips)
-    with_lobe = np.bincount(labels[lobes > 0], minlength=count) > 0  # a tip alone is no hole
+    with_lobe = np.bincount(labels[lobes > 0], minlength=count) > 0  # a tip alone is not a hole
     mask[box] = with_lobe[labels]
 
     reach = 16  # px; the thinnest tips are rasterized as separate dots
@@ -94,7 +94,7 @@ def is_drawn(gray: np.ndarray, mask: np.ndarray) -> bool:
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     corners = sum(len(cv2.approxPolyDP(outline, slack, True)) for outline in outlines)
     elsewhere = np.count_nonzero((gray == gray[mask][0]) & ~mask)
-    # 99 % of the holes have fewer corners, 95 % of the crushed blacks more
+    # 99 % of holes have fewer corners, 95 % of crushed blacks have more
     return corners <= 24 and mask.mean() <= 0.3 and elsewhere < np.count_nonzero(mask)
 
 
@@ -102,7 +102,7 @@ def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The hole (H, W) bool of an input `gray` (H, W) uint8 whose truth (H, W, 3) uint8 is known.
 
     `find_hole` also knows the lost pixels at which the truth happens to hold the fill; if it finds
-    nothing, the pixels that differ are taken, so that a hole it misses still counts.
+    nothing, the pixels that differ count as lost.
     """
     mask = find_hole(gray)
     return mask if mask.any() else gray != luma(true)
@@ -110,7 +110,7 @@ def lost_pixels(gray: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def _seed(gray: np.ndarray) -> tuple[int, int] | None:
     """(row, column) of one pixel of the largest constant region with a hard border, or None."""
-    max_fill = 110  # some slack above the highest fill seen
+    max_fill = 110  # a little above the highest fill seen
     # share of the squared short side, without a rim of LOBE / 2; 3,000 holes had 0.007 or more
     min_region = 0.003
     lobe = _lobe(gray.shape)
@@ -157,8 +157,8 @@ def _with_hard_border(
     min_area: int = 1,
     step: int = SOFT_STEP,
 ) -> np.ndarray:
-    """The pieces, all of one grey value, of whose neighbours at most the share `max_soft` is within
-    `step` grey levels of it; where `same` is 1 neighbours are not counted."""
+    """The pieces, all of one grey value, with at most a share `max_soft` of neighbours within `step`
+    grey levels of it. Neighbours where `same` is 1 do not count."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
     if count == 1:
         return pieces
@@ -194,7 +194,7 @@ def draw_hole(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         w, h = (max(1, min(round(side), limit)) for side, limit in ((w, width), (h, height)))
         left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
         box = [left, top, left + w - 1, top + h - 1]
-        # PIL leaves a circle of one pixel empty
+        # PIL draws nothing for a circle of one pixel
         (draw.ellipse if kind == "circle" and w > 1 else draw.rectangle)(box, fill=1)
     return np.array(canvas)
 
@@ -204,7 +204,7 @@ def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[in
     wanted = rng.uniform(*POLYGON_AREAS) * height * width
     for attempt in itertools.count():
         corners = rng.uniform(-1, 1, (int(rng.integers(3, 9)), 2))
-        if rng.random() < 0.5:  # without the sorting the outline crosses itself
+        if rng.random() < 0.5:  # without sorting, the outline crosses itself
             corners = corners[np.argsort(np.arctan2(*corners.T))]
         probe = Image.new("1", (256, 256))
         ImageDraw.Draw(probe).polygon([tuple(c) for c in (corners + 1) * 127.5], fill=1)
@@ -214,7 +214,7 @@ def _polygon(height: int, width: int, rng: np.random.Generator) -> list[tuple[in
         corners *= np.sqrt(wanted / area)
         corners -= corners.min(axis=0)
         last = np.array([width - 1, height - 1])
-        if attempt >= 1000:  # in an image of one row none fits, so it is cut at the border
+        if attempt >= 1000:  # none fits into an image of one row, so it is cut off at the border
             corners = np.minimum(corners, last)
         room = last - corners.max(axis=0)
         if (room >= 0).all():

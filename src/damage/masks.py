@@ -1,4 +1,4 @@
-"""Mask files: which belongs to which photo, and where it says that the photo is lost."""
+"""Mask files: which one belongs to which photo, and where it marks the photo as lost."""
 
 import re
 import unicodedata
@@ -17,8 +17,8 @@ WARN_SHARE = 0.5  # warn if a mask covers more of the photo than this
 def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
     """A mask file as (H, W) bool, True where lost, for a photo of shape (H, W), and a line on it.
 
-    If its transparency varies, opaque pixels are lost; else those at least half as bright as the
-    brightest, in any channel.
+    If its transparency varies, opaque pixels are lost; otherwise those at least half as bright as
+    the brightest, in any channel.
     """
     image = upright(open_image(path))
     if image.size != shape[::-1]:
@@ -42,7 +42,7 @@ def read_mask(path: Path, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
 def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Path]:
     """The mask file of each of `photos` below `root` that has one.
 
-    In a folder, masks are placed and named like the photos, or with _mask or _mask001 after it.
+    In a folder, masks are placed and named like the photos, or with _mask or _mask001 appended.
     """
     if mask.is_file():
         return dict.fromkeys(photos, mask)
@@ -51,7 +51,7 @@ def match_masks(mask: Path, root: Path, photos: Sequence[Path]) -> dict[Path, Pa
     drawn: dict[str, Path] = {}
     for path in list_images(mask):
         name = _name(path, mask)
-        # beside the photos, a file with a photo's name is the photo
+        # if masks lie beside the photos, a file with a photo's name is the photo itself
         keys = {name} if mask.absolute() != root.absolute() else set()
         if beside := BESIDE.fullmatch(name):
             keys.add(beside[1])

@@ -1,6 +1,6 @@
-"""Looks of undamaged photographs in an album, a book or a newspaper: nothing in them is lost.
+"""Looks of undamaged photographs in albums, books and newspapers: nothing is lost in them.
 
-Drawn on photos, so that the damage detector learns what is no damage. Lengths are pixels.
+Drawn on photos, so that the damage detector learns what is not damage. Lengths are pixels.
 """
 
 import math
@@ -26,7 +26,7 @@ def printed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def crushed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shadows, lights or both are clipped."""
+    """Clip shadows, highlights or both."""
     low, high = np.percentile(gray, [rng.uniform(0, 40), rng.uniform(70, 100)])
     stretched = (gray - low) * (255 / max(1.0, high - low))
     black, white = rng.uniform(0, 40), rng.uniform(215, 255)
@@ -34,7 +34,7 @@ def crushed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def enlarged(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Enlarged from a small copy."""
+    """Enlarge a small copy."""
     factor = rng.uniform(1.5, 4)
     small = [max(1, round(side / factor)) for side in gray.shape[::-1]]
     how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.integers(3)]
@@ -43,14 +43,14 @@ def enlarged(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def textured_paper(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """On silk or canvas: a regular relief shows in it."""
+    """Add the regular relief of silk or canvas paper."""
     waves = _grating(gray.shape, rng, rng.uniform(3, 10))
     waves = waves + _grating(gray.shape, rng, rng.uniform(3, 10))
     return _bytes(gray + waves * rng.uniform(2, 14))
 
 
 def lettered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a caption, a date or a signature across it."""
+    """Add a caption, a date or a signature."""
     image = Image.fromarray(gray)
     draw = ImageDraw.Draw(image)
     height, width = gray.shape
@@ -64,7 +64,7 @@ def lettered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def screened(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In halftone dots, or in lines, as newspapers and engravings are."""
+    """Turn into halftone dots or lines, as in newspapers and engravings."""
     period = rng.uniform(2.5, 9)
     screen = _grating(gray.shape, rng, period, math.pi / 4)
     if rng.random() < 0.75:
@@ -75,7 +75,7 @@ def screened(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def dithered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In black and white pixels alone: by error diffusion, a Bayer matrix, noise or a threshold."""
+    """Turn black and white: by error diffusion, a Bayer matrix, noise or a threshold."""
     kind = rng.integers(4)
     if kind == 0:
         black_white = np.asarray(Image.fromarray(gray).convert("1"))
@@ -89,7 +89,7 @@ def dithered(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def framed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a border of one tone on some of its sides, perhaps a line in it, or round corners."""
+    """Add a plain border on some sides, perhaps with a line in it or with round corners."""
     height, width = gray.shape
     edges = np.array([height, width, height, width])
     widths = (rng.uniform(0.005, 0.25, 4) * edges).astype(int) * (rng.random(4) < 0.7)
@@ -115,7 +115,7 @@ def framed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def compressed(gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With the blocks of a strongly compressed JPEG."""
+    """Add the blocks of strong JPEG compression."""
     return jpeg(gray, int(rng.integers(8, 60)))
 
 
@@ -139,6 +139,6 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.round(values).clip(0, 255).astype(np.uint8)
 
 
-# in the order in which they happen to a photo
+# in the order in which a photo gets them
 _IN_ORDER = (crushed, enlarged, textured_paper, screened, dithered, framed, lettered, compressed)
 LOOKS = {look.__name__: look for look in _IN_ORDER}

@@ -1,4 +1,4 @@
-"""The bank: all truths of a competition folder decoded, and a filled hole in each, to train from.
+"""The bank: training data, all truths of a competition folder decoded, each with a filled hole.
 
 Decoding a truth takes longer than augmenting it, and filling a hole a hundred times as long.
 """
@@ -18,7 +18,7 @@ from src.utils.files import begin, identity, lock_folder, read_recipe
 from src.utils.processes import parallel_map
 
 FOLDER = "pack"  # in the competition folder
-HOLES_VERSION = 1  # raise it when a fill or the damage changes
+HOLES_VERSION = 1  # increment it when a fill or the damage changes
 HOLES_SEED = 0
 CROP = 256  # px, side of a hole example
 TRAIN_CROP = 192  # px, side of its random part that a training step uses
@@ -45,7 +45,7 @@ def pack(data_dir: Path) -> int:
             for name, (shape, dtype) in ROWS.items():
                 (folder / name).unlink(missing_ok=True)
                 np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
-            begin(folder, _recipe(names))  # written last: the arrays are there
+            begin(folder, _recipe(names))  # written last, when the arrays exist
         stamps = np.load(folder / "stamps.npy")
         rows = enumerate(names)
         jobs = [(i, name) for i, name in rows if not _unchanged(data_dir / name, stamps[i])]
@@ -86,7 +86,7 @@ def _pack_image(data_dir: Path, job: tuple[int, str]) -> None:
 
 
 def _write_row(path: Path, row: int, values: np.ndarray) -> None:
-    # written, not mapped: on a full disk a map ends the process without an error
+    # written, not mapped: with a full disk, a memory map kills the process silently
     offset = np.load(path, mmap_mode="r").offset
     try:
         with open(path, "r+b") as file:
@@ -98,7 +98,7 @@ def _write_row(path: Path, row: int, values: np.ndarray) -> None:
 
 
 def _unchanged(path: Path, stamp: np.ndarray) -> bool:
-    """Whether a file is as it was packed; it is only read if its time differs."""
+    """Whether a file is as it was when packed; it is only read if its time differs."""
     size, time = identity(path) or (None, None)
     same_size = size == stamp[0]
     return same_size and (time == stamp[1] or zlib.crc32(path.read_bytes()) == stamp[2])
@@ -107,7 +107,7 @@ def _unchanged(path: Path, stamp: np.ndarray) -> bool:
 class Bank:
     """The arrays of `pack`, read by the path of a truth; cheap to send to other processes.
 
-    `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
+    Raises `InputError` if it is unfinished or broken, or if `train.csv` or a truth has changed.
     """
 
     def __init__(self, data_dir: Path):
@@ -128,7 +128,7 @@ class Bank:
         return self._row("truths.npy", path)
 
     def hole(self, path: Path) -> np.ndarray:
-        """The `hole_example` in this truth, (CHANNELS, CROP, CROP) uint8, read-only."""
+        """The `hole_example` of this truth, (CHANNELS, CROP, CROP) uint8, read-only."""
         return self._row("holes.npy", path)
 
     def _row(self, file: str, path: Path) -> np.ndarray:
@@ -142,7 +142,7 @@ def load_bank(data_dir: Path) -> Bank | None:
 
 def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """An example to train the inpainter on, (CHANNELS, CROP, CROP) uint8, or smaller if the photo
-    is: grey, 255 where lost, `costly_fills`; of an undamaged photo and a mask with some True.
+    is: grey, 255 where lost, `costly_fills`; from an undamaged photo and a mask with some True.
     """
     fills = costly_fills(gray.astype(np.float32) / 255, mask)
     box = crop_around(mask)

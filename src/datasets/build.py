@@ -19,9 +19,9 @@ from src.utils.images import list_images, open_image, open_photo, to_srgb, write
 from src.utils.processes import parallel_map
 
 SIDE = SIZE[0]
-SHORT_SIDE = (640, 1024)  # px, wanted short side; at least 512, so that crops of it can differ
+SHORT_SIDE = (640, 1024)  # px, range after resizing; above 512, so that crops differ
 MAX_ENLARGEMENT = 2.0
-MIN_CHROMA = 3.0  # mean of max(R, G, B) - min(R, G, B) in grey levels, below which a photo is grey
+MIN_CHROMA = 3.0  # mean of max(R, G, B) - min(R, G, B) in grey levels; below it a photo is grey
 SAMPLE_PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png"]
 SAMPLE_PHOTOS += ["motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg"]
 
@@ -31,8 +31,8 @@ Photo = tuple[str, tuple[int, int]]  # POSIX path below the photo folder, size a
 class Crop(NamedTuple):
     """A 512×512 crop of a resized photo; a row of `crops.csv`."""
 
-    name: str  # TRAIN_00000 or TEST_000; seeds its damage
-    photo: str  # seeds its place
+    name: str  # TRAIN_00000 or TEST_000; the seed of its damage
+    photo: str  # the seed of its position
     left: int
     top: int
     width: int  # the resized photo's
@@ -50,7 +50,7 @@ def sample_photos() -> list[Path]:
 
 
 def photos_below(folder: Path, data_dir: Path) -> list[Path]:
-    """Image files of a photo folder, without those that a build wrote into `data_dir` inside it."""
+    """Image files of a photo folder, except those that a build wrote into `data_dir` inside it."""
     built = data_dir.absolute()
     photos = [path for path in list_images(folder) if built not in path.absolute().parents]
     if not photos:
@@ -60,7 +60,7 @@ def photos_below(folder: Path, data_dir: Path) -> list[Path]:
 
 
 def inspect(path: Path, root: Path) -> Photo | str:
-    """A photo to crop, or the reason why it is skipped."""
+    """A photo to crop, or the reason for skipping it."""
     name = path.relative_to(root).as_posix()
     if name != name.encode(errors="ignore").decode():
         return f"{str(path)!a}: name is not UTF-8"
@@ -102,7 +102,7 @@ def plan_crops(
 
 
 def write_crops(crops: list[Crop], root: Path, data_dir: Path, seed: int) -> None:
-    """Write the missing files of every crop of one photo."""
+    """Write the missing files of all crops of one photo."""
     missing = {path for crop in crops for path in crop.files(data_dir) if not path.exists()}
     if not missing:
         return
@@ -128,7 +128,7 @@ def build(
 
     An interrupted call resumes where it stopped, and a finished folder is left as it is. The same
     seed and photos (below `root`) give the same bytes. `test_photos` is the share of the photos
-    that become test images. Returns `crops.csv` and why photos were skipped by this call.
+    that become test images. Returns `crops.csv` and this call's reasons for skipping photos.
     """
     if crops_per_photo < 1:
         raise SettingError("crops_per_photo", crops_per_photo, "must be at least 1")
@@ -150,7 +150,7 @@ def build(
         skipped = [reason for reason in inspected if isinstance(reason, str)]
         usable = [photo for photo in inspected if not isinstance(photo, str)]
         if len(usable) < 2:
-            (data_dir / "recipe.json").unlink()  # other photos may be tried
+            (data_dir / "recipe.json").unlink()  # so that other photos may be tried
             found = f"{len(usable)} usable colour photos, at least 2 needed"
             raise InputError(f"{root}: {found} ({'; '.join(skipped[:3])})")
         plan = plan_crops(usable, crops_per_photo, test_photos, seed)
@@ -167,7 +167,7 @@ def write_tables(plan: list[list[Crop]], data_dir: Path) -> pd.DataFrame:
         names = crops["name"][crops["name"].str.startswith(part.upper())] + ".png"
         folders = {column: f"./{part}_{column.split('_')[0]}/" for column in columns}
         tables[part] = pd.DataFrame({column: folders[column] + names for column in columns})
-    for part in ("test", "train", "crops"):  # crops.csv says that all is there
+    for part in ("test", "train", "crops"):  # crops.csv comes last: it marks the folder as complete
         if not (data_dir / f"{part}.csv").exists():
             write_text(data_dir / f"{part}.csv", tables[part].to_csv(index=False))
     return crops

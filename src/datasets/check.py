@@ -1,4 +1,4 @@
-"""Is a folder what the competition says? Every file is decoded and compared."""
+"""Check that a folder obeys the competition's rules; every file is decoded and compared."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
 
-MAX_GAP = np.ones((9, 9), np.uint8)  # between parts of one hole
+MAX_GAP = np.ones((9, 9), np.uint8)  # bridges gaps between parts of one hole
 
 
 class Hole(NamedTuple):
@@ -41,7 +41,7 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
     if not differs.any():
         return f"{source}: no hole found, expected one region of one constant value"
     fill = int(np.median(gray[differs]))
-    # one region of the fill, and dots of it elsewhere, the thinnest tips of its polygon
+    # one region of the fill; dots of it elsewhere are the thinnest tips of its polygon
     same = gray == fill
     closed = cv2.morphologyEx(same.view(np.uint8), cv2.MORPH_CLOSE, MAX_GAP)
     _, labels = cv2.connectedComponents(closed)
@@ -80,7 +80,7 @@ def hole_table(holes: dict[str, list[Hole]]) -> pd.DataFrame:
 
 
 def folds_summary(data_dir: Path, folds: int, seed: int) -> str:
-    """The number of scenes of a good folder, or why it cannot be split, which is no defect."""
+    """The number of scenes of a good folder, or why it cannot be split, which is not a defect."""
     try:
         return f"scenes: {load_folds(data_dir, folds, seed)['scene'].nunique()}"
     except InputError as error:

@@ -14,11 +14,11 @@ from src.utils.images import read_image
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
 TEST_COLUMNS = ["input_image_path"]
-CONTROL = r"[\0-\x1f\x7f-\x9f]"  # no file name, or steers a terminal
+CONTROL = r"[\0-\x1f\x7f-\x9f]"  # invalid in file names, or can control a terminal
 
 
 def read_csv(path: Path, remedy: str, columns: list[str], **options: object) -> pd.DataFrame:
-    """A CSV file that has these columns, read with `options`; `remedy` ends the errors."""
+    """A CSV file with these columns, read with `options`; `remedy` ends the error messages."""
     try:
         table = pd.read_csv(StringIO(read_text(path, remedy)), keep_default_na=False, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:

@@ -19,7 +19,7 @@ from src.utils.files import write_text
 FOLDS = "folds.csv"
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 COLUMNS = [*TRAIN_COLUMNS, "scene", "fold"]
-WEIGHT = "weight"  # optional column: how often an image is trained on, relative to others
+WEIGHT = "weight"  # optional column: relative frequency of an image in training
 
 T = TypeVar("T")
 Pairs = list[tuple[Path, Path]]  # damaged input and truth of each image
@@ -30,7 +30,7 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
 
     `scenes` is (N,) integers, the scene of each image; a scene is never split.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and used once
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and used only here
 
     found = len(np.unique(scenes))
     if folds < 2:
@@ -38,7 +38,7 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     if found < folds:
         remedy = f"choose at most {found}, or add photos" if found > 1 else "add other photos"
         raise SettingError("folds", folds, f"found {found} scene(s); {remedy}")
-    # with one class for all it balances images; GroupKFold's shuffle would balance scenes
+    # with a single class it balances images; a shuffled GroupKFold would balance scenes
     one_class = np.zeros(len(scenes))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(scenes), np.int64)
@@ -121,7 +121,7 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def fingerprint(pairs: Pairs) -> str:
-    """A short hash of the inputs' file names, by which a checkpoint names its held-out images."""
+    """A short hash of the inputs' file names, by which a checkpoint knows its held-out images."""
     names = "\n".join(source.name for source, _ in pairs)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 

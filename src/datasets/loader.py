@@ -1,4 +1,4 @@
-"""Training images as tensors: drawn, augmented and damaged here and nowhere else."""
+"""Training images as tensors: they are sampled, augmented and damaged here only."""
 
 import atexit
 import itertools
@@ -21,7 +21,7 @@ from src.datasets.competition import SIZE, read_truth
 from src.utils.errors import InputError
 from src.utils.processes import limit_threads, workers_ignore
 
-ORDER, ITEM, SQUARE = range(3)  # streams of random numbers: an epoch's, an item's, a batch's
+ORDER, ITEM, SQUARE = range(3)  # random streams: one per epoch, per item, per batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BatchSpec:
     draw_damage: DrawDamage = punch_hole
     """Makes `damaged` and `mask` from RGB; only called if one of them is in `keys`."""
     hole_every: int = 1
-    """One image in so many of a process comes with a `hole`."""
+    """Of a process's images, one in this many comes with a `hole`."""
     min_crop: float = 1.0
     """Smallest side of the random square that is cut out of each image, relative to the image."""
 
@@ -42,17 +42,17 @@ class BatchSpec:
 class Sample(NamedTuple):
     """A training item to make."""
 
-    number: int  # counted from the beginning of the training: seeds the item
+    number: int  # counted from the start of training; the item's seed
     batch: int  # all samples of a batch have the same size
     image: int  # index into the paths
-    hole: bool  # comes with a hole
+    hole: bool  # whether it comes with a hole
 
 
 def augmentation(image_size: int) -> "A.Compose":  # noqa: F821, imported below
     """From (512, 512, 3) uint8 RGB to a square of `image_size` px; new augmentations go here.
 
-    Up to 512 px no crop is enlarged, since enlarged photos are smoother than those to restore. Tone
-    changes equally in all channels, so that hue, which the score counts, hardly moves.
+    Up to 512 px no crop is enlarged, since enlarged photos are smoother than real ones. Tone
+    changes equally in all channels, so that hue, which the score measures, hardly moves.
     """
     import albumentations as A  # slow to import, and models import this module
 
@@ -77,7 +77,7 @@ class TrainingImages(Dataset):
     image_size: int
     seed: int
     spec: BatchSpec
-    bank: Bank | None = None  # without, files are read, and the hole of `mask` is filled
+    bank: Bank | None = None  # without one, files are read and the hole of `mask` is filled here
 
     def __post_init__(self) -> None:
         self.augment = augmentation(self.image_size)
@@ -86,7 +86,7 @@ class TrainingImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, sample: Sample) -> dict[str, Tensor] | InputError:
-        """The tensors of `spec`, or an error: raised in a worker, it would lose its type."""
+        """The tensors of `spec`, or an error, which would lose its type if a worker raised it."""
         rng = np.random.default_rng([self.seed, ITEM, sample.number])
         path, keys = self.paths[sample.image], set(self.spec.keys)
         if not sample.hole:
@@ -126,14 +126,14 @@ class TrainingImages(Dataset):
 
 @dataclass(eq=False)
 class EndlessSampler(Sampler):
-    """`Sample` after `Sample` without an end, reshuffled each epoch; each process takes every n-th.
+    """Endless `Sample`s, reshuffled each epoch; each process takes every n-th.
 
-    An epoch has as many samples as there are images, each of them as often as its share of the
-    weights says, rounded up or down at random (systematic resampling, Kitagawa 1996).
+    An epoch has as many samples as there are images; each image occurs in proportion to its weight,
+    rounded up or down at random (systematic resampling, Kitagawa 1996).
     """
 
     weights: np.ndarray  # (N,) positive, one per image
-    batch_size: int  # all processes together
+    batch_size: int  # of all processes together
     seed: int
     first_batch: int = 0
     process: int = 0
@@ -149,7 +149,7 @@ class EndlessSampler(Sampler):
             if epoch != order_of:
                 order_of, rng = epoch, np.random.default_rng([self.seed, ORDER, epoch])
                 drawn = np.searchsorted(expected, np.arange(size) + rng.random(), side="right")
-                order = rng.permutation(drawn.clip(max=size - 1))  # sums are rounded
+                order = rng.permutation(drawn.clip(max=size - 1))  # rounding may overshoot
             hole = number // self.processes % self.hole_every == 0
             yield Sample(number, number // self.batch_size, int(order[position]), hole)
 
@@ -166,7 +166,7 @@ def collate(items: list[dict[str, Tensor] | InputError]) -> dict[str, Tensor] | 
 def training_batches(
     images: TrainingImages, sampler: EndlessSampler, workers: int, pin_memory: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """Endless batches, see `BatchSpec`; a process gets its part of each."""
+    """Endless batches, see `BatchSpec`; each process gets its share of each."""
     loader = DataLoader(
         images,
         batch_size=sampler.batch_size // sampler.processes,
@@ -178,7 +178,7 @@ def training_batches(
         multiprocessing_context="spawn" if workers else None,  # a fork may inherit held locks
         pin_memory=pin_memory,
     )
-    with workers_ignore(signal.SIGINT, signal.SIGTERM):  # training decides when to stop
+    with workers_ignore(signal.SIGINT, signal.SIGTERM):  # the training loop decides when to stop
         batches = iter(loader)
     # torch ends its workers when the iterator is collected, which a traceback may prevent, or with
     # a SIGTERM at exit, which they ignore; it has nothing public to end them

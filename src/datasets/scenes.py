@@ -1,6 +1,6 @@
 """Scenes: images that are crops of the same photo, found from the images alone.
 
-SIFT keypoints in an inverted file propose pairs, matched keypoints align them, pixels decide.
+An inverted file of SIFT keypoints proposes pairs, matched keypoints align them, pixels decide.
 """
 
 from pathlib import Path
@@ -19,27 +19,27 @@ from src.utils.processes import parallel_map
 SIDE = SIZE[0]
 DETECT = 192  # px, side for keypoints: 256 takes twice the time and matches no better
 KEYPOINTS = 64  # kept per image
-CELLS = 4  # per side; they take turns to give their strongest, or a busy corner would take all
+CELLS = 4  # per side; keypoints are taken from each in turn, or a busy corner would get all
 CONTRAST = 0.01  # SIFT's own 0.04 leaves smooth crops (sky, walls) without keypoints
 DIMENSIONS = 32  # SIFT has 128; all crops that shared a quarter still became candidates
 LEVELS = 254.0  # descriptors are integers: sums are then exact for any thread and BLAS
 MATCH_DISTANCE = 90.0  # largest, in rounded RootSIFT units (0.35 of the unit sphere's radius)
-NEIGHBOURS = 16  # a crop needs only some of its siblings: components join the rest
+NEIGHBOURS = 16  # a crop needs to find only some siblings: components link the rest
 LISTS = 4.0  # inverted lists per square root of the number of descriptors: search grows as n^1.5
 PROBES = 8
 TRAINING = 64  # descriptors that a list is trained on
-MIN_VOTES = 5  # matches that make a pair worth aligning; pairs sharing a quarter had 6 or more
+MIN_VOTES = 5  # matches that make aligning a pair worthwhile; pairs sharing a quarter had 6 or more
 MIN_INLIERS = 4  # 2 fix a similarity, 2 confirm it
-TOLERANCE = 6.0  # px of 512 by which an inlier may miss
+TOLERANCE = 6.0  # px of 512; largest error of an inlier
 SMALL = 128  # px, side at which pixels are compared: recompression is averaged away
 WINDOW = 11  # px, side of the comparison windows
-TEXTURE = 3.0  # standard deviation in grey levels from which a window counts: sky always agrees
-MIN_TEXTURE = 0.1  # share of the image that must count; less is one road sign seen in two streets
+TEXTURE = 3.0  # least standard deviation (grey levels) of a window that counts: sky always agrees
+MIN_TEXTURE = 0.1  # share of the image that must count; less may be one sign seen in two streets
 MIN_CORRELATION = 0.85  # 98.6 % of the crop pairs of one photo reach it, other pairs rarely
 
 
 class Features(NamedTuple):
-    """An image for comparison with others."""
+    """The parts of an image that are compared."""
 
     points: np.ndarray  # (k, 2) float32, x and y in pixels of the whole image, k <= KEYPOINTS
     descriptors: np.ndarray  # (k, 128) uint8, SIFT
@@ -56,7 +56,7 @@ def describe(image: Path | np.ndarray) -> Features:
     detected = {point.pt: point for point in sift.detect(reduced, None)}
     ranks, taken = [], {}
     for point in sorted(detected.values(), key=lambda point: (-point.response, point.pt)):
-        point.angle = 0.0  # crops are never turned, and upright descriptors confuse fewer corners
+        point.angle = 0.0  # crops are never rotated, and upright descriptors confuse fewer corners
         cell = tuple(int(value * CELLS / DETECT) for value in point.pt)
         taken[cell] = taken.get(cell, 0) + 1
         ranks.append((taken[cell], point))
@@ -70,7 +70,7 @@ def describe(image: Path | np.ndarray) -> Features:
 def find_scenes(paths: list[Path]) -> np.ndarray:
     """Scene of each image, (N,) int64, numbered from 0 by first appearance.
 
-    Images share a scene if they overlap, directly or through others; any machine finds the same.
+    Images share a scene if they overlap, directly or through others; every machine finds the same.
     """
     return group(list(parallel_map(describe, paths, "describing images")))
 
@@ -142,7 +142,7 @@ def overlap(a: Features, b: Features, vectors_a: np.ndarray, vectors_b: np.ndarr
 
 def correlation(a: np.ndarray, b: np.ndarray, matrix: np.ndarray) -> float:
     """Mean correlation, -1 to 1, of the textured windows that `b` shares with the warped `a`, both
-    (128, 128) uint8; 0 if they are few. Over whole images one sign or skyline would decide alone.
+    (128, 128) uint8; 0 if they are few. Over whole images, one sign or skyline would dominate.
     """
     warped = cv2.warpAffine(a.astype(np.float32), matrix, b.shape)
     inside = cv2.warpAffine(np.ones_like(warped), matrix, b.shape, flags=cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""The report page: one HTML file that needs no other."""
+"""The report page: one self-contained HTML file."""
 
 import base64
 import json
@@ -65,7 +65,7 @@ def write_report(
     """Write the page of photos, hue histograms, curves and `table`: name, fold, S, M, C, score."""
     order = table["score"].argsort()
     ranks = {"best": len(order) - 1, "median": len(order) // 2, "worst": 0}
-    chosen = {}  # by index: of one or two photos none appears twice
+    chosen = {}  # by index, so that with one or two photos none appears twice
     for label, rank in ranks.items():
         chosen.setdefault(int(order.iloc[rank]), label)
     loader = PackageLoader("src.evaluation")
@@ -102,7 +102,7 @@ def _photo(label: str, triple: Triple, row: pd.Series) -> dict:
 
 
 def picture_uri(array: np.ndarray) -> str:
-    """(H, W) or (H, W, 3) uint8 as a data URI of at most `MAX_SIDE` pixels along a side."""
+    """(H, W) or (H, W, 3) uint8 as a data URI, reduced to at most `MAX_SIDE` px along a side."""
     image, buffer = Image.fromarray(array), BytesIO()
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     image.save(buffer, "WEBP", quality=90)
@@ -148,7 +148,7 @@ def _curve_plots(curves: Sequence[Curve]) -> list[dict[str, str]]:
 
 
 def _svg_uri(figure: Figure) -> str:
-    """As a data URI, not inline: the ids of several figures in one page would clash."""
+    """The figure as a data URI: inline, the ids of several figures in one page would clash."""
     text = StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(text, format="svg", metadata={"Date": None})

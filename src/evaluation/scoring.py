@@ -1,4 +1,4 @@
-"""Scores of whole folders of restored images, over all cores; hits of detected damage; pictures."""
+"""Scores of folders of restored images on all cores; accuracy of detected damage; pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def score_table(triples: Sequence[Triple]) -> tuple[pd.DataFrame, Score]:
 
 
 def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
-    """(restored, truth, input) PNGs of the same name; a mean over some of `gt` is no score."""
+    """(restored, truth, input) PNGs of the same name; an error if `pred` lacks any of `gt`."""
     names = {}
     for folder in (pred, gt, inputs):
         if not folder.is_dir():

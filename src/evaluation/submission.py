@@ -19,7 +19,7 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that equal images give equa
 
 
 def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
-    """Zip the PNGs `names` of `folder`, sorted; a missing or another file is an `InputError`.
+    """Zip the PNGs `names` of `folder`, sorted; a missing or extra file is an `InputError`.
 
     Every image is checked (RGB, 512x512) and encoded again, so equal pixels give an equal zip.
     """

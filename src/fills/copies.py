@@ -1,7 +1,7 @@
 """Copies of the photo's own texture, which the visual style puts into holes.
 
-Each lost pixel gets one of a few offsets and is copied from there: whole pieces of the photo fill
-the hole, with seams where they show least. Sources: He, Sun, ECCV 2012 (few offsets); Pritch et
+Each lost pixel gets one of a few offsets and is copied from there, so whole pieces of the photo
+fill the hole, with inconspicuous seams. Sources: He, Sun, ECCV 2012 (few offsets); Pritch et
 al., ICCV 2009 (cost of a seam); Tappen, Freeman, ICCV 2003 (order of the messages); Pérez et al.,
 SIGGRAPH 2003 (blending). See `docs/restorer.md`.
 """
@@ -18,10 +18,10 @@ import scipy.fft
 from src.fills.regions import THIN, Box, box_with_margin, reduced, regions, thick_regions, widened
 
 RING = 10  # px of surroundings that a copy should match
-NOISE = 0.02**2  # variance of texture that does not count
-SHARPNESS = 0.5  # weight of a ratio of sharpness, which shows what is in focus
-DISTANCE = 0.2  # weight of an offset as long as the image
-MAX_COST = np.float32(1e6)  # cost of a copy of lost pixels
+NOISE = 0.02**2  # texture variance that is ignored
+SHARPNESS = 0.5  # weight of the ratio of sharpness, which tells what is in focus
+DISTANCE = 0.2  # cost of an offset as long as the image
+MAX_COST = np.float32(1e6)  # cost of copying a lost pixel
 
 
 def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -44,8 +44,8 @@ def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.n
     """Replace a fill with copies from elsewhere in the photo, deterministically.
 
     `luma` (H, W) float32 in [0, 1] is filled everywhere; the copies get this fill's brightness. It
-    is returned if nothing can be copied. `wanted` (H, W) bool are the lost pixels to replace; what
-    `mask` (H, W) bool leaves out may be copied.
+    is returned unchanged if nothing can be copied. `wanted` (H, W) bool are the pixels to replace;
+    pixels outside `mask` (H, W) bool may be copied.
     """
     # offsets are searched among about 256² pixels, and chosen for about 64² lost ones
     factor = max(1, math.sqrt(luma.size) / 256, math.sqrt(np.count_nonzero(wanted)) / 64)
@@ -153,7 +153,7 @@ def _mismatch(
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Absolute logarithm of a ratio of sharpness."""
-    noise = 0.004  # sharpness that does not count
+    noise = 0.004  # sharpness that is ignored
     return np.abs(np.log((np.maximum(one, 0) + noise) / (np.maximum(other, 0) + noise)))
 
 
@@ -184,7 +184,7 @@ def _labels(
     rows, columns = box_with_margin(hole, 0)
     extent = max(rows.stop - rows.start, columns.stop - columns.start) - 1
     spread = min(max(3.0, 0.12 * extent), 10.0)  # px around a pixel whose surroundings count most
-    max_bias = 0.1  # differences in brightness are evened out up to this
+    max_bias = 0.1  # brightness differences up to this are compensated
     here, ring = gray[box], ring[box]
     expected = _blur(sharp[box] * ring, spread) / (_blur(ring, spread) + 1e-9)
     guide = _blur(here, 3)
@@ -207,7 +207,7 @@ def _labels(
         values.append(np.where(known_there, there - bias, guide))
     values = np.ascontiguousarray(np.stack(values, axis=-1), np.float32)
     costs = np.ascontiguousarray(np.stack(costs, axis=-1), np.float32)
-    # an offset stays if it is among the four best of some pixel
+    # keep offsets that are among the four best of some pixel
     inside = costs[hole[box]]
     kth = min(4, len(offsets)) - 1
     stay = (inside <= np.partition(inside, kth, axis=1)[:, kth : kth + 1]).any(axis=0)
@@ -221,7 +221,7 @@ def _labels(
 def _propagate(values, costs, hole, here) -> np.ndarray:
     """The labels (h, w) int32 of least cost, -1 where not lost, by min-sum belief propagation.
 
-    `values` and `costs` (h, w, K) float32 are what each label makes of each pixel, and its cost
+    `values` and `costs` (h, w, K) float32 are the value each label gives a pixel, and its cost
     there; `here` (h, w) float32 is the photo beside the hole.
     """
     height, width, count = values.shape
@@ -234,7 +234,7 @@ def _propagate(values, costs, hole, here) -> np.ndarray:
                     if 0 <= v < height and 0 <= u < width and not hole[v, u]:
                         for a in range(count):
                             costs[y, x, a] += 2 * abs(values[v, u, a] - here[v, u])
-    messages = np.zeros((4, height, width, count), np.float32)  # by the direction they went in
+    messages = np.zeros((4, height, width, count), np.float32)  # by direction of travel
     belief = np.empty(count, np.float32)
     for _ in range(4):
         for direction in range(4):
@@ -275,7 +275,7 @@ def _message(message, belief, sources, targets) -> None:
     count = len(message)
     for b in range(count):
         message[b] = MAX_COST
-    for a in range(count):  # outside, so that the compiler makes the inner loop vector instructions
+    for a in range(count):  # outside, so that the compiler vectorizes the inner loop
         cost, there, here = belief[a], sources[a], targets[a]
         for b in range(count):
             total = cost + abs(sources[b] - there) + abs(targets[b] - here)
@@ -318,7 +318,7 @@ def _blended(
         goal += np.where(other != beyond, np.nansum(slopes, axis=0) / seen.clip(1), 0)
     extent = int(np.ptp(places, axis=0).max()) + 1
     rounds = min(200, 20 + 2 * extent)
-    relaxation = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # the best for a square
+    relaxation = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # optimal for a square
     _relax(result, places, goal, neighbours, rounds, relaxation)
     result[wanted] = result[wanted].clip(0, 1)
     return result

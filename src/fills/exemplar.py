@@ -1,4 +1,4 @@
-"""Exemplar completion: a hole filled with the mean of those patches of the photo that fit best.
+"""Exemplar completion: a hole filled with the mean of the photo's best-fitting patches.
 
 Sources: Wexler et al., PAMI 29 (3), 2007, for the votes of overlapping patches from coarse to fine;
 Barnes et al., "PatchMatch", SIGGRAPH 2009, for the search. See `docs/restorer.md`.
@@ -17,7 +17,7 @@ MIN_KNOWN = 0.5  # a reduced pixel counts as lost if a smaller share of it is kn
 RADIUS = 3  # px; a patch has 7×7
 SIDE = 2 * RADIUS + 1
 AREA = SIDE**2
-MAX_BIAS = 0.15  # differences in brightness between a patch and its copy are evened out up to this
+MAX_BIAS = 0.15  # brightness differences between a patch and its copy are compensated up to this
 BIAS_COST = 0.3  # cost of a squared difference in brightness, relative to one in texture
 
 
@@ -50,7 +50,7 @@ def complete(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = Non
     are not wanted are a guess. An image with too few whole patches gets the fill of `extrapolate`.
     """
     levels = [(gray, mask, mask if wanted is None else wanted & mask)]
-    # shallow holes need no coarser level, and small images have none
+    # shallow holes need no coarser level; small images have none
     while depth_map(levels[-1][1]).max() > 4 and min(levels[-1][0].shape) > 4 * SIDE:
         gray, mask, wanted = levels[-1]
         mean, known = reduced(gray, mask, 2)
@@ -93,9 +93,9 @@ def _search(
 
     Returns: the fill; and the offsets at this size, (H, W, 2) int32.
     """
-    # patches count less the deeper in the hole they are (Wexler et al.)
+    # the deeper in the hole, the less a patch counts (Wexler et al.)
     trust = (0.9 ** depth_map(mask)).astype(np.float32)
-    state = np.array([2463534242], np.uint32)  # the search is random, but always the same
+    state = np.array([2463534242], np.uint32)  # the seed: the search is random but reproducible
     places = np.ascontiguousarray(np.argwhere(targets))
     rows, columns = places.T
     # the offsets of the coarser level, and random ones where these lead to no source
@@ -114,7 +114,7 @@ def _search(
         _measure(luma, mean, places, match, cost)
         _improve(luma, mean, sources, targets, places, match, cost, state, 1)
         _improve(luma, mean, sources, targets, places, match, cost, state, -1)
-        # the cost that a vote's weight falls off with: the upper quartile (Wexler et al.)
+        # votes fall off with the upper quartile of the costs (Wexler et al.)
         spread = max(2 * np.quantile(cost[rows, columns].astype(np.float64), 0.75), 1e-4)
         _vote(luma, mean, wanted, places, match, cost, trust, spread, error)
     return Fill(luma, error), match

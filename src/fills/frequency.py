@@ -15,17 +15,17 @@ from src.fills.regions import Fill, box_with_margin
 from src.utils.processes import on_threads
 
 WINDOW = 64  # px, side of the surroundings that a block is modelled on
-BLOCK = 4  # px, side of what is filled at once
+BLOCK = 4  # px, side of a block, filled at once
 EDGE = (WINDOW - BLOCK) // 2  # px of surroundings on each side of a block
 TRUST = 0.5  # weight of a pixel that was itself extrapolated, relative to one that was not lost
-MAX_WAVES = 60  # waves of a model
-STEP = 0.5  # share of a wave's amplitude that is taken at once, since waves are not orthogonal
-MIN_AMPLITUDE = 0.003  # fainter waves fit the noise, and cost M and time
+MAX_WAVES = 60  # per block
+STEP = 0.5  # share of a wave's amplitude subtracted per round, since waves are not orthogonal
+MIN_AMPLITUDE = 0.003  # fainter waves fit noise; they cost time and lower M
 HALF = WINDOW // 2  # columns of the spectrum that are kept: all others but the highest mirror them
 TABLE = np.exp(2j * np.pi * np.arange(WINDOW) / WINDOW).astype(np.complex64)
 COS, SIN = TABLE.real.copy(), TABLE.imag.copy()
 
-# pixels count less the farther they are from the block
+# the farther from the block, the less a pixel counts
 _DISTANCE = np.arange(WINDOW) - (EDGE + (BLOCK - 1) / 2)
 WEIGHTS = (0.8 ** np.hypot(_DISTANCE[:, None], _DISTANCE)).astype(np.float32)
 # high frequencies are weak in photos, so they must be stronger to be chosen
@@ -35,7 +35,7 @@ PRIOR = ((1 - _FREQUENCY.clip(max=1)) ** 2).astype(np.float32)
 
 
 def extrapolate(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = None) -> Fill:
-    """Fill lost pixels with sums of few waves that fit what is around them.
+    """Fill lost pixels with sums of a few waves that fit the surroundings.
 
     Blocks of 4×4 pixels are filled from the outside in, the best supported one next. The result
     does not depend on the number of threads.
@@ -198,7 +198,7 @@ def _waves(spectra: np.ndarray, means: np.ndarray) -> np.ndarray:
                 for x in range(BLOCK):
                     phase = (k * (EDGE + y) + m * (EDGE + x)) % WINDOW
                     block[y * BLOCK + x] += scale * (re * COS[phase] - im * SIN[phase])
-            # the rest without this wave: less the window's spectrum, moved to it and to its mirror
+            # subtract the wave: the window's spectrum, shifted to it and to its mirror
             other_re, other_im = (np.float32(0), np.float32(0)) if alone else (re, im)
             a_k, b_k = WINDOW - k, WINDOW - mirror_k
             a_m, b_m = WINDOW - m, WINDOW - mirror_m

@@ -1,4 +1,4 @@
-"""Boxes around damage, and ways to split a mask, so that time and memory follow the damage."""
+"""Boxes around damage, and ways to split a mask: time and memory then depend on the damage."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 Box = tuple[slice, slice]  # rows and columns
 
-THIN = 6  # px; damage nowhere deeper than this, such as scratches, does without costly fills
+THIN = 6  # px; damage no deeper than this, such as scratches, gets no costly fills
 MAX_CROP = 512  # root of the number of pixels that are inpainted at once
 SEARCH = 128  # px of surroundings that the fills see
 MARGIN = 48  # px of surroundings that the inpainter sees; all that thin damage needs
@@ -49,8 +49,8 @@ def regions(
 ) -> Iterator[tuple[Box, np.ndarray]]:
     """Each region of a mask (H, W) bool: a box around it, and its pixels in the box (h, w) bool.
 
-    The box has `min_margin` pixels of surroundings, around deep regions three times their depth.
-    What is nearer than `merge_distance` pixels is one region.
+    The box has a margin of `min_margin` pixels, or of three times the depth of deep regions.
+    Damage within `merge_distance` pixels is merged into one region.
     """
     near = cv2.dilate(mask.view(np.uint8), np.ones((merge_distance, merge_distance), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)

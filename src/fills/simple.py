@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Lines that are continued, as steps (down, right). The score's M compares neighbours along rows, so
-# the fill along rows is the best one on average.
+# Directions of the line fills, as steps (down, right). The score's M compares neighbours along
+# rows, so the fill along rows is the best one on average.
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))
-FAR = 1e6  # steps; more than any photo has
+FAR = 1e6  # steps; larger than any photo
 FILLS = len(DIRECTIONS) + 3  # maps of luma in `all_fills`
 ERRORS = 2  # maps of expected errors in `all_fills`
 

@@ -1,4 +1,4 @@
-"""The networks, and how they are kept in files."""
+"""The networks, and how they are stored in files."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def create_model(name: str, **options: object) -> "TrainableModel":
-    """A model with untrained weights, but for a pretrained encoder; see `options.MODELS`."""
+    """An untrained model (its encoder may be pretrained) by its name in `options.MODELS`."""
     return build_model(model_options(name, **options))
 
 
 def build_model(options: ModelOptions) -> "TrainableModel":
-    """The model of some options."""
+    """The model that the options describe."""
     module, _, name = options.model_class.partition(":")
     return getattr(import_module(module), name)(options)

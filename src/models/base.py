@@ -13,11 +13,11 @@ from src.models.options import ModelOptions
 from src.utils.cli import Style
 
 Batch = dict[str, Tensor]
-Estimate = dict[str, np.ndarray]  # maps of any sizes; an ensemble averages each of them
+Estimate = dict[str, np.ndarray]  # maps of any size; an ensemble averages each
 
 
 class TrainableModel(nn.Module):
-    """Base of all models: everything that `train.py` asks of one.
+    """Base of all models: everything that `train.py` needs.
 
     A subclass takes its options, which `src.models.options` lists, and defines `losses`; the rest
     has defaults. A model that restores photos is a `RestorationModel`.
@@ -32,7 +32,7 @@ class TrainableModel(nn.Module):
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (optimizer name, unweighted loss terms) once per optimizer.
 
-        The caller takes that optimizer's step before it asks for the next. The terms are those of
+        The caller steps that optimizer before it asks for the next. The terms are those of
         the options' `loss_terms`. `batch` holds uint8 on the model's device; see `unit_range`.
         """
         raise NotImplementedError
@@ -42,7 +42,7 @@ class TrainableModel(nn.Module):
         return {"model": self.adamw(self.parameters())}
 
     def adamw(self, parameters: Iterable, **settings: object) -> torch.optim.Optimizer:
-        """AdamW of some parameters, or groups of them, with the options' rate and decay."""
+        """AdamW of some parameters, or groups of them, with the rate and decay of the options."""
         options = {"lr": self.options.lr, "weight_decay": self.options.weight_decay, "fused": True}
         return torch.optim.AdamW(parameters, **options, **settings)
 
@@ -103,7 +103,7 @@ class RestorationModel(TrainableModel):
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:
-    """(B, K, H, W) with the right and bottom border repeated, up to multiples of some number."""
+    """(B, K, H, W) padded by repeating the right and bottom border, up to multiples of a number."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 

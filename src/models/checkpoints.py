@@ -1,4 +1,4 @@
-"""Models on disk: weights as safetensors with what rebuilds the model, and training states.
+"""Models on disk: safetensors files that suffice to rebuild a model, and training states.
 
 A checkpoint is a folder with one file per network of a model, or one such file.
 """
@@ -47,7 +47,7 @@ def save_model(folder: Path, model: TrainableModel, name: str, facts: dict) -> N
 def write_network(
     path: Path, tensors: dict[str, Tensor], description: dict, half: bool = False
 ) -> None:
-    """Write a network's weights and description; `half` rounds to float16, half the size."""
+    """Write a network's weights and description; `half` rounds to float16."""
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -80,7 +80,7 @@ def read_description(path: Path) -> dict[str, dict]:
 
 
 def load_weights(model: TrainableModel, path: Path) -> dict[str, dict]:
-    """Load what a checkpoint has of a model's networks; returns the description of each."""
+    """Load the networks that a checkpoint holds; returns the description of each."""
     loaded = {}
     for file in network_files(path):
         description, weights = read_network(file)
@@ -121,7 +121,7 @@ def load_model(path: Path, device: torch.device) -> tuple[TrainableModel, dict]:
 
 def save_state(path: Path, state: dict) -> None:
     """Write a training state: nested dicts and lists of tensors and plain values."""
-    # torch.save reports a full disk as a RuntimeError without the file's name
+    # torch.save reports a full disk as a RuntimeError that does not name the file
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomic_write(path, durable=True) as file:
@@ -132,7 +132,7 @@ def load_state(path: Path) -> dict:
     """Read a training state without executing code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its kind depends on what is broken
+    except Exception as error:  # the type depends on what is broken
         reason = " ".join(str(error).split())[:200]
         remedy = "delete it to start again"
         raise InputError(f"{path}: broken training state ({reason}); {remedy}") from None

@@ -1,4 +1,4 @@
-"""From luma to distributions over hue, with the chroma of each hue."""
+"""Predicts a distribution over hue from luma, with a chroma for each hue."""
 
 from itertools import pairwise
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 from src.color.lattice import HUES
 from src.models.encoders import backbone
 
-DROP_PATH = 0.15  # rate of stochastic depth: there are few photos to learn from
+DROP_PATH = 0.15  # rate of stochastic depth; high because there are few photos
 CELL = 4  # side of a cell in pixels of the colorizer's input
 WIDTHS = (64, 96, 128, 160)  # channels of the decoder at strides 4, 8, 16 and 32
 
 
 class Colorizer(nn.Module):
-    """Pretrained encoder and light top-down decoder, to one distribution per 4×4 pixels."""
+    """Pretrained encoder and light top-down decoder; one distribution per 4×4 pixels."""
 
     def __init__(self, encoder: str, encoder_weights: str):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where an old photograph is scratched, cracked, stained or torn: a U-Net over luma."""
+"""A U-Net that finds scratches, cracks, stains and tears in the luma of old photographs."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,13 +13,13 @@ from src.models.base import Batch, TrainableModel, padded, unit_range
 from src.models.encoders import unet
 from src.models.options import DetectorOptions
 
-DECODER = (96, 64, 32, 16, 8)  # channels; smp's own take twice the time
+DECODER = (96, 64, 32, 16, 8)  # channels; smp's defaults take twice the time
 
 
 class DamageDetector(TrainableModel):
-    """U-Net to logits of each pixel being lost, trained on photos aged by `src.damage.aging`.
+    """U-Net that predicts which pixels are lost, trained on photos aged by `src.damage.aging`.
 
-    Its encoder is pretrained on a million photos: it knows an eye or a letter from a blot.
+    Its encoder is pretrained on a million photos: it can tell an eye or a letter from a blot.
     """
 
     # the training crops are parts of 512 px photos
@@ -28,7 +28,7 @@ class DamageDetector(TrainableModel):
     def __init__(self, options: DetectorOptions):
         super().__init__(options)
         self.network = unet(options.encoder, options.encoder_weights, 1, 1, DECODER)
-        # begins at a probability of 5 %, the share of the pixels that are lost
+        # start at a probability of 5 %, the share of pixels that are lost
         nn.init.constant_(self.network.segmentation_head[0].bias, -3.0)
         self._dice = smp.losses.DiceLoss("binary")
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from src.utils.errors import SettingError
 
-# timm warns of a classifier's weights, which a feature extractor has no place for
+# timm warns that a feature extractor cannot use the classifier's weights
 logging.getLogger("timm").setLevel(logging.ERROR)
 
 # Encoders with ImageNet weights in a pip package: timm's name, the package, its class. All take
@@ -29,7 +29,7 @@ PACKAGED = {
 def timm_name(encoder: str) -> str:
     """timm's name of an encoder that takes images of any size."""
     name = PACKAGED[encoder][0] if encoder in PACKAGED else encoder
-    # create_model would also look for unknown names on a hub
+    # create_model would look up unknown names on a hub
     if not timm.is_model(name):
         choices = f"choose {', '.join(PACKAGED)} or a model of timm.list_models()"
         raise SettingError("encoder", encoder, f"unknown; {choices}")
@@ -64,7 +64,7 @@ def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: fl
     arguments |= {"features_only": True, "out_indices": (-4, -3, -2, -1)}
     try:
         network = timm.create_model(name, drop_path_rate=drop_path, **arguments)
-    except Exception as error:  # timm's models refuse arguments in many ways
+    except Exception as error:  # timm's models reject arguments in many ways
         raise _unfit(encoder, error) from None
     strides = network.feature_info.reduction()
     if strides != [4, 8, 16, 32]:
@@ -85,7 +85,7 @@ def unet(
     own = encoder in smp.encoders.encoders and not encoder.startswith("mit_")
     name = encoder if own else f"tu-{timm_name(encoder)}"
     weights = timm_weights(encoder, encoder_weights)
-    # True: timm's weights, which the overlay replaces
+    # True asks for timm's weights, which the overlay replaces
     arguments = {"encoder_weights": True if weights else None, **weights}
     arguments |= {"in_channels": in_channels, "classes": classes}
     try:

@@ -14,7 +14,7 @@ from src.models.options import FullPipelineOptions
 class FullPipeline(RestorationModel):
     """Mask (1→1), inpainting (grey and mask, 2→1) and colour (1→3) U-Nets.
 
-    The architecture is the report's. Fixed: the mask had no target (now binary cross-entropy
+    The architecture is the report's. We fixed: the mask had no target (now binary cross-entropy
     against the hole); the inpainting loss compared with the damaged input (now with the undamaged
     grey); outputs in [-1, 1] were saved as if in [0, 1]; test files were renamed by row number
     (`infer.py` keeps names). The mask enters the second U-Net as a probability instead of a raw

@@ -1,4 +1,4 @@
-"""Luma in the hole, at full resolution, from the grey around it."""
+"""Fills the hole's luma at full resolution, from the grey around it."""
 
 import math
 from collections.abc import Sequence
@@ -43,8 +43,8 @@ class Block(nn.Module):
 class Inpainter(nn.Module):
     """U-Net over cells of 4×4 pixels that mixes fills of the hole and corrects them pixel by pixel.
 
-    It sees what each fill makes of the hole, and the error that the costly ones expect. At first
-    the mix is a fixed one and the correction is zero.
+    Its inputs are every fill and the errors that the costly ones expect. At initialization the mix
+    is fixed and the correction is zero.
     """
 
     def __init__(self):
@@ -61,7 +61,7 @@ class Inpainter(nn.Module):
         for head in (self.mix, self.correction):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        # the costly fills come last and are the best ones
+        # the costly fills come last and are the best
         self.mix.bias.data += torch.tensor((-1.0,) * (FILLS - 2) + (2.0,) * 2)
 
     def forward(self, gray: Tensor, mask: Tensor, fills: Tensor) -> Tensor:
@@ -93,14 +93,14 @@ def inpaint(
 ) -> np.ndarray:
     """A photo with its holes filled by an ensemble, one region after another; (H, W) float32.
 
-    `luma` is (H, W) float32 in [0, 1], any values where `mask` (H, W) bool is True, which is lost;
+    `luma` is (H, W) float32 in [0, 1], with any values where `mask` (H, W) bool is True (lost);
     `tta` is the number of `src.models.base.views`.
     """
     luma, lost = luma.copy(), mask.copy()
     for box, region in split_mask(mask) if mask.any() else ():
         filled = _fill(inpainters, luma[box], lost[box], region, tta, device)
         luma[box][region] = filled[region]
-        lost[box] &= ~region  # for the next region this one is known
+        lost[box] &= ~region  # known from here on
     return luma
 
 
@@ -112,7 +112,7 @@ def _fill(
     tta: int,
     device: torch.device | str,
 ) -> np.ndarray:
-    """`gray` (h, w) with a region filled, in a reduced copy if it has over `MAX_CROP`² pixels."""
+    """`gray` (h, w) with a region filled, in a reduced copy if over `MAX_CROP`² pixels."""
     factor = math.ceil(math.sqrt(gray.size) / MAX_CROP)
     if factor > 1:
         small, known = reduced(gray, mask, factor)

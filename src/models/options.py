@@ -1,4 +1,4 @@
-"""The models by name, and the options of each; no torch, so that `--help` is quick."""
+"""The models by name, and the options of each; no torch, so `--help` is fast."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -18,7 +18,7 @@ class ModelOptions:
     # A checkpoint has one file per network, named like the model's attribute; "best" is the whole
     # model, if it has only one network.
     networks: ClassVar[tuple[str, ...]] = ("best",)
-    shaped: ClassVar[str] = "best"  # the network that the architecture's options shape
+    shaped: ClassVar[str] = "best"  # the network that the architecture options shape
     size_multiple: ClassVar[int] = 32  # sides of the input are multiples of this many pixels
     encoder_weights: ClassVar[str] = "random"
     parts: ClassVar[str] = "both"
@@ -32,11 +32,11 @@ class ModelOptions:
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     clip_norm: float = 1.0
-    """Gradients are scaled down to at most this norm."""
+    """Maximum gradient norm; larger gradients are scaled down."""
     ema_decay: float = 0.998
-    """Decay of the averaged weights (EMA), which are what is validated and kept."""
+    """Decay of the averaged weights (EMA), which are the ones validated and kept."""
     loss_weights: dict[str, float] = field(default_factory=dict)
-    """Change the weights of some loss terms, for example: histogram 0 hue 2."""
+    """New weights for some loss terms, for example: histogram 0 hue 2."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "batch_size", "lr", "clip_norm"):
@@ -156,7 +156,7 @@ DEFAULT_MODEL = "restorer"
 
 
 def require_positive(name: str, value: float | None, zero: bool = False) -> None:
-    """Raise `SettingError` unless a number is above 0, or at least 0 if `zero`; None is fine."""
+    """Raise `SettingError` unless a number is above 0 (with `zero`, at least 0) or None."""
     if value is not None and not (value >= 0 if zero else value > 0):
         raise SettingError(name, value, "must be 0 or more" if zero else "must be above 0")
 

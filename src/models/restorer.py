@@ -1,4 +1,4 @@
-"""Ours: luma kept or inpainted, colour as a distribution, one decode at the end."""
+"""Our model: luma kept or inpainted, colour as a distribution, one decode at the end."""
 
 import math
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class RestorerEnsemble(Ensemble):
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """`luma` (H, W) in [0, 1]; on a coarse grid the probability `p` (180, h, w) of each hue,
-        and `chroma_mass` (180, h, w), this times the chroma expected of the hue."""
+        and `chroma_mass` (180, h, w), `p` times the expected chroma of the hue."""
         inpainters = [model.inpainter for model in self.members]
         luma = inpaint(inpainters, gray.astype(np.float32) / 255, mask, self.tta, self.device)
         photo = torch.from_numpy(luma)[None, None]
@@ -66,7 +66,7 @@ class RestorerEnsemble(Ensemble):
     ) -> np.ndarray:
         """RGB (H, W, 3) uint8; outside the mask its PIL luma is `gray`, exactly.
 
-        The visual style has the photo's own texture in its holes, in the estimate's brightness.
+        The visual style fills holes with the photo's own texture at the estimate's brightness.
         """
         luma = restored_luma(estimate, gray, mask)
         if style == "visual":
@@ -114,7 +114,7 @@ class Restorer(RestorationModel):
         """
         if "hole" in batch:
             gray, mask, costly = unit_range(batch["hole"]).split([1, 1, COSTLY], dim=1)
-            # a tenth lacks a costly fill, as thin damage does
+            # one in ten lacks a costly fill, as thin damage does
             left_out = torch.rand(len(costly), COSTLY // 2, 1, 1, device=costly.device) < 0.1
             costly[:, 1::2].masked_fill_(left_out, 1)
             filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
@@ -122,7 +122,7 @@ class Restorer(RestorationModel):
         if "rgb" in batch:
             rgb, small = batch["rgb"], self.shrink(unit_range(batch["gray"]), MEAN_CROP)
             grid = [side // CELL for side in small.shape[-2:]]
-            # every second pixel, unless that leaves cells without any
+            # every second pixel, unless that would leave some cells empty
             step = max(1, min(LOSS_STRIDE, rgb.shape[-1] // grid[-1]))
             histograms = hue_histograms(rgb[..., ::step, ::step], grid)
             targets = (sums[..., ::LOSS_STRIDE, ::LOSS_STRIDE] for sums in histograms)
@@ -139,9 +139,9 @@ class Restorer(RestorationModel):
         return F.interpolate(luma.contiguous(), size, **how)
 
     def colors(self, luma: Tensor) -> list[Tensor]:
-        """Probability of each hue, and this times its chroma in levels, of shrunk luma."""
+        """Probability of each hue, and `p` times its chroma in levels, from shrunk luma."""
         hue_logits, chroma = self.colorizer(luma)
-        # huge weights overflow; then the decode would fail, and the known luma be lost with it
+        # huge weights overflow; the decode would then fail and lose the known luma too
         p = hue_logits.nan_to_num().softmax(dim=1)
         chroma = chroma.nan_to_num().clamp(max=1)
         return [p, p * chroma * (LEVELS - 1)]

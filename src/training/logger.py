@@ -51,13 +51,13 @@ class RunLogger:
             self.writer.close()
 
     def show(self, progress: float) -> None:
-        """Move the bar to a share of the run."""
+        """Move the bar to `progress`, a share of the run."""
         if self.bar.n == 0:
-            self.bar.initial = 100 * progress  # a resumed run: for the estimate of what is left
+            self.bar.initial = 100 * progress  # a resumed run needs it to estimate the time left
         self.bar.update(100 * progress - self.bar.n)
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Gather the loss terms of a step; they stay on their device until `flush`."""
+        """Collect the loss terms of a step; they stay on their device until `flush`."""
         for key, value in terms.items():
             self._sums[key] = self._sums.get(key, 0) + value.detach()
 
@@ -81,7 +81,7 @@ class RunLogger:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leave the time until now out of the images per second."""
+        """Exclude the time until now from the images per second."""
         self._since = time.monotonic()
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -106,7 +106,7 @@ class RunLogger:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of `metrics.jsonl`; infinite for a line that was cut off."""
+    """The step of a line of `metrics.jsonl`; infinite for a truncated line."""
     try:
         return json.loads(line)["step"]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The settings of a training run; no torch, so that `--help` is quick."""
+"""The settings of a training run; no torch, so `--help` is fast."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from src.utils.processes import cores
 
 DEFAULT_EPOCHS = 20
 
-# What a resumed run may change. Everything else changes the result and is refused.
+# Settings that may change when a run resumes; others change the result and are refused.
 MAY_CHANGE = {
     *("max_minutes", "epochs", "val_images", "validate_every", "save_minutes"),
     *("workers", "precision", "dry_run", "data_dir", "output_dir", "device", "devices"),
@@ -32,7 +32,7 @@ class TrainSettings(Generic[Options]):
     """The fold to validate on, counted from 0; the others are trained on. "all" trains one after
     another."""
     max_minutes: float | None = None
-    """Wall-clock budget per fold in minutes, with validation; the schedule is fitted to it."""
+    """Wall-clock budget per fold in minutes, validation included; the schedule adapts to it."""
     epochs: int | None = None
     """Passes over the training images; 20 if max-minutes is left out as well."""
     init: Path | None = None
@@ -46,13 +46,13 @@ class TrainSettings(Generic[Options]):
     """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all.
     """
     validate_every: int = 1
-    """Epochs between validations; the end of the run is always validated."""
+    """Epochs between validations; the run always ends with one."""
     save_minutes: float = 5.0
-    """Minutes between checkpoints, beside those at each validation."""
+    """Minutes between checkpoints, in addition to one at each validation."""
     workers: int = field(default_factory=lambda: min(8, cores() - 1))
     """Processes per device that prepare training images; 0 prepares them between the steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the networks in training; auto is bf16 on a GPU that has it, else fp32."""
+    """Arithmetic of the networks in training; auto is bf16 on a GPU that supports it, else fp32."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
     folders: Folders = field(default_factory=Folders)
@@ -90,13 +90,13 @@ class TrainSettings(Generic[Options]):
 
 
 def default_settings(model: str) -> TrainSettings:
-    """The default settings of a model's run, which has the model's name."""
+    """The default settings of a run of the model, which is named after it."""
     return replace(TrainSettings(model_options(model)), folders=Folders(name=model))
 
 
 def begin_run(folder: Path, config: dict) -> None:
     """Write `config.json` into a fold's folder, or check that it resumes the run there."""
-    if not (folder / LAST).exists():  # nothing was saved, so other settings lose nothing
+    if not (folder / LAST).exists():  # nothing was saved, so nothing can be lost
         (folder / CONFIG).unlink(missing_ok=True)
         for file in folder.glob("*.safetensors"):
             found = f"{file}: would be overwritten, as there is no {LAST} to resume from"

@@ -1,4 +1,4 @@
-"""A training: where it may start, its budget, its state, and one step."""
+"""A training run: where it may start, its budget, its state, and one step."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from src.utils.errors import InputError
 
 WARMUP = 0.03  # share of the run in which the learning rate rises
 WARMUP_START = 0.05  # relative to the peak
-MAX_SEEN = 0.01  # share of the validation images whose name and size may be known by chance
+MAX_SEEN = 0.01  # share of validation images whose name and size may match by chance
 
 
 def load_initial(
@@ -65,7 +65,7 @@ class Budget:
         return monotonic() - self._start
 
     def progress(self, step: int, elapsed: float) -> float:
-        """Share of the run that is done, 0 to 1."""
+        """Completed share of the run, 0 to 1."""
         by_steps = step / self.steps if self.steps else 0.0
         by_time = elapsed / max(1e-9, self.seconds - self.reserve) if self.seconds else 0.0
         return min(1.0, max(by_steps, by_time))
@@ -82,7 +82,7 @@ def learning_rate(peak: float, progress: float) -> float:
 
 
 class TrainingState:
-    """A model in training with its averaged weights, its optimizers and how far it is."""
+    """A model in training with its averaged weights, optimizers and progress."""
 
     SAVED = ("seed", "facts", "step", "validated", "best", "elapsed")
 
@@ -117,7 +117,7 @@ class TrainingState:
             setattr(self, name, state[name])
 
     def keep_if_best(self, folder: Path, name: str, scores: dict[str, float], write: bool) -> None:
-        """Write the averaged weights of the model called `name` if none had a better score."""
+        """Write the averaged weights of the model `name` unless earlier ones scored better."""
         self.validated = self.step
         if scores["score"] > self.best:
             self.best = scores["score"]
@@ -131,8 +131,8 @@ def training_step(
 ) -> dict[str, Tensor]:
     """One optimizer step of each network at a learning rate; returns the unweighted loss terms.
 
-    `batch` is this process' share. Gradients are averaged over the processes, and the statistics
-    of batch normalization as well, so that all keep the same weights.
+    `batch` is this process' share. Gradients and batch-normalization statistics are averaged over
+    the processes, so that all keep the same weights.
     """
     # a resumed run, and every process of a run, draws the same random numbers in `losses`
     seed = np.random.SeedSequence([state.seed, state.step]).generate_state(1)[0]
@@ -141,7 +141,7 @@ def training_step(
     losses = state.model.losses(batch)
     found = {}
     while True:
-        with fabric.autocast():  # the forward pass alone
+        with fabric.autocast():  # the forward pass only
             name, terms = next(losses, (None, {}))
         if name is None:
             break

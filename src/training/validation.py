@@ -1,4 +1,4 @@
-"""Scores of a model in training on images that it is not trained on."""
+"""Scores a model in training on held-out images."""
 
 import time
 import zlib
@@ -32,7 +32,7 @@ def validate(
 ) -> tuple[dict[str, float], list[np.ndarray]] | None:
     """Scores over (input, truth) files, `score` among them, and pictures of the first four.
 
-    A model that restores is scored like the competition, with one view; the detector by the
+    A model that restores is scored as in the competition, with one view; the detector by the
     harmonic mean of precision and recall. A picture is (512, 1536, 3) uint8: input, result and
     truth side by side. The processes share the files; each returns all results, or None
     if a signal came meanwhile.

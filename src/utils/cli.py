@@ -1,4 +1,4 @@
-"""Typed settings from a command line; an exit status and one line from an error."""
+"""Command lines become typed settings; errors become an exit status and one line."""
 
 import dataclasses
 import errno
@@ -22,7 +22,7 @@ Style = Literal["score", "visual"]
 Tta = Literal[1, 2]
 DamageKind = Literal["auto", "hole", "none"]
 
-# What library code cannot know: the command that fixes a kind of problem.
+# The commands that fix a kind of problem, which library code cannot know.
 HINTS = {
     "data folder": "name the competition folder with --data-dir, or make one: "
     "python prepare_data.py build --sample --data-dir data",
@@ -39,7 +39,7 @@ HINTS = {
     "ray": "pip install -r requirements/ray.txt",
 }
 
-# OSErrors that the user can do something about; others are bugs or broken machines.
+# OSErrors that the user can fix; others are bugs or broken machines.
 REMEDIES = {
     "free some space": {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
     "check its permissions": {errno.EACCES, errno.EPERM, errno.EROFS},
@@ -52,8 +52,8 @@ class RunFolder:
     """Where a run's results are."""
 
     name: str | None = None
-    """Name of the run and of its folder in output-dir; restorer when left out, or, when training,
-    the model's name."""
+    """Name of the run and of its folder in output-dir; by default the model's name when
+    training, else restorer."""
     output_dir: Path = Path("outputs")
     """The folder that holds all runs."""
 
@@ -81,8 +81,8 @@ class Compute:
     device: str = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     devices: int = 1
-    """Processes that share the work on this machine, one device each. Under torchrun, torchrun
-    decides."""
+    """Processes that share the work on this machine, one device each. torchrun overrides
+    it."""
 
 
 def as_json(settings: object) -> dict:
@@ -101,9 +101,9 @@ def parse_settings(
     program: str | None = None,
     default: T | None = None,
 ) -> T:
-    """A settings dataclass, or one of several as subcommands, from `arguments` (the script's own).
+    """Parse `arguments` (the script's own) to a settings dataclass, one per subcommand.
 
-    Flags that are left out are as in `default`; `program` is the name in `--help`.
+    Flags that are left out keep their `default`; `program` is the name in `--help`.
     """
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     defaults = {} if default is None else {"default": default}
@@ -119,7 +119,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     Ctrl-C exits with 130, and other signals with 128 plus their number, as shells expect.
     """
     warnings.filterwarnings("ignore", LARGE_IMAGE)
-    for stream in (sys.stdout, sys.stderr):  # its encoding may lack a letter of a file's name
+    for stream in (sys.stdout, sys.stderr):  # its encoding may lack a character of a file name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -133,9 +133,9 @@ def run_script(main: Callable[[], int | None]) -> None:
         print("\ninterrupted; everything written so far is kept", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if isinstance(error, BrokenPipeError):  # the reader has ended, as `head` does
+        if isinstance(error, BrokenPipeError):  # the reader has quit, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushed at exit
-            sys.exit(141)  # as of a program that SIGPIPE ends
+            sys.exit(141)  # as if SIGPIPE had ended the program
         message = _explanation(error)
         if message is None:
             raise
@@ -144,7 +144,7 @@ def run_script(main: Callable[[], int | None]) -> None:
 
 
 def _explanation(error: Exception) -> str | None:
-    """One line on an error that the user can do something about, or None."""
+    """One line on an error that the user can fix, else None."""
     if isinstance(error, SettingError):
         return f"--{error.setting.replace('_', '-')} {error.value}: {error.reason}"
     if isinstance(error, InputError):
@@ -153,7 +153,7 @@ def _explanation(error: Exception) -> str | None:
         for remedy, numbers in REMEDIES.items():
             if error.errno in numbers:
                 return f"{error.filename}: {error.strerror}; {remedy}"
-    # by name, since scripts that need no torch should not wait for its import
+    # by name: scripts that need no torch should not wait for its import
     names = {kind.__name__ for kind in type(error).__mro__}
     if "DistError" in names or (isinstance(error, RuntimeError) and "by peer" in str(error)):
         return "another process of this run died; fix the cause and run the same command again"

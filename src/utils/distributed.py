@@ -25,7 +25,7 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" takes CUDA, then MPS, then the CPU."""
+    """The torch device of this name; "auto" prefers CUDA, then MPS, then the CPU."""
     if name == "auto":
         mps = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else mps
@@ -42,7 +42,7 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
     """Start the other processes, which run this script from its beginning, and connect to them.
 
     Under torchrun the processes are already there, and `devices`, their number on this machine, is
-    ignored. `precision` is "fp32", "bf16", or "auto": bf16 on a GPU that has it.
+    ignored. `precision` is "fp32", "bf16", or "auto": bf16 on a GPU that supports it.
     """
     chosen, nodes = pick_device(device), 1
     torchrun = torch.distributed.is_torchelastic_launched()
@@ -67,7 +67,7 @@ def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> F
     )
     fabric.launch()
     if torch.distributed.is_initialized():
-        # gloo's threads abort a process that exits while they run
+        # gloo's threads abort the process if it exits while they run
         atexit.register(torch.distributed.destroy_process_group)
     torch.set_num_threads(max(1, cores() // devices))
     return fabric

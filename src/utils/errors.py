@@ -1,13 +1,13 @@
 """Errors that the user can fix, and a warning that nobody needs."""
 
-# PIL warns at half the pixels that it refuses; `src.utils.images` has a limit of its own.
+# PIL warns at half its limit; `src.utils.images` has a limit of its own.
 LARGE_IMAGE = "Image size .* could be decompression bomb"
 
 
 class InputError(Exception):
     """Something the user can fix: one line names the file, what was found and what was expected.
 
-    Scripts add the command that is the remedy from `src.utils.cli.HINTS`, by its key `hint`.
+    Scripts append the command that fixes it, `src.utils.cli.HINTS[hint]`.
     """
 
     def __init__(self, message: str, hint: str | None = None):
@@ -27,7 +27,7 @@ class SettingError(InputError):
 
 
 class Stopped(Exception):
-    """The signal `number` ended the work after everything was saved."""
+    """The signal `number` ended the work; everything was saved."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)

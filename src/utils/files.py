@@ -1,4 +1,4 @@
-"""Files read and written safely, one process per folder, and resuming by recipe."""
+"""Safe reading and writing, one process per folder, and resuming by recipe."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 from src.utils.errors import InputError
 
 LOCK = ".lock"  # in a folder that a process works in
-PARTIAL = ".photo-restoration-"  # begins the names of files that `atomic_write` has not finished
+PARTIAL = ".photo-restoration-"  # prefix of files that `atomic_write` has not finished
 
 
 def require_file(path: Path) -> None:
-    """Raise `InputError` for a folder, pipe or device, and `FileNotFoundError` for nothing."""
+    """Raise `InputError` for a folder, pipe or device; `FileNotFoundError` if nothing is there."""
     # opening a pipe would block, and a device such as /dev/zero never ends
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise InputError(f"{path}: not a regular file; put a file in its place")
@@ -49,8 +49,8 @@ def read_json(path: Path, remedy: str) -> dict:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Work in a folder alone; it is created if missing, `InputError` if another process has it.
 
-    The lock, a hidden file, stays, but is only held while the process lives. What `atomic_write`
-    left half-written when a process was killed is removed, except below folders with own locks.
+    The lock file is hidden and stays, but is only held while the process lives. Half-written files
+    that a killed process left are removed, except below folders that have their own locks.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,13 @@ def append_text(path: Path, text: str) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        error.filename = str(path)  # a failed write does not name it
+        error.filename = str(path)  # the error of a failed write does not name the file
         raise
 
 
 def write_json(path: Path, value: object) -> None:
     """`write_bytes` for indented JSON."""
-    # ASCII: a file name that is not UTF-8 can be escaped but not encoded
+    # ASCII: a file name that is not UTF-8 cannot be encoded, only escaped
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -133,7 +133,7 @@ def identity(path: Path) -> list[int] | None:
     try:
         status = os.stat(path)
     except OSError:
-        return None  # reading the file will name the reason
+        return None  # reading the file will report the reason
     return [status.st_size, status.st_mtime_ns]
 
 
@@ -151,7 +151,7 @@ def begin(
     the `identity` of files, with relative paths, so that folders may be moved. Resumed work may
     change the top-level keys `may_change`. A result is done if its file exists.
 
-    Returns whether earlier work is resumed. Another recipe is an `InputError`, before any change.
+    Returns whether earlier work is resumed. A different one is an `InputError`, before any change.
     """
     path = Path(folder) / name
     recipe = json.loads(json.dumps(recipe))
@@ -178,7 +178,7 @@ def read_recipe(
 
 
 def differences(earlier: dict, now: dict) -> list[str]:
-    """A phrase per entry that differs between two recipes; a missing key is the same as None."""
+    """A phrase per entry that differs between two recipes; a missing key counts as None."""
     changes = []
     for key in sorted(earlier.keys() | now.keys()):
         before, after = earlier.get(key), now.get(key)

@@ -21,7 +21,7 @@ with suppress(ImportError):  # it is optional
 
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
-# PIL would hand other formats to programs such as Ghostscript.
+# PIL would pass some other formats to programs such as Ghostscript.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 SUFFIXES = Image.registered_extensions()  # without AVIF in some builds of PIL
 IMAGE_FORMATS = tuple(kind for kind in IMAGE_FORMATS if kind in SUFFIXES.values())
@@ -33,7 +33,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 WHITES = (255, 4095, 65535)  # 8, 12 or 16 bits per pixel, often stored in 16 or 32
 FLOAT_WHITES = {1.0: 0, 255.0: 16, 65535.0: 4096}  # and the smallest maximum that suggests each
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
-OPAQUE = 128  # smallest alpha of a pixel that counts as there
+OPAQUE = 128  # smallest alpha of a pixel that counts as opaque
 PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}  # by PIL's mode
 SAVE_AS = "save it as 8 or 16 bit"
 
@@ -64,7 +64,7 @@ def _decoding(
             yield content
             return
         require_file(path)
-        # given its name, PIL would map a TIFF into memory and scramble its rows when turning it
+        # given a path, PIL would memory-map a TIFF and scramble its rows when rotating it
         with open(path, "rb") as file:
             yield file
     except InputError:
@@ -125,12 +125,12 @@ def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Any photo as (H, W) uint8; colours, also of sepia, become PIL's luma."""
+    """Any photo as (H, W) uint8; colours, sepia included, become PIL's luma."""
     return np.asarray(open_photo(Path(path), max_pixels).convert("L"))
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Any photo as `read_gray`, with where it is transparent and what else its file says."""
+    """Any photo as `read_gray`, with its transparency and metadata."""
     path = Path(path)
     with _decoding(path) as file:
         image = upright(open_image(path, content=file, max_pixels=max_pixels))
@@ -166,10 +166,10 @@ def _read_details(file: BinaryIO) -> Details:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A decoded image turned as its EXIF says; a broken EXIF is ignored, as viewers do."""
+    """A decoded image rotated as its EXIF says; broken EXIF is ignored, as in viewers."""
     try:
         image.getexif()  # parsed and kept
-        image.info.pop("exif", None)  # else rewritten below, which fails if any tag is broken
+        image.info.pop("exif", None)  # else it is rewritten below, which fails if a tag is broken
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # parsing raises anything
         pass
@@ -239,7 +239,7 @@ def _apply_profile(image: Image.Image) -> Image.Image:
             profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
             space = profile.profile.xcolor_space.strip()
             name = profile.profile.profile_description or ""
-            # grey with an RGB profile is three equal channels of it
+            # grey with an RGB profile means three equal channels
             source = image.convert("RGB") if gray and space == "RGB" else image
             if space == PROFILE_SPACES[source.mode] and not (space == "RGB" and "sRGB" in name):
                 intent = ImageCms.Intent.RELATIVE_COLORIMETRIC  # white stays white
@@ -269,7 +269,7 @@ def list_others(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    # links are followed, no folder is entered twice, and those inside count under their own name
+    # links are followed; no folder is entered twice, and folders inside keep their own names
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the images")
@@ -307,6 +307,6 @@ def write_png(path: Path, array: np.ndarray, details: Details | None = None) -> 
         if details.dpi:
             metadata["dpi"] = details.dpi
     buffer = BytesIO()
-    level = 2  # a quarter of the time of the default 6, and a tenth larger
+    level = 2  # takes a quarter of the time of the default 6; files are a tenth larger
     Image.fromarray(array).save(buffer, format="PNG", compress_level=level, **metadata)
     write_bytes(Path(path), buffer.getvalue())

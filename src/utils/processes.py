@@ -1,4 +1,4 @@
-"""Worker processes and threads, and signals: a run is asked to save and leave, not cut off."""
+"""Worker processes, threads and signals: a signal makes a run save and exit."""
 
 import multiprocessing
 import os
@@ -47,11 +47,11 @@ class StopSignals:
 
 @contextmanager
 def workers_ignore(*numbers: int) -> Iterator[None]:
-    """Processes started in this block never get these signals, which are sent to all of a run."""
+    """Shield processes started in this block from these signals, which a run's whole group gets."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # started with the first worker, it would unblock them
+    resource_tracker.ensure_running()  # if it started with the first worker, it would unblock them
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
@@ -111,7 +111,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    # the worker of a killed process would otherwise wait for work forever
+    # otherwise the worker of a killed process would wait for work forever
     multiprocessing.parent_process().join()
     os._exit(1)
 
