@@ -157,7 +157,7 @@ def _with_hard_border(
     min_area: int = 1,
     step: int = SOFT_STEP,
 ) -> np.ndarray:
-    """The pieces, all of one grey value, with at most a share `max_soft` of neighbours within `step`
+    """The pieces, all of one grey value, with at most `max_soft` of their neighbours within `step`
     grey levels of it. Neighbours where `same` is 1 do not count."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(pieces)
     if count == 1:
