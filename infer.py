@@ -15,8 +15,7 @@ class Settings:
     """Restore the images of test.csv, or any photo with --input; run it again to resume."""
 
     ensemble: bool = False
-    """Average all finished folds of the run; the shipped ones if no --name is given and none is
-    trained."""
+    """Average all finished folds; the shipped ones if none is trained and no --name is given."""
     fold: int = 0
     """The fold to use without --ensemble."""
     tta: Tta = 1

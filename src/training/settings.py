@@ -29,8 +29,7 @@ class TrainSettings(Generic[Options]):
 
     model: Options
     fold: int | Literal["all"] = 0
-    """The fold to validate on, counted from 0; the others are trained on. "all" trains one after
-    another."""
+    """The fold held out for validation, counted from 0; "all" trains all folds in turn."""
     max_minutes: float | None = None
     """Wall-clock budget per fold in minutes, validation included; the schedule adapts to it."""
     epochs: int | None = None
@@ -43,8 +42,7 @@ class TrainSettings(Generic[Options]):
     seed: int = 0
     """Seed of all randomness."""
     val_images: int = 100
-    """Validation images, spread evenly over the fold; 0 takes all. evaluate.py --fold scores all.
-    """
+    """Validation images, spread evenly over the fold; 0 takes all, as evaluate.py --fold does."""
     validate_every: int = 1
     """Epochs between validations; the run always ends with one."""
     save_minutes: float = 5.0

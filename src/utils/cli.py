@@ -52,8 +52,7 @@ class RunFolder:
     """Where a run's results are."""
 
     name: str | None = None
-    """Name of the run and of its folder in output-dir; by default the model's name when
-    training, else restorer."""
+    """Name of the run's folder in output-dir; train.py defaults to the model's, others to restorer."""
     output_dir: Path = Path("outputs")
     """The folder that holds all runs."""
 
@@ -81,8 +80,7 @@ class Compute:
     device: str = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
     devices: int = 1
-    """Processes that share the work on this machine, one device each. torchrun overrides
-    it."""
+    """Processes that share the work on this machine, one device each; torchrun overrides it."""
 
 
 def as_json(settings: object) -> dict:
