@@ -52,7 +52,7 @@ class RunFolder:
     """Where a run's results are."""
 
     name: str | None = None
-    """Name of the run's folder in output-dir; train.py defaults to the model's, others to restorer."""
+    """Name of the run's folder in output-dir; by default the model's in train.py, else restorer."""
     output_dir: Path = Path("outputs")
     """The folder that holds all runs."""
 
