@@ -114,7 +114,7 @@ class Restorer(RestorationModel):
         """
         if "hole" in batch:
             gray, mask, costly = unit_range(batch["hole"]).split([1, 1, COSTLY], dim=1)
-            # one in ten lacks a costly fill, as thin damage does
+            # each costly fill is left out of one in ten, as on thin damage
             left_out = torch.rand(len(costly), COSTLY // 2, 1, 1, device=costly.device) < 0.1
             costly[:, 1::2].masked_fill_(left_out, 1)
             filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
