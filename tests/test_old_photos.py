@@ -135,7 +135,7 @@ def test_too_much_damage_is_not_believed():
     finder = Detector(lambda gray: torch.ones_like(gray))
     found = finder(data.camera())
     assert found.share == 1 and not found.mask.any()
-    assert str(found) == "100% was flagged as damage; that is more than 30%, so it is ignored"
+    assert str(found) == "100.0% was flagged as damage; that is more than 30%, so it is ignored"
     some = torch.zeros(1, 1, 512, 512)
     some[..., :51, :] = 1
     found = Detector(lambda gray: some)(data.camera())
