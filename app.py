@@ -173,7 +173,7 @@ def main() -> None:
     if (model := pipeline.recipe["model"]) != "restorer":
         raise InputError(f"{run_dir}: holds a {model}, the app needs a restorer; see --name")
     # Gradio opens the painted layers itself, in any format and size that PIL permits
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # PIL refuses twice as many
     Image.init()
     Image.ID[:] = IMAGE_FORMATS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, as Ctrl-C does

@@ -229,8 +229,8 @@ def test_refused_uploads(server, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "heavy.png").write_bytes(bytes(51 << 20))
     for name, message in (
-        ("large.png", "12.01 megapixels, at most 12"),
-        ("huge.png", "30 megapixels, at most 12"),
+        ("large.png", "more than 12 megapixels"),
+        ("huge.png", "more than 12 megapixels"),
         ("text.png", "not an image"),
         ("heavy.png", "maximum"),
     ):

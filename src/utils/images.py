@@ -80,7 +80,7 @@ def _decoding(
         kinds = ", ".join(formats)
         raise InputError(f"{path}: not an image of type {kinds}; replace or remove it") from None
     except Image.DecompressionBombError:
-        found = f"more than {MAX_PIXELS / 1e6:.0f} megapixels"
+        found = f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
         raise InputError(f"{path}: {found}; make the image smaller") from None
     except Exception as error:  # decoders raise anything: struct.error, KeyError, EOFError
         reason = " ".join(str(error).split())[:200] or type(error).__name__
