@@ -33,53 +33,63 @@ class Settings:
     folders: RunFolder = field(default_factory=RunFolder)
 
 
-def page(pipeline):
-    """The page as `gradio.Blocks`, for a `Pipeline` of restorers."""
+def page_error(function):
+    """`function`, whose `InputError` becomes a message on the page."""
     import gradio as gr
-    import numpy as np
 
-    from src.damage.finders import report_damage
-    from src.session import Session, in_editor, marked, thumbnail
-    from src.utils.images import IMAGE_SUFFIXES, read_photo, write_png
+    def call(*arguments):
+        try:
+            return function(*arguments)
+        except InputError as error:
+            reason = str(error).removeprefix(f"{arguments[0]}: ")  # a path on this server
+            raise gr.Error(reason, print_exception=False) from None
 
-    nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
+    return call
 
-    def checked(function):
-        """`function`, whose `InputError` becomes a message on the page."""
 
-        def call(*arguments):
-            try:
-                return function(*arguments)
-            except InputError as error:
-                reason = str(error).removeprefix(f"{arguments[0]}: ")  # a path on this server
-                raise gr.Error(reason, print_exception=False) from None
+class Handlers:
+    """The page's answers to its events, for a `Pipeline` of restorers."""
 
-        return call
+    def __init__(self, pipeline):
+        self.pipeline = pipeline
 
-    def opened(path):
+    def opened(self, path):
+        import gradio as gr
+
+        from src.damage.finders import report_damage
+        from src.session import Session, in_editor, marked
+        from src.utils.images import read_photo
+
         hidden = gr.Column(visible=False)
+        nothing = (0, 1.0, None, None, None)  # choice, saturation, and no result
         if path is None:
             return None, hidden, None, None, hidden, *nothing
         start = time.monotonic()
         gray, clear, details = read_photo(Path(path), MAX_PIXELS)
-        mask, line = report_damage(pipeline.find, gray, clear)
+        mask, line = report_damage(self.pipeline.find, gray, clear)
         session = Session(Path(path).stem, gray, mask, details)
         value = {"background": in_editor(gray), "layers": [marked(mask)], "composite": None}
         pages = f" Only the first of {details.frames} pages." if details.frames > 1 else ""
         found = f"In {time.monotonic() - start:.1f} s: {line}.{pages}"
         return session, gr.Column(visible=True), value, found, hidden, *nothing
 
-    def restored(session, editor, repair):
+    def restored(self, session, editor, repair):
+        import gradio as gr
+
         if session is None:
             raise InputError("drop a photo first")
         start = time.monotonic()
-        mask = session.corrected(editor["layers"]) if repair else np.zeros_like(session.found)
-        session.restore(pipeline, mask)
-        pictures = gr.Gallery(session.thumbnails(), selected_index=0), *colored(session, 0, 1.0)
+        mask = session.corrected(editor["layers"]) & repair
+        session.restore(self.pipeline, mask)
+        pictures = gr.Gallery(session.thumbnails(), selected_index=0)
         took = f"Restored in {time.monotonic() - start:.1f} s; {mask.mean():.1%} was painted in."
-        return took, gr.Column(visible=True), 0, 1.0, *pictures
+        result = self.colored(session, 0, 1.0)
+        return took, gr.Column(visible=True), 0, 1.0, pictures, *result
 
-    def colored(session, chosen, saturation):
+    def colored(self, session, chosen, saturation):
+        from src.session import thumbnail
+        from src.utils.images import write_png
+
         if session is None or session.luma is None:
             return None, None
         rgb = session.colored(chosen, saturation)
@@ -90,57 +100,56 @@ def page(pipeline):
         write_png(session.result, rgb, session.details)
         return (thumbnail(session.gray), thumbnail(rgb)), str(session.result)
 
+
+def damage_editor():
+    """The photo with a brush for what is lost."""
+    import gradio as gr
+
+    return gr.ImageEditor(
+        label="The photo, and what is lost",
+        type="numpy",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        format="png",
+        layers=False,
+        brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
+        elem_id="damage",
+        canvas_size=(1, 1),  # marks would not line up with a photo smaller than this
+        height=PICTURE_HEIGHT,
+    )
+
+
+def page(pipeline):
+    """The page as `gradio.Blocks`, for a `Pipeline` of restorers."""
+    import gradio as gr
+
+    from src.utils.images import IMAGE_SUFFIXES
+
     def picked(event: gr.SelectData):
         return event.index
 
+    handlers = Handlers(pipeline)
     cache = (600, KEEP_SECONDS)
     with gr.Blocks(title="Restore a photo", analytics_enabled=False, delete_cache=cache) as blocks:
         session, chosen = gr.State(time_to_live=KEEP_SECONDS), gr.State(0)
         gr.Markdown(INTRODUCTION)
-        upload = gr.File(
-            label="Drop a photo here",
-            file_types=["image", *sorted(IMAGE_SUFFIXES)],
-            type="filepath",
-            elem_id="upload",
-            height=140,
-        )
+        kinds = {"file_types": ["image", *sorted(IMAGE_SUFFIXES)], "type": "filepath"}
+        upload = gr.File(label="Drop a photo here", elem_id="upload", height=140, **kinds)
         with gr.Row():
             with gr.Column(visible=False, min_width=360, scale=1) as before:
-                editor = gr.ImageEditor(
-                    label="The photo, and what is lost",
-                    type="numpy",
-                    image_mode="RGBA",
-                    sources=(),
-                    transforms=(),
-                    format="png",
-                    layers=False,
-                    brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
-                    elem_id="damage",
-                    canvas_size=(1, 1),  # marks would not line up with a photo smaller than this
-                    height=PICTURE_HEIGHT,
-                )
+                editor = damage_editor()
                 found = gr.Markdown(elem_id="found")
                 without = "Off, the photo is only coloured."
                 repair = gr.Checkbox(True, label="Repair damage", info=without)
                 start = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(visible=False, min_width=360, scale=1) as after:
-                compare = gr.ImageSlider(
-                    label="Before and after",
-                    interactive=False,
-                    format="webp",
-                    elem_id="compare",
-                    height=PICTURE_HEIGHT,
-                )
+                look = {"interactive": False, "format": "webp", "height": PICTURE_HEIGHT}
+                compare = gr.ImageSlider(label="Before and after", elem_id="compare", **look)
                 took = gr.Markdown(elem_id="took")
                 gr.Markdown("The most probable colours, and alternatives:")
-                gallery = gr.Gallery(
-                    show_label=False,
-                    columns=3,
-                    height=None,
-                    elem_id="colorizations",
-                    format="webp",
-                    allow_preview=False,
-                )
+                look = {"format": "webp", "columns": 3, "height": None, "show_label": False}
+                gallery = gr.Gallery(elem_id="colorizations", allow_preview=False, **look)
                 saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", elem_id="saturation")
                 download = gr.DownloadButton("Download PNG", elem_id="download")
 
@@ -149,10 +158,11 @@ def page(pipeline):
         # a photo dropped while another is being restored waits
         one_by_one = {"concurrency_id": "photo", "concurrency_limit": 1}
         page_parts = [session, before, editor, found, after, *result]
-        upload.change(checked(opened), upload, page_parts, **one_by_one)
+        upload.change(page_error(handlers.opened), upload, page_parts, **one_by_one)
         inputs, outputs = [session, editor, repair], [took, after, *result]
-        start.click(checked(restored), inputs, outputs, **one_by_one)
-        recolor = {"fn": colored, "inputs": choice, "outputs": [compare, download], **one_by_one}
+        start.click(page_error(handlers.restored), inputs, outputs, **one_by_one)
+        outputs = [compare, download]
+        recolor = {"fn": handlers.colored, "inputs": choice, "outputs": outputs, **one_by_one}
         gallery.select(picked, None, chosen).then(**recolor)
         saturation.input(**recolor, trigger_mode="always_last")
     return blocks
