@@ -7,10 +7,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.segmentation import felzenszwalb
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes
 from tyro.extras import subcommand_cli_from_dict
@@ -30,9 +32,8 @@ from src.fills.simple import DIRECTIONS, all_fills
 from src.metrics import HUE_BINS, hue_correlation, hue_histogram, masked_ssim, score_image
 from src.models.checkpoints import load_model, read_description
 from src.models.inpainter import inpaint
-from src.models.restorer import restored_luma
 from src.pipeline import Pipeline, load_finder, telea
-from src.utils.cli import run_script
+from src.utils.cli import Tta, run_script
 from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb
 from src.utils.processes import cores, parallel_map
@@ -127,9 +128,9 @@ def variants(
     """One image restored in many ways, (H, W, 3) uint8 by name; `true` is for the oracles."""
     mask = find_hole(gray)
     estimate = pipeline.estimate(gray, mask)
-    maps = estimate["p"], estimate["chroma_mass"]
-    p, chroma_mass = (torch.from_numpy(values) for values in maps)
-    inpainted, filled = restored_luma(estimate, gray, mask), telea(gray, mask)
+    maps = estimate["p"], estimate["chroma_mass"], estimate["common"]
+    p, chroma_mass, _ = (torch.from_numpy(values) for values in maps)
+    inpainted, filled = estimate["luma"], telea(gray, mask)
     color, oracle = expected_color(p, chroma_mass), hue_histogram(true).ravel()
     log_p = p.clamp(min=MIN_P).log()
     gumbel = -torch.empty_like(p).exponential_(generator=torch.Generator().manual_seed(0)).log()
@@ -138,7 +139,7 @@ def variants(
     histograms["oracle: true histogram"] = oracle / oracle.sum()
     for name, histogram in histograms.items():
         target = torch.from_numpy(histogram).float()
-        fits[name] = histogram_fit(plausibility(p, color), target, *gray.shape)
+        fits[name] = histogram_fit(plausibility(p, color), target, inpainted)
     made = {
         "restored": pipeline.decode(estimate, gray, mask),
         "left grey": gray_to_rgb(inpainted),
@@ -197,10 +198,10 @@ def fill_scores(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
     return row
 
 
-def colors(chosen: HeldOut, checkpoints: tuple[Path, ...]) -> None:
-    """Colours of undamaged photos by source: C, visual C, colourfulness and CIEDE2000."""
+def colors(chosen: HeldOut, checkpoints: tuple[Path, ...], tta: Tta = 1) -> None:
+    """Colours by source: of undamaged photos, and in and around the holes of damaged ones."""
     pairs = chosen.pairs(checkpoints)
-    rows = list(parallel_map(partial(color_figures, checkpoints), pairs, "measuring"))
+    rows = list(parallel_map(partial(color_figures, checkpoints, tta), pairs, "measuring"))
     names = [source.stem for source, _ in pairs]
     table = pd.DataFrame(rows, index=names)
     source = photo_sources(chosen.data_dir).reindex(names, fill_value="").to_numpy()
@@ -209,23 +210,43 @@ def colors(chosen: HeldOut, checkpoints: tuple[Path, ...]) -> None:
 
 
 @torch.inference_mode()
-def color_figures(checkpoints: tuple[Path, ...], pair: Pair) -> dict[str, float]:
-    """The figures of one photo."""
+def color_figures(checkpoints: tuple[Path, ...], tta: Tta, pair: Pair) -> dict[str, float]:
+    """The figures of one photo; all but C are those of the visual style."""
     torch.set_num_threads(1)
-    pipeline, truth = Pipeline(restorers(checkpoints)), read_truth(pair[1])
+    pipeline, truth = Pipeline(restorers(checkpoints), tta=tta), read_truth(pair[1])
     gray, nothing = luma(truth), np.zeros(truth.shape[:2], bool)
     estimate = pipeline.estimate(gray, nothing)
     score, visual = (pipeline.decode(estimate, gray, nothing, s) for s in ("score", "visual"))
-    compared = (truth, gray_to_rgb(gray), visual)
-    true_lab, *labs = (rgb2lab(rgb[::2, ::2]) for rgb in compared)  # CIELAB is slow
-    gray_error, error = (float(deltaE_ciede2000(true_lab, lab).mean()) for lab in labs)
+    damaged = read_input(pair[0])
+    lost = lost_pixels(damaged, truth)
+    near = cv2.dilate(lost.view(np.uint8), np.ones((61, 61), np.uint8)).view(bool)
+    repaired = pipeline.decode(pipeline.estimate(damaged, lost), damaged, lost, "visual")
+    # CIELAB is slow
+    compared = (truth, visual, gray_to_rgb(gray), repaired)
+    true_lab, *labs = (rgb2lab(rgb[::2, ::2]) for rgb in compared)
+    labs[-1][..., 0] = true_lab[..., 0]  # the error of the colour, not that of the fill
+    error, gray_error, hole_error = (deltaE_ciede2000(true_lab, lab) for lab in labs)
+    segments = felzenszwalb(gray[::2, ::2], scale=200, sigma=0.8, min_size=50)
     return {
         "C": hue_correlation(truth, score),
         "C visual": hue_correlation(truth, visual),
         "colourfulness": colorfulness(visual) / max(colorfulness(truth), 1.0),
-        "delta E": error,
-        "delta E of grey": gray_error,
+        "coherence": spread(labs[0], segments) / max(spread(true_lab, segments), 1.0),
+        "delta E": float(error.mean()),
+        "delta E of grey": float(gray_error.mean()),
+        "delta E in the hole": float(hole_error[lost[::2, ::2]].mean()),
+        "delta E around it": float(hole_error[(near & ~lost)[::2, ::2]].mean()),
     }
+
+
+def spread(lab: np.ndarray, segments: np.ndarray) -> float:
+    """Mean variance of a and b within segments (H, W) of a photo's CIELAB (H, W, 3)."""
+    labels, sizes = segments.ravel(), np.bincount(segments.ravel())
+    total = 0.0
+    for values in (lab[..., 1].ravel(), lab[..., 2].ravel()):
+        means = np.bincount(labels, values) / np.maximum(sizes, 1)
+        total += float(((values - means[labels]) ** 2).mean())
+    return total
 
 
 def colorfulness(rgb: np.ndarray) -> float:

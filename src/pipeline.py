@@ -84,11 +84,8 @@ class Pipeline:
 
     @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
-        """The ensemble's mean estimate, float32 arrays by name.
-
-        The restorer gives `luma` in [0, 1], and on a coarse grid the probability `p` of each of 180
-        hues and `chroma_mass`, `p` times the expected chroma of the hue; other models give `rgb`.
-        """
+        """The ensemble's mean estimate, arrays by name: see `RestorerEnsemble.estimate` for the
+        restorer's; other models give `rgb`."""
         return self.ensemble.estimate(*checked(gray, mask))
 
     @torch.inference_mode()

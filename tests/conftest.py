@@ -64,7 +64,7 @@ def random_run(tmp_path_factory) -> Path:
     """Output folder with the run `random`: one fold of a restorer of random weights."""
     outputs = tmp_path_factory.mktemp("random")
     torch.manual_seed(0)
-    model = create_model("restorer", color_size=64, encoder_weights="random")
+    model = create_model("restorer")
     facts = {"fold": 0, "trained_on": ""}
     save_model(outputs / "random" / "fold0", model, "restorer", facts)
     return outputs

@@ -52,7 +52,7 @@ def test_submission(small_folder, random_run, script, tmp_path):
         outputs = shutil.copytree(random_run, tmp_path / name)
         if name == "other":
             torch.manual_seed(1)
-            model = create_model("restorer", color_size=64, encoder_weights="random")
+            model = create_model("restorer")
             save_model(outputs / "random" / "fold0", model, "restorer", {"fold": 0})
         arguments = ["--data-dir", small_folder, "--output-dir", outputs, "--name", "random"]
         for script_name, extra in (("infer", ["--device", "cpu"]), ("make_submission", [])):

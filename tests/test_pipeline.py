@@ -25,9 +25,7 @@ from src.utils.images import read_gray, write_png
 def models() -> list:
     """Three small restorers of random weights."""
     torch.manual_seed(0)
-    found = [
-        create_model("restorer", color_size=64, encoder_weights="random").eval() for _ in range(3)
-    ]
+    found = [create_model("restorer").eval() for _ in range(3)]
     # as loaded ones are: another order in memory rounds otherwise
     return [model.to(memory_format=torch.channels_last) for model in found]
 
@@ -128,7 +126,7 @@ def test_what_would_give_another_picture_without_a_word(models, run_dir, damaged
     with pytest.raises(SettingError, match="style vivid: unknown"):
         pipeline.decode(estimate, *damaged, "vivid")
     with pytest.raises(InputError, match="evaluation mode"):
-        Pipeline([create_model("restorer", color_size=64, encoder_weights="random")])
+        Pipeline([create_model("restorer")])
     with pytest.raises(InputError, match="one is listed twice"):
         Pipeline.load(run_dir, [1, 1, 3])
 

@@ -31,10 +31,7 @@ def ensembles():
     found = {}
     for scale in (1, 100, 10_000):
         torch.manual_seed(scale)
-        found[scale] = [
-            create_model("restorer", color_size=64, encoder_weights="random").eval()
-            for _ in range(2)
-        ]
+        found[scale] = [create_model("restorer").eval() for _ in range(2)]
         for model in found[scale]:
             for weights in model.parameters():
                 weights.data.mul_(scale)
@@ -228,7 +225,7 @@ def test_a_fold_is_scored_only_by_networks_that_held_it_out(
     random_run, small_folder, script, tmp_path
 ):
     """Networks of another fold, or started from one, have seen the images of this one."""
-    model = create_model("restorer", color_size=64, encoder_weights="random")
+    model = create_model("restorer")
     for fold in (0, 1):
         pairs = fold_files(small_folder, 2, 0, fold)[1]
         facts = {"fold": fold, "held_out": fingerprint(pairs)}

@@ -18,7 +18,8 @@ from src.color.decode import (
     transport_prices,
     upsampled,
 )
-from src.color.lattice import HUES, luma
+from src.color.dino import PATCH, STEP, TOKEN, VIEW, dino
+from src.color.lattice import HUES, compose, luma, shown_hues
 from src.damage.hole import find_hole, punch_hole
 from src.datasets.bank import CROP, crop_around
 from src.fills.regions import MAX_CROP
@@ -26,6 +27,7 @@ from src.fills.simple import DIRECTIONS, ERRORS, FILLS, line_fills, push_pull
 from src.losses import color_loss, correlation, inpainting_loss
 from src.metrics import hue_correlation, masked_ssim
 from src.models import create_model
+from src.models.colorizer import crop
 from src.models.inpainter import inpaint
 from src.models.options import RestorerOptions
 from src.models.restorer import Restorer
@@ -173,31 +175,67 @@ def test_lines_meet_the_first_known_pixel(seed):
                 assert fills[image, index, y, x].item() == pytest.approx(wanted, abs=1e-5)
 
 
-def test_colored_cells_are_those_of_the_truth(model):
-    """In a training step every cell is compared with the pixels that lie in it."""
-    seen = {}
+def ramp_batch() -> dict[str, torch.Tensor]:
+    """Two photos whose every token, pixel of luma and pixel of colour tells where it is."""
+    place = torch.arange(VIEW // PATCH)
+    place = 4 * place[:, None] + 3 * place
+    tokens = place.flatten()[None, :, None].expand(2, -1, TOKEN).to(torch.int8)
+    gray = place.repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1).expand(2, 1, -1, -1)
+    rgb = place.repeat_interleave(16, 0).repeat_interleave(16, 1).expand(2, 3, -1, -1)
+    return {"tokens": tokens, "gray": gray.byte(), "rgb": rgb.byte()}
+
+
+def test_tokens_luma_and_colors_of_a_window_belong_together(monkeypatch):
+    """Also in mirrored batches: what the head compares shows the same places."""
+    seen = []
 
     class Spy(torch.nn.Module):
-        def forward(self, luma, spacing):
-            seen["spacing"] = spacing
-            hue, *_ = model.colorizer(luma, 1)
-            assert torch.equal(model.colorizer(luma, spacing)[0], hue[..., ::spacing, ::spacing])
-            return model.colorizer(luma, spacing)
+        def learn_common(self, histograms):
+            assert histograms.sum(dim=1).allclose(torch.ones(2))
 
-    rgb = torch.zeros(2, 3, 512, 512, dtype=torch.uint8)
-    rgb[0, 0, :, 256:] = 255  # hue 0 right of the middle; black is hue 0 too
-    rgb[1, 2] = 255  # hue 120
-    rgb[0, 1, 256:, :256] = 255  # hue 60 below on the left
-    counts, _ = hue_histograms(rgb[..., ::2, ::2], [64, 64])
-    picked = counts[..., ::2, ::2]
-    assert picked.shape == (2, HUES, 32, 32) and (picked.sum(dim=1) == 16).all()
-    assert (picked[0, 60, 16:, :16] == 16).all() and not picked[0, 60, :16].any()
-    assert (picked[1, 120] == 16).all()
-    trained = create_model("restorer", parts="colorizer").eval()
+        def forward(self, tokens, luma, window, spacing):
+            grid = tokens[..., 0].unflatten(1, (16, 16))[:, None]
+            seen.append([crop(grid, window) / STEP, crop(luma, window, PATCH)[..., ::14, ::14]])
+            return model.colorizer(tokens, luma, window, spacing)
+
+    def histograms(rgb, grid):
+        colors.append(rgb[:, :1, ::16, ::16].float())
+        return hue_histograms(rgb, grid)
+
+    colors = []
+    monkeypatch.setattr("src.models.restorer.hue_histograms", histograms)
+    model, trained = create_model("restorer"), create_model("restorer", parts="colorizer")
     trained.colorizer = Spy()
-    batch = {"gray": torch.zeros(2, 1, 512, 512, dtype=torch.uint8), "rgb": rgb}
-    ((name, terms),) = trained.losses(batch)
-    assert name == "colorizer" and seen["spacing"] > 1 and all(v.isfinite() for v in terms.values())
+    for seed in range(8):
+        torch.manual_seed(seed)
+        ((name, terms),) = trained.losses(ramp_batch())
+        assert name == "colorizer" and all(value.isfinite() for value in terms.values())
+    for (tokens, luma_seen), rgb in zip(seen, colors, strict=True):
+        assert rgb.shape == (2, 1, 8, 8)
+        assert torch.allclose(tokens, rgb, atol=0.1) and torch.allclose(luma_seen * 255, rgb)
+    mirrored = {bool(rgb[0, 0, 0, 0] > rgb[0, 0, 0, 1]) for rgb in colors}
+    assert mirrored == {False, True} and len({rgb.sum().item() for rgb in colors}) > 3
+
+
+def test_a_window_of_the_colors_is_part_of_them():
+    torch.manual_seed(0)
+    colorizer = create_model("restorer").eval().colorizer
+    tokens, luma_seen = torch.randn(2, 8 * 10, TOKEN), torch.rand(2, 1, 8 * PATCH, 10 * PATCH)
+    whole, part = colorizer(tokens, luma_seen), colorizer(tokens, luma_seen, (2, 4, 4), 2)
+    inner = np.s_[..., 2:-2, 2:-2]  # convolutions see zeros beyond the window
+    for one, two in zip(whole, part, strict=True):
+        assert one.shape == (2, HUES, 28, 35) and two.shape == (2, HUES, 7, 7)
+        assert torch.allclose(one[..., 7:21:2, 14:28:2][inner], two[inner], atol=1e-4)
+
+
+def test_the_common_histogram_is_learned():
+    colorizer = create_model("restorer").colorizer
+    seen = torch.zeros(4, HUES)
+    seen[:, 7] = 1
+    for _ in range(1000):
+        colorizer.learn_common(seen)
+    assert colorizer.common[7] > 0.99 and colorizer.common.sum().item() == pytest.approx(1)
+    assert "common" in colorizer.state_dict()
 
 
 @pytest.mark.parametrize("tta", [1, 2])
@@ -229,18 +267,19 @@ def test_crops_hold_the_hole(corner):
     assert small[crop_around(small)].shape == (100, CROP)
 
 
-@pytest.mark.parametrize(
-    ("color_size", "of_a_photo", "of_a_crop"), [(160, 160, 128), (256, 256, 192)]
-)
-def test_things_are_as_large_in_crops_as_in_photos(color_size, of_a_photo, of_a_crop):
-    model = create_model("restorer", color_size=color_size, encoder_weights="random")
-    sizes = []
-    model.colorizer.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
-    model.colors(model.shrink(torch.rand(1, 1, 512, 512)))
-    shapes = {"gray": (2, 1, 512, 512), "rgb": (2, 3, 512, 512)}
-    for _ in model.losses({k: torch.zeros(s, dtype=torch.uint8) for k, s in shapes.items()}):
-        pass
-    assert sizes == [(of_a_photo, of_a_photo), (of_a_crop, of_a_crop)]
+def test_things_are_as_large_in_crops_as_in_photos(monkeypatch):
+    model, sizes = create_model("restorer", parts="colorizer"), []
+    encoder = dino(torch.device("cpu"))
+
+    def spied(luma):
+        sizes.append(tuple(luma.shape[-2:]))
+        return encoder(luma)
+
+    monkeypatch.setattr("src.models.restorer.dino", lambda _: spied)
+    Pipeline([model.eval()])(luma(PHOTO), np.zeros((512, 512), bool))
+    shapes = {"gray": (2, 1, 400, 400), "rgb": (2, 3, 400, 400)}
+    list(model.losses({k: torch.zeros(s, dtype=torch.uint8) for k, s in shapes.items()}))
+    assert sizes == [(224, 224), (168, 168)]
 
 
 def test_transport_is_the_best_assignment():
@@ -271,25 +310,38 @@ def test_hues_follow_the_expected_histogram():
             histogram = torch.bincount(hues.flatten(), minlength=HUES).float()
             return correlation(histogram[None], target[None]).item()
 
-        assert agreement(hues_of(histogram_fit(p.log(), target, 200, 136), 200, 136)) > 0.98
-        assert agreement(hues_of(p, 200, 136)) < 0.9
+        gray = np.random.default_rng(seed).integers(0, 256, (200, 136), np.uint8)
+        for photo in (np.full_like(gray, 128), gray):  # of some, dark and bright pixels show little
+            fit = histogram_fit(p.log(), target, photo)
+            assert agreement(hues_of(fit, photo)) > 0.98
+            assert agreement(hues_of(p, photo)) < 0.9
 
 
-def hues_of(fit: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return torch.from_numpy(
-        best_hues(fit.permute(1, 2, 0).numpy(), 0, height, height, width)
-    ).long()
+def hues_of(fit: torch.Tensor, gray: np.ndarray) -> torch.Tensor:
+    lines, shown = fit.permute(1, 2, 0).contiguous().numpy(), shown_hues()
+    impossible = np.where(shown, np.float32(0), np.float32(-1e4))
+    return torch.from_numpy(best_hues(lines, impossible, gray, 0, len(gray))).long()
+
+
+def test_every_hue_that_is_chosen_can_be_shown():
+    """Also by the darkest and brightest pixels; what cannot be shown would become grey."""
+    fit = smooth_distributions(0).log()
+    gray = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
+    hues = hues_of(fit, gray).numpy()
+    shown = cv2.cvtColor(compose(gray, hues, np.full_like(hues, 60)), cv2.COLOR_RGB2HSV)[..., 0]
+    assert np.array_equal(shown, hues)
 
 
 @pytest.mark.parametrize("size", [(300, 501), (5, 9), (1, 1), (3, 200)])
 def test_strips_are_torchs_interpolation(size):
     fit = torch.randn(HUES, 7, 9, generator=torch.Generator().manual_seed(0))
     whole = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
-    assert (hues_of(fit, *size) == whole.argmax(dim=0)).float().mean() > 0.9999
+    gray, lines = np.full(size, 128, np.uint8), fit.permute(1, 2, 0).contiguous().numpy()
+    assert (hues_of(fit, gray) == whole.argmax(dim=0)).float().mean() > 0.9999
     rows = slice(size[0] // 3, size[0])
     assert np.allclose(upsampled(fit.numpy(), rows, *size), whole[:, rows], atol=1e-5)
-    part = best_hues(fit.permute(1, 2, 0).numpy(), rows.start, rows.stop, *size)
-    assert np.array_equal(part, hues_of(fit, *size)[rows].numpy())
+    part = best_hues(lines, np.zeros((256, HUES), np.float32), gray, rows.start, rows.stop)
+    assert np.array_equal(part, hues_of(fit, gray)[rows].numpy())
 
 
 @pytest.mark.parametrize("with_fit", [True, False])
@@ -309,7 +361,7 @@ def test_decode_keeps_luma_and_shows_colors(style):
     """From the true distributions: the luma is untouched, the colours are those of the photo."""
     rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
     counts, chromas = (sums[0].numpy() / 64 for sums in hue_histograms(rgb, (64, 64)))
-    restored = decode(luma(PHOTO), counts, chromas * 255, style)
+    restored = decode(luma(PHOTO), counts, chromas * 255, counts.mean((1, 2)), style)
     assert np.array_equal(luma(restored), luma(PHOTO))
     assert np.abs(restored.astype(int) - PHOTO).mean() < 6
     if style == "score":
@@ -318,11 +370,10 @@ def test_decode_keeps_luma_and_shows_colors(style):
 
 def test_restored_luma_is_the_inputs(model):
     """Whatever the network says: every known pixel of a real photo keeps its luma, for any size."""
-    smaller = create_model("restorer", color_size=64).eval()  # sees the photo on a coarser grid
     for photo in (PHOTO, data.coffee()[:301, :173], data.chelsea()[:40, :75]):
         damaged, mask = punch_hole(photo, np.random.default_rng(0))
         for style in ("score", "visual"):
-            restored = Pipeline([model.eval(), smaller.eval()], tta=2, style=style)(damaged, mask)
+            restored = Pipeline([model, model], tta=2, style=style)(damaged, mask)
             assert restored.shape == photo.shape
             assert np.array_equal(luma(restored)[~mask], damaged[~mask])
 
@@ -366,10 +417,11 @@ def test_ensembles_average_distributions():
 
     class Sure(Restorer):
         def __init__(self, hue):
-            super().__init__(RestorerOptions(color_size=64, encoder_weights="random"))
+            super().__init__(RestorerOptions())
             self.hue = hue
+            self.colorizer.common = F.one_hot(torch.tensor(hue), HUES).float()
 
-        def colors(self, luma):
+        def colors(self, tokens, luma):
             p = torch.zeros(len(luma), HUES, 16, 16)
             p[:, self.hue] = 1
             return [p, p * 80]

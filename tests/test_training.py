@@ -137,7 +137,7 @@ def test_parts_and_weights_of_the_losses(run_folder, tmp_path):
 
 def test_a_start_must_not_have_seen_the_validation_images(run_folder, script, tmp_path):
     """Another fold's checkpoint has, and one that does not say may have."""
-    model = create_model("restorer", color_size=64, encoder_weights="random")
+    model = create_model("restorer")
     save_model(tmp_path / "old", model, "restorer", {"fold": 0, "held_out": "another split"})
     arguments = ["--data-dir", run_folder[0], "--output-dir", run_folder[1], "--name", "leak"]
     for fold, init in ((1, run_folder[1] / "tiny" / "fold0"), (0, tmp_path / "old")):

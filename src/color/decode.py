@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.color.lattice import HUES, LEVELS, compose, min_chroma
+from src.color.lattice import HUES, LEVELS, compose, min_chroma, shown_hues
 from src.utils.cli import Style
 
 MIN_P = 1e-6  # floor of probabilities
+TEMPER = 1.2  # temperature of the distributions whose mean is the expected histogram
+COMMON = 0.25  # share of the common histogram in it
+IMPOSSIBLE = -1e4  # nats
 _ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
 DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), of each hue in the colour plane
 _DIRECTIONS = DIRECTIONS.numpy()
@@ -61,6 +64,7 @@ def decode(
     luma: np.ndarray,
     p: np.ndarray,
     chroma_mass: np.ndarray,
+    common: np.ndarray,
     style: Style,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
@@ -70,16 +74,27 @@ def decode(
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) float32, probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) float32, probability times the hue's expected chroma (0 to 255).
-        style: "score": the hue histogram is the expected one, which is the mean of `p`. "visual":
-            Zhang's annealed mean, more vivid.
+        common: (180,) float32, the mean hue histogram of other photos; sums to 1.
+        style: "score": the hue histogram is the expected one. "visual": Zhang's annealed mean, more
+            vivid.
     """
     p, chroma_mass = torch.from_numpy(np.stack([p, chroma_mass])).to(device)
     if style == "visual":
         return render(luma, visual_color(p, chroma_mass).cpu().numpy())
     color = expected_color(p, chroma_mass)
-    fit = histogram_fit(plausibility(p, color), p.mean(dim=(1, 2)), *luma.shape)
+    target = expected_histogram(p, torch.from_numpy(common).to(p.device))
+    fit = histogram_fit(plausibility(p, color), target, luma)
     maps = torch.cat([color, fit]).cpu().numpy()
     return render(luma, maps[:2], maps[2:])
+
+
+def expected_histogram(p: Tensor, common: Tensor) -> Tensor:
+    """The image's hue histogram (180,), of sum 1: the mean of `p` (180, h, w), less sure of itself.
+
+    On photos of unseen places, distributions are a little too sharp.
+    """
+    tempered = (p.clamp(min=MIN_P).log() / TEMPER).softmax(dim=0).mean(dim=(1, 2))
+    return tempered.lerp(common, COMMON)
 
 
 def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
@@ -112,19 +127,27 @@ def _min_chroma(device: torch.device) -> Tensor:
     return torch.from_numpy(min_chroma()).to(device)
 
 
-def histogram_fit(fit: Tensor, target: Tensor, height: int, width: int) -> Tensor:
+@cache
+def _impossible() -> np.ndarray:
+    """(256, 180) float32 in nats, to be added to the fit of each hue to a pixel of each luma."""
+    return np.where(shown_hues(), np.float32(0), np.float32(IMPOSSIBLE))
+
+
+def histogram_fit(fit: Tensor, target: Tensor, luma: np.ndarray) -> Tensor:
     """`fit` (180, h, w) in nats with prices added, so that the hues that fit the pixels of an image
-    of `height` × `width` best have the histogram `target` (180,), which sums to 1."""
+    best, and that their `luma` (H, W) uint8 can show, have the histogram `target` (180,)."""
     cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
     # (cells, hues), contiguous: a softmax over the last dimension is twice as fast
     coarse = fit.flatten(1).t().contiguous()
     for temperature in cooling:
         prices = transport_prices(coarse, target, prices, temperature, rounds=8)
-    # then on a grid twice as fine, at the last temperature
-    size = min(2 * fit.shape[1], height), min(2 * fit.shape[2], width)
+    # then on a grid twice as fine, with the luma of one pixel per cell, at the last temperature
+    size = [min(2 * cells, pixels) for cells, pixels in zip(fit.shape[1:], luma.shape, strict=True)]
     fine = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
-    fine = fine.flatten(1).t().contiguous()
+    rows, columns = (np.arange(n) * full // n for n, full in zip(size, luma.shape, strict=True))
+    impossible = torch.from_numpy(_impossible()[luma[rows[:, None], columns]]).to(fit.device)
+    fine = fine.flatten(1).t() + impossible.flatten(0, 1)
     prices = transport_prices(fine, target, prices, cooling[-1], rounds=6)
     return fit + prices[:, None, None]
 
@@ -169,7 +192,7 @@ def render(
             angle = np.arctan2(y.astype(np.float64), x).astype(np.float32)
             hue = (angle * np.float32(HUES / (2 * math.pi))).round().astype(np.intp) % HUES
         else:
-            hue = best_hues(lines, rows.start, rows.stop, height, width)
+            hue = best_hues(lines, _impossible(), luma, rows.start, rows.stop)
         chroma = (x * _DIRECTIONS[0][hue] + y * _DIRECTIONS[1][hue]).round().clip(0, 255)
         rgb[rows] = compose(luma[rows], hue, chroma.astype(np.intp))
     return rgb
@@ -200,13 +223,16 @@ def upsampled(maps: np.ndarray, rows: slice, height: int, width: int) -> np.ndar
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int) -> np.ndarray:
-    """The hue that fits each pixel of rows first to last - 1 best, (last - first, width) uint8.
+def best_hues(
+    lines: np.ndarray, impossible: np.ndarray, luma: np.ndarray, first: int, last: int
+) -> np.ndarray:
+    """The hue that fits each pixel of rows first to last - 1 best, (last - first, W) uint8.
 
-    `lines` (h, w, 180) float32 says how well each hue suits each cell; it is interpolated
-    bilinearly to `height` × `width` pixels. Ties go to the first hue.
+    `lines` (h, w, 180) float32 says how well each hue suits each cell, and is interpolated
+    bilinearly; `impossible` (256, 180) float32 is added by `luma` (H, W). Ties go to the first hue.
     """
     rows, columns, count = lines.shape
+    height, width = luma.shape
     hues = np.empty((last - first, width), np.uint8)
     line, values = np.empty((columns, count), np.float32), np.empty(count, np.float32)
     for y in range(first, last):
@@ -216,9 +242,9 @@ def best_hues(lines: np.ndarray, first: int, last: int, height: int, width: int)
                 line[i, k] = lines[above, i, k] + weight * (lines[below, i, k] - lines[above, i, k])
         for x in range(width):
             left, right, weight = _neighbours(x, columns, width)
-            near, far = line[left], line[right]
+            near, far, shown = line[left], line[right], impossible[luma[y, x]]
             for k in range(count):
-                values[k] = near[k] + weight * (far[k] - near[k])
+                values[k] = near[k] + weight * (far[k] - near[k]) + shown[k]
             best = values[0]
             for k in range(count):
                 best = max(best, values[k])

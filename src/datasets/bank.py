@@ -1,88 +1,135 @@
-"""The bank: training data, all truths of a competition folder decoded, each with a filled hole.
+"""The bank: what training reads of a competition folder, computed once.
 
-Decoding a truth takes longer than augmenting it, and filling a hole a hundred times as long.
+Decoding a truth takes longer than augmenting it, filling a hole a hundred times as long, and what
+DINOv2 sees in a photo half as long again.
 """
 
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
+import torch
 
+from src.color.dino import PATCH, TOKEN, VIEW, dino, shrunk, to_bytes
 from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
+from src.fills.copies import textured
 from src.fills.exemplar import COSTLY, costly_fills
+from src.fills.simple import push_pull
 from src.utils.errors import InputError
 from src.utils.files import begin, identity, lock_folder, read_recipe
 from src.utils.processes import parallel_map
 
 FOLDER = "pack"  # in the competition folder
-HOLES_VERSION = 1  # increment it when a fill or the damage changes
+VERSION = 2  # increment it when a fill, the damage or the encoder changes
 HOLES_SEED = 0
+REPAIRED = 3  # one view in so many has a repaired hole
 CROP = 256  # px, side of a hole example
 TRAIN_CROP = 192  # px, side of its random part that a training step uses
 CHANNELS = 2 + COSTLY  # channels of a hole example
-ROWS = {  # shape and type of each file's rows, one per line of train.csv
-    "truths.npy": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
-    "holes.npy": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
-    "stamps.npy": ((3,), np.dtype(np.int64)),  # size, time in ns, CRC-32; 0 until it is packed
+
+Array = Literal["holes", "views", "tokens"]
+ROWS = {  # shape and type of each array's rows, one per line of train.csv
+    "truths": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
+    "holes": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
+    "views": ((VIEW, VIEW), np.dtype(np.uint8)),
+    "tokens": (((VIEW // PATCH) ** 2, TOKEN), np.dtype(np.int8)),
+    "stamps": ((3,), np.dtype(np.int64)),  # size, time in ns, CRC-32; 0 until it is packed
 }
 
 
-def pack(data_dir: Path) -> int:
+def pack(data_dir: Path, arrays: Sequence[Array] = get_args(Array)) -> int:
     """Make the bank of a competition folder, or bring it up to date; returns the number of images.
 
     Only what is missing or has changed is computed, one process per core.
     """
     names, folder = list(read_train(data_dir)["gt_image_path"]), data_dir / FOLDER
+    kept = [name for name in ROWS if name in ("truths", *arrays, "stamps")]
     with lock_folder(data_dir):
         try:
-            _check(folder, names)
+            if _check(folder, names) != kept:
+                raise _unusable(folder, "holds other arrays")
         except InputError:
             folder.mkdir(exist_ok=True)
             (folder / "recipe.json").unlink(missing_ok=True)
-            for name, (shape, dtype) in ROWS.items():
-                (folder / name).unlink(missing_ok=True)
-                np.lib.format.open_memmap(folder / name, "w+", dtype, (len(names), *shape))
-            begin(folder, _recipe(names))  # written last, when the arrays exist
-        stamps = np.load(folder / "stamps.npy")
+            for name in ROWS:
+                _file(folder, name).unlink(missing_ok=True)
+            for name in kept:
+                shape, dtype = ROWS[name]
+                np.lib.format.open_memmap(_file(folder, name), "w+", dtype, (len(names), *shape))
+            begin(folder, _recipe(names) | {"arrays": kept})  # last, when the arrays exist
+        stamps = np.load(_file(folder, "stamps"))
         rows = enumerate(names)
         jobs = [(i, name) for i, name in rows if not _unchanged(data_dir / name, stamps[i])]
-        list(parallel_map(partial(_pack_image, data_dir), jobs, "packing"))
+        list(parallel_map(partial(_pack_image, data_dir, kept), jobs, "packing"))
     return len(names)
 
 
+def _file(folder: Path, array: str) -> Path:
+    return folder / f"{array}.npy"
+
+
 def _recipe(names: list[str]) -> dict:
-    return {"truths": names, "holes_seed": HOLES_SEED, "holes_version": HOLES_VERSION}
+    return {"truths": names, "holes_seed": HOLES_SEED, "version": VERSION}
 
 
-def _check(folder: Path, names: list[str]) -> None:
-    """Raise `InputError` if the arrays are missing, broken or made from something else."""
-    if read_recipe(folder) != _recipe(names):
-        raise _unusable(folder, "made from another train.csv, or by another version of the fills")
-    for path in (folder / name for name in ROWS):
+def _check(folder: Path, names: list[str]) -> list[str]:
+    """The names of its arrays; `InputError` if they are missing, broken or made from other data."""
+    recipe = read_recipe(folder)
+    arrays = recipe.pop("arrays", [])
+    if recipe != _recipe(names):
+        raise _unusable(folder, "made from another train.csv, or by another version")
+    for path in (_file(folder, name) for name in arrays):
         try:
             np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError):
             raise _unusable(path, "missing or broken") from None
+    return arrays
 
 
 def _unusable(path: Path, found: str) -> InputError:
     return InputError(f"{path}: {found}; delete the folder {FOLDER} to train without", "pack")
 
 
-def _pack_image(data_dir: Path, job: tuple[int, str]) -> None:
-    row, name = job
-    stamps = data_dir / FOLDER / "stamps.npy"
-    _write_row(stamps, row, np.zeros(3, np.int64))  # 0 until the row is complete
-    rgb = read_truth(data_dir / name)
-    _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
+def _pack_image(data_dir: Path, arrays: Sequence[str], job: tuple[int, str]) -> None:
+    (row, name), folder = job, data_dir / FOLDER
+    _write_row(_file(folder, "stamps"), row, np.zeros(3, np.int64))  # 0 until the row is complete
     path = data_dir / name
-    stamp = np.array([*identity(path), zlib.crc32(path.read_bytes())], np.int64)
-    values = rgb, hole_example(luma(rgb), mask), stamp
-    for file, row_values in zip(ROWS, values, strict=True):
-        _write_row(data_dir / FOLDER / file, row, row_values)
+    rgb = read_truth(path)
+    gray = luma(rgb)
+    _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
+    values = {"truths": rgb, "stamps": [*identity(path), zlib.crc32(path.read_bytes())]}
+    if "holes" in arrays:
+        values["holes"] = hole_example(gray, mask)
+    if "views" in arrays:
+        values["views"] = color_view(gray, None if row % REPAIRED else mask)
+    if "tokens" in arrays:
+        values["tokens"] = view_tokens(values["views"])
+    for array in arrays:
+        _write_row(_file(folder, array), row, np.asarray(values[array], ROWS[array][1]))
+
+
+def color_view(gray: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """A photo (512, 512) uint8 as the colorizer sees it, (VIEW, VIEW) uint8: with a mask, its hole
+    is filled with the photo's texture."""
+    small = shrunk(torch.tensor(gray)[None, None].float())
+    if mask is None:
+        return small[0, 0].round().byte().numpy()
+    lost = shrunk(torch.from_numpy(mask)[None, None].float()) > 0
+    filled = push_pull(small, lost.float())[0, 0].round().byte()
+    return textured(filled.numpy(), lost[0, 0].numpy())
+
+
+@torch.inference_mode()
+def view_tokens(view: np.ndarray) -> np.ndarray:
+    """What DINOv2 sees in a `color_view`, (256, 1536) int8."""
+    torch.set_num_threads(1)  # one process per core
+    luma = torch.from_numpy(view)[None, None].float() / 255
+    return to_bytes(dino(torch.device("cpu"))(luma))[0].numpy()
 
 
 def _write_row(path: Path, row: int, values: np.ndarray) -> None:
@@ -113,9 +160,9 @@ class Bank:
     def __init__(self, data_dir: Path):
         self.folder = data_dir / FOLDER
         names = list(read_train(data_dir)["gt_image_path"])
-        _check(self.folder, names)
+        self.arrays = _check(self.folder, names)
         self.rows = {data_dir / name: row for row, name in enumerate(names)}
-        stamps = np.load(self.folder / "stamps.npy")
+        stamps = np.load(_file(self.folder, "stamps"))
         done = np.count_nonzero(stamps[:, 0])
         if done < len(names):
             raise _unusable(self.folder, f"holds {done} of {len(names)} images")
@@ -123,16 +170,32 @@ class Bank:
             if not _unchanged(path, stamps[row]):
                 raise _unusable(path, "changed or removed since it was packed")
 
+    def has(self, array: Array) -> bool:
+        """Whether an array was packed."""
+        return array in self.arrays
+
     def truth(self, path: Path) -> np.ndarray:
         """(512, 512, 3) uint8 RGB, read-only."""
-        return self._row("truths.npy", path)
+        return self._row("truths", path)
 
     def hole(self, path: Path) -> np.ndarray:
         """The `hole_example` of this truth, (CHANNELS, CROP, CROP) uint8, read-only."""
-        return self._row("holes.npy", path)
+        return self._row("holes", path)
 
-    def _row(self, file: str, path: Path) -> np.ndarray:
-        return np.asarray(np.load(self.folder / file, mmap_mode="r")[self.rows[path]])
+    def view(self, path: Path) -> np.ndarray:
+        """The `color_view` of this truth, (VIEW, VIEW) uint8, read-only; one in `REPAIRED` has a
+        repaired hole."""
+        return self._row("views", path)
+
+    def tokens(self, path: Path) -> np.ndarray:
+        """The `view_tokens` of that view, (256, 1536) int8, read-only."""
+        return self._row("tokens", path)
+
+    def _row(self, array: str, path: Path) -> np.ndarray:
+        if not self.has(array):
+            found = f"{self.folder}: was packed without {array}"
+            raise InputError(f"{found}; pack again with --arrays {array}", "pack")
+        return np.asarray(np.load(_file(self.folder, array), mmap_mode="r")[self.rows[path]])
 
 
 def load_bank(data_dir: Path) -> Bank | None:

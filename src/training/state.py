@@ -147,7 +147,7 @@ def training_step(
             break
         optimizer = state.optimizers[name]
         for group in optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_scale", 1.0)
+            group["lr"] = lr
         optimizer.zero_grad()
         weighted_sum(terms, state.model.options.term_weights).backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

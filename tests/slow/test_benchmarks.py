@@ -33,7 +33,7 @@ def checkpoints(tmp_path_factory) -> list[Path]:
     folders = [tmp_path_factory.mktemp("run") / f"fold{fold}" for fold in range(2)]
     for fold, folder in enumerate(folders):
         torch.manual_seed(fold)
-        model = create_model("restorer", color_size=64, encoder_weights="random")
+        model = create_model("restorer")
         save_model(folder, model, "restorer", {"fold": fold})
     return folders
 

