@@ -24,7 +24,7 @@ from src.damage.finders import clean_mask
 from src.damage.hole import find_hole, lost_pixels
 from src.damage.prints import LOOKS
 from src.datasets.competition import read_input, read_truth
-from src.datasets.folds import evenly_spaced, fold_files
+from src.datasets.folds import evenly_spaced, fold_files, photo_sources
 from src.evaluation.scoring import detection_rates, hit_counts
 from src.fills.copies import copy_texture
 from src.fills.exemplar import costly_fills
@@ -37,7 +37,6 @@ from src.utils.cli import Tta, run_script
 from src.utils.errors import InputError
 from src.utils.images import gray_to_rgb
 from src.utils.processes import cores, parallel_map
-from tools.weigh import photo_sources
 
 Pair = tuple[Path, Path]  # damaged input and truth
 FOLDS, SEED = 5, 0  # as for the shipped folds

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.color.dino import STEP, VIEW, dino, shrunk
 from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.bank import (
@@ -20,6 +21,7 @@ from src.datasets.bank import (
     CROP,
     FOLDER,
     HOLES_SEED,
+    REPAIRED,
     TRAIN_CROP,
     Bank,
     crop_around,
@@ -132,7 +134,7 @@ def test_refuses_what_is_broken(packed, packed_copy, monkeypatch, damage):
         table = packed_copy / "train.csv"
         table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
     elif damage == "version":
-        monkeypatch.setattr("src.datasets.bank.HOLES_VERSION", 2)
+        monkeypatch.setattr("src.datasets.bank.VERSION", 99)
     elif damage == "recipe.json":
         (folder / damage).unlink()
     else:
@@ -173,6 +175,42 @@ def test_goes_on_after_a_kill(packed, data_dir):
         other = packed / path.relative_to(data_dir)
         assert np.array_equal(found.truth(path), wanted.truth(other))
         assert (found.hole(path) == (7 if row in rows else wanted.hole(other))).all()
+
+
+def test_views_are_what_the_colorizer_sees(packed):
+    """Whole photos, and some with a hole that holds the photo's texture."""
+    bank = Bank(packed)
+    for row, path in enumerate(truths(packed)[: REPAIRED + 1]):
+        gray = luma(read_truth(path))
+        whole = shrunk(torch.tensor(gray)[None, None].float())[0, 0].round().numpy()
+        view = bank.view(path)
+        assert view.shape == (VIEW, VIEW) and view.dtype == np.uint8
+        if row % REPAIRED:
+            assert np.array_equal(view, whole)
+        else:
+            _, mask = punch_hole(read_truth(path), np.random.default_rng([HOLES_SEED, row]))
+            lost = shrunk(torch.tensor(mask)[None, None].float())[0, 0].numpy() > 0
+            assert np.array_equal(view[~lost], whole[~lost]) and (view != whole)[lost].mean() > 0.5
+        tokens = dino(torch.device("cpu"))(torch.tensor(view)[None, None] / 255)
+        assert np.abs(bank.tokens(path) - (tokens / STEP)[0].numpy()).max() < 0.6
+
+
+def test_a_bank_of_some_arrays(data_dir, script):
+    """Without tokens, every other batch shows the views; what is lacking is asked for."""
+    first = truths(data_dir)[0]
+    images = TrainingImages([first], 64, 0, BatchSpec(("gray", "rgb"), views=True))
+    sides = {"holes": (64, 64), "holes views": (64, VIEW), "views tokens": (VIEW, VIEW)}
+    for arrays, expected in sides.items():
+        arguments = ("--data-dir", data_dir, "--arrays", *arrays.split())
+        assert script("prepare_data", "pack", *arguments)[0] == 0
+        images.bank = Bank(data_dir)
+        batches = [images[Sample(0, batch, 0, False)] for batch in range(2)]
+        assert tuple(batch["gray"].shape[-1] for batch in batches) == expected
+        assert all(("tokens" in batch) == ("tokens" in arrays) for batch in batches)
+        assert batches[1]["rgb"].shape[-1] == (64 if arrays == "holes" else 256)
+    images.spec = BatchSpec(("hole",))
+    refused = images[Sample(0, 0, 0, True)]
+    assert isinstance(refused, InputError) and "pack again with --arrays holes" in str(refused)
 
 
 KEYS = ("hole", "gray", "rgb")  # the restorer's

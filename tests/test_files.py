@@ -33,7 +33,7 @@ def test_full_disk(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-SIZE = SettingError("color_size", 100, "must be a multiple of 32")
+SIZE = SettingError("image_size", 100, "must be a multiple of 32")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ SIZE = SettingError("color_size", 100, "must be a multiple of 32")
     [
         (InputError("train.csv: no such file; do this"), "train.csv: no such file; do this"),
         (InputError("data: no folder", "data folder"), f"data: no folder; {HINTS['data folder']}"),
-        (SIZE, "--color-size 100: must be a multiple of 32"),
+        (SIZE, "--image-size 100: must be a multiple of 32"),
         (PermissionError(errno.EACCES, "No", "x.png"), "x.png: No; check its permissions"),
     ],
 )

@@ -50,8 +50,8 @@ def test_the_config_is_flat(config, name):
 
 
 def test_values_arrive(config):
-    found = config("--color-size", 64, "--lr", 0.5, "--loss-weights", "hue", 0)
-    assert (found["color_size"], found["lr"]) == (64, 0.5)
+    found = config("--image-size", 64, "--lr", 0.5, "--loss-weights", "hue", 0)
+    assert (found["image_size"], found["lr"]) == (64, 0.5)
     assert found["loss_weights"] == MODELS["restorer"].loss_terms | {"hue": 0.0}
     assert found["epochs"] == 20 and config("--max-minutes", 3)["epochs"] is None
     assert config("--max-minutes", 3, "--epochs", 2)["epochs"] == 2
@@ -61,7 +61,7 @@ def test_values_arrive(config):
     ("arguments", "message"),
     [
         (("unet", "--fold", 0), "--model unet: unknown; choose one of restorer, full_pipeline,"),
-        (("gan", "--color-size", 64), "color-size"),
+        (("gan", "--parts", "both"), "parts"),
         (("gan", "--encoder", "lite0"), "encoder"),
         (("--loss-weights", "hues", 1), "--loss-weights hues: unknown; the terms are inpaint_l1 2"),
         (("gan", "--image-size", 256), "--image-size 256: must be a multiple of 512"),

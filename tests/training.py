@@ -13,7 +13,7 @@ from src.datasets.loader import BatchSpec, EndlessSampler, TrainingImages, train
 from src.models.checkpoints import load_state, network_files
 from src.runs import LAST
 
-TINY = ("--color-size", "64", "--image-size", "64", "--batch-size", "4", "--val-images", "2")
+TINY = ("--image-size", "64", "--batch-size", "4", "--val-images", "2")
 TINY += ("--workers", "0")
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from src.datasets.competition import read_truth
-from src.datasets.folds import load_folds
+from src.datasets.folds import load_folds, photo_sources
 from src.utils.files import write_text
 
 GREEN, RED = range(30, 90), [*range(8), *range(170, 180)]  # OpenCV's hues
@@ -27,15 +26,6 @@ SOURCES = {
     0.4: ["bd_pothole_own"],
     0.35: ["grocery", "lire_ferrari", "potholes"],
 }
-
-
-def photo_sources(data_dir: Path) -> pd.Series:
-    """Source of each image by its name: the photo's path up to the last hyphen in `crops.csv`."""
-    path = data_dir / "crops.csv"
-    if not path.exists():
-        return pd.Series(dtype=str)
-    crops = pd.read_csv(path, dtype=str).set_index("name")
-    return crops["photo"].str.replace(r"(-[^-/]*)?\.[^./]*$", "", regex=True)
 
 
 def vivid_shares(truth: Path) -> tuple[float, float]:

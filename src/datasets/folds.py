@@ -47,6 +47,35 @@ def assign_folds(scenes: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarra
     return fold
 
 
+def photo_sources(data_dir: Path) -> pd.Series:
+    """Source of each image by its name: the photo's path up to the last hyphen in `crops.csv`,
+    which `prepare_data.py build` wrote; empty without that file."""
+    path = data_dir / "crops.csv"
+    if not path.exists():
+        return pd.Series(dtype=str)
+    crops = pd.read_csv(path, dtype=str).set_index("name")
+    return crops["photo"].str.replace(r"(-[^-/]*)?\.[^./]*$", "", regex=True)
+
+
+def write_folds(data_dir: Path, path: Path, groups: np.ndarray, folds: int, seed: int) -> None:
+    """Write a split of `train.csv` in which no group, (N,) integers, is split."""
+    table = read_train(data_dir).assign(scene=groups, fold=assign_folds(groups, folds, seed))
+    write_text(path, table.to_csv(index=False))
+
+
+def split_by_source(data_dir: Path, folds: int, seed: int) -> None:
+    """Write a `folds.csv` whose folds are whole sources: scores on cameras and places that training
+    has not seen. An existing file is refused."""
+    path = data_dir / FOLDS
+    names = read_train(data_dir)["input_image_path"].map(lambda name: Path(name).stem)
+    sources = photo_sources(data_dir).reindex(names)
+    if path.exists():
+        raise InputError(f"{path}: is there already; move it away to split by source")
+    if sources.isna().any():
+        raise InputError(f"{data_dir / 'crops.csv'}: missing, or without the source of every image")
+    write_folds(data_dir, path, pd.factorize(sources)[0], folds, seed)
+
+
 def load_folds(
     data_dir: Path, folds: int = 5, seed: int = 0, spare: Path | None = None
 ) -> pd.DataFrame:
@@ -63,15 +92,14 @@ def load_folds(
     from src.datasets.scenes import find_scenes
 
     scenes = find_scenes([data_dir / name for name in train["gt_image_path"]])
-    table = train.assign(scene=scenes, fold=assign_folds(scenes, folds, seed))
     try:
-        write_text(path, table.to_csv(index=False))
+        write_folds(data_dir, path, scenes, folds, seed)
     except OSError as error:
         if spare is None or error.errno not in READ_ONLY:
             raise
-        write_text(kept, table.to_csv(index=False))
+        write_folds(data_dir, kept, scenes, folds, seed)
         print(f"{path}: cannot be written ({error.strerror}), so the folds are kept in {kept}")
-    return table.assign(**{WEIGHT: 1.0})
+    return _read_folds(path if path.exists() else kept, train, folds)
 
 
 def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:

@@ -16,7 +16,7 @@ class InputError(Exception):
 
 
 class SettingError(InputError):
-    """A setting, such as color_size, with an impossible value; the reason says what is possible."""
+    """A setting, such as image_size, with an impossible value; the reason says what is possible."""
 
     def __init__(self, setting: str, value: object, reason: str):
         super().__init__(f"{setting} {value}: {reason}")

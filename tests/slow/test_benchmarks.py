@@ -80,6 +80,6 @@ def test_time_to_score(data_dir, script, tmp_path):
     arguments = ["--data-dir", data_dir, "--output-dir", tmp_path, "--minutes", 1]
     options = "image-size=64 batch-size=2"
     arguments += ["--full-pipeline", f"encoder=lite0 {options}", "--val-images", 1]
-    arguments += ["--restorer", f"color-size=64 {options}"]
+    arguments += ["--restorer", options]
     status, out, err = script("benchmarks.time_to_score", *arguments)
     assert status == 0 and "restorer" in out, err

@@ -18,7 +18,7 @@ from skimage import data
 from src.damage.hole import punch_hole
 from src.models.checkpoints import load_state
 
-TINY = ("--color-size", 64, "--image-size", 64, "--batch-size", 16, "--val-images", 6)
+TINY = ("--image-size", 64, "--batch-size", 16, "--val-images", 6)
 RUN = (*TINY, "--workers", 0, "--epochs", 8, "--validate-every", 8, "--save-minutes", 0)
 
 
