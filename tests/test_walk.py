@@ -13,7 +13,7 @@ from src.color.lattice import luma
 from src.models import create_model
 from src.pipeline import Pipeline
 
-MAX_FUNCTIONS, MAX_CONVERSIONS = 60, 6
+MAX_FUNCTIONS, MAX_CONVERSIONS = 60, 7
 
 
 def conversions(monkeypatch) -> list[str]:
@@ -40,7 +40,7 @@ def test_a_photo_walks_through_once(monkeypatch, style):
     folder, functions = str(Path(src.__file__).parent), set()
     gray, mask = luma(data.astronaut()).copy(), np.zeros((512, 512), bool)
     mask[200:240, 150:210], gray[200:240, 150:210] = True, 20
-    models = [create_model("restorer", encoder_weights="random").eval() for _ in range(5)]
+    models = [create_model("restorer").eval() for _ in range(5)]
     pipeline = Pipeline(models, tta=2, style=style)
     first = pipeline(gray, mask)
     made = conversions(monkeypatch)

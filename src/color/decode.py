@@ -18,7 +18,6 @@ from src.utils.cli import Style
 
 MIN_P = 1e-6  # floor of probabilities
 TEMPER = 1.2  # temperature of the distributions whose mean is the expected histogram
-COMMON = 0.25  # share of the common histogram in it
 IMPOSSIBLE = -1e4  # nats
 _ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
 DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), of each hue in the colour plane
@@ -64,7 +63,6 @@ def decode(
     luma: np.ndarray,
     p: np.ndarray,
     chroma_mass: np.ndarray,
-    common: np.ndarray,
     style: Style,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
@@ -74,7 +72,6 @@ def decode(
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) float32, probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) float32, probability times the hue's expected chroma (0 to 255).
-        common: (180,) float32, the mean hue histogram of other photos; sums to 1.
         style: "score": the hue histogram is the expected one. "visual": Zhang's annealed mean, more
             vivid.
     """
@@ -82,19 +79,16 @@ def decode(
     if style == "visual":
         return render(luma, visual_color(p, chroma_mass).cpu().numpy())
     color = expected_color(p, chroma_mass)
-    target = expected_histogram(p, torch.from_numpy(common).to(p.device))
+    target = expected_histogram(p)
     fit = histogram_fit(plausibility(p, color), target, luma)
     maps = torch.cat([color, fit]).cpu().numpy()
     return render(luma, maps[:2], maps[2:])
 
 
-def expected_histogram(p: Tensor, common: Tensor) -> Tensor:
-    """The image's hue histogram (180,), of sum 1: the mean of `p` (180, h, w), less sure of itself.
-
-    On photos of unseen places, distributions are a little too sharp.
-    """
-    tempered = (p.clamp(min=MIN_P).log() / TEMPER).softmax(dim=0).mean(dim=(1, 2))
-    return tempered.lerp(common, COMMON)
+def expected_histogram(p: Tensor) -> Tensor:
+    """The image's hue histogram (180,), of sum 1: the mean of `p` (180, h, w), a little less sure
+    of itself, since distributions are too sharp for photos of unseen places."""
+    return (p.clamp(min=MIN_P).log() / TEMPER).softmax(dim=0).mean(dim=(1, 2))
 
 
 def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:

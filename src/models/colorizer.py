@@ -1,6 +1,5 @@
 """Predicts a distribution over hue, with a chroma for each hue, from what DINOv2 recognises."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,7 +8,6 @@ from src.color.lattice import HUES
 
 CELL = 4  # px, side of a cell of the result
 DROPOUT = 0.1
-COMMON_MOMENTUM = 0.01
 
 
 class Attention(nn.Module):
@@ -65,7 +63,6 @@ class Colorizer(nn.Module):
         self.last = nn.Sequential(nn.BatchNorm2d(fine), nn.SiLU(inplace=True))
         self.hue = nn.Conv2d(fine, HUES, 1)
         self.chroma = nn.Conv2d(fine, HUES, 1)
-        self.register_buffer("common", torch.full((HUES,), 1 / HUES))  # mean histogram of training
 
     def forward(
         self,
@@ -90,11 +87,6 @@ class Colorizer(nn.Module):
         x = self.last(x + self.mix(x))[..., ::spacing, ::spacing]
         hue_logits, chroma = self.hue(x).float(), self.chroma(x).float()  # from bf16 under autocast
         return hue_logits, F.softplus(chroma - 2)
-
-    @torch.no_grad()
-    def learn_common(self, histograms: Tensor) -> None:
-        """Move `common` towards the mean of some photos' histograms, (B, 180) of sum 1."""
-        self.common.lerp_(histograms.mean(dim=0), COMMON_MOMENTUM)
 
 
 def crop(maps: Tensor, window: tuple[int, int, int], scale: float = 1) -> Tensor:

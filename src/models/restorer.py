@@ -44,8 +44,8 @@ class RestorerEnsemble(Ensemble):
 
         `luma` (H, W) uint8 is `gray` with the hole inpainted, and `textured` with the photo's own
         texture in it, which the colorizers see. `p` (180, h, w) float32 is the probability of each
-        hue on a coarse grid, `chroma_mass` (180, h, w) is `p` times the hue's expected chroma in
-        levels, and `common` (180,) is the mean histogram of the training photos.
+        hue on a coarse grid, and `chroma_mass` (180, h, w) is `p` times the hue's expected chroma
+        in levels.
         """
         inpainters = [model.inpainter for model in self.members]
         filled = inpaint(inpainters, gray.astype(np.float32) / 255, mask, self.tta, self.device)
@@ -56,9 +56,7 @@ class RestorerEnsemble(Ensemble):
         tokens = dino(self.device)(seen)
         colors = [torch.stack(model.colors(tokens, seen), dim=1) for model in self.members]
         p, chroma_mass = mean_view(sum(colors) / len(colors))[0].cpu().numpy()
-        common = sum(model.colorizer.common for model in self.members) / len(self.members)
-        estimate = {"luma": luma, "textured": shown, "p": p, "chroma_mass": chroma_mass}
-        return estimate | {"common": common.cpu().numpy()}
+        return {"luma": luma, "textured": shown, "p": p, "chroma_mass": chroma_mass}
 
     @torch.inference_mode()
     def decode(
@@ -69,8 +67,7 @@ class RestorerEnsemble(Ensemble):
         The visual style shows the photo's own texture in the hole, the score style the mean luma.
         """
         luma = estimate["textured" if style == "visual" else "luma"]
-        maps = (estimate[name] for name in ("p", "chroma_mass", "common"))
-        return decode(luma, *maps, style, self.device)
+        return decode(luma, estimate["p"], estimate["chroma_mass"], style, self.device)
 
 
 class Restorer(RestorationModel):
@@ -132,8 +129,6 @@ class Restorer(RestorationModel):
         seen = crop(rgb, window, rgb.shape[-1] / side)
         counts, chromas = hue_histograms(seen, (WINDOW * PATCH // CELL,) * 2)
         counts, chromas = (sums[..., ::LOSS_STRIDE, ::LOSS_STRIDE] for sums in (counts, chromas))
-        shares = counts.sum(dim=(2, 3))
-        self.colorizer.learn_common(shares / shares.sum(dim=1, keepdim=True))
         colors = self.colorizer(tokens, luma, window, LOSS_STRIDE)
         return color_loss(*colors, counts, chromas)
 
