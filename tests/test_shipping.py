@@ -43,7 +43,6 @@ def test_defaults_are_the_settings_of_the_shipped_folds():
         config = json.loads((fold / "colorizer_config.json").read_text())
         assert {name: config[name] for name in defaults} == defaults | {
             "parts": "colorizer",
-            "encoder_weights": "auto",  # 2.0's word for pretrained
             "loss_weights": RestorerOptions().term_weights,
         }
 

@@ -152,9 +152,10 @@ def test_the_shipped_weights_are_a_start_for_the_same_fold(run_folder):
     facts = {"fold": 1, "held_out": "that of other photos"}
     model = create_model("restorer", parts="colorizer")
     keys = np.array([3], np.uint32)
-    assert load_initial(model, SHIPPED / "fold1", facts, pairs, keys) == [3]  # 2.0 kept none
+    # the colorizer keeps what it was trained on; the inpainter, of 2.0, does not
+    assert len(load_initial(model, SHIPPED / "fold1", facts, pairs, keys)) > 6000
     for path, message in (
-        ("fold0", "its colorizer may have seen"),
+        ("fold0", "its inpainter may have seen"),
         ("fold1/colorizer.safetensors", "has no inpainter, and --parts does not train it"),
     ):
         with pytest.raises(InputError, match=message):

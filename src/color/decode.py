@@ -11,7 +11,6 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from src.color.lattice import HUES, LEVELS, compose, min_chroma, shown_hues
 from src.utils.cli import Style
@@ -19,6 +18,9 @@ from src.utils.cli import Style
 MIN_P = 1e-6  # floor of probabilities
 TEMPER = 1.2  # temperature of the distributions whose mean is the expected histogram
 IMPOSSIBLE = -1e4  # nats
+VIVID = 0.3  # temperature of the colours of certain cells; that of uncertain ones is 1
+SURE, UNSURE = 3.0, 4.8  # nats, entropies of certain and of uncertain cells; the most is 5.2
+GAIN = 1.4  # of the chroma of visual colours, since means are dull
 _ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
 DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), of each hue in the colour plane
 _DIRECTIONS = DIRECTIONS.numpy()
@@ -72,8 +74,8 @@ def decode(
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) float32, probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) float32, probability times the hue's expected chroma (0 to 255).
-        style: "score": the hue histogram is the expected one. "visual": Zhang's annealed mean, more
-            vivid.
+        style: "score": the hue histogram is the expected one. "visual":
+            `visual_color`.
     """
     p, chroma_mass = torch.from_numpy(np.stack([p, chroma_mass])).to(device)
     if style == "visual":
@@ -92,12 +94,20 @@ def expected_histogram(p: Tensor) -> Tensor:
 
 
 def visual_color(p: Tensor, chroma_mass: Tensor) -> Tensor:
-    """The vivid (2, h, w) colour of each cell, in levels; Zhang et al. 2016: temperature 0.38."""
-    return 1.2 * expected_color(p, chroma_mass, temperature=0.4)  # means are dull
+    """The colour of each cell as people are shown it, (2, h, w) in levels.
+
+    It is the annealed mean of Zhang et al. 2016, where the temperature rises with the entropy of
+    the distribution: what is recognised is vivid, and the rest is muted instead of spotted.
+    """
+    entropy = -(p * p.clamp(min=MIN_P).log()).sum(dim=0)
+    doubt = ((entropy - SURE) / (UNSURE - SURE)).clamp(0, 1)
+    temperature = VIVID + (1 - VIVID) * doubt
+    return GAIN * expected_color(p, chroma_mass, temperature)
 
 
-def expected_color(p: Tensor, chroma_mass: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean colour of each cell, (2, h, w) in levels; a temperature below 1 favours likely hues."""
+def expected_color(p: Tensor, chroma_mass: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
+    """Mean colour of each cell, (2, h, w) in levels; a temperature below 1, one for all cells or
+    (h, w), favours likely hues."""
     log_p = p.clamp(min=MIN_P).log()
     chroma = chroma_mass / p.clamp(min=MIN_P)
     sharpened = (log_p / temperature).softmax(dim=0)
@@ -133,15 +143,16 @@ def histogram_fit(fit: Tensor, target: Tensor, luma: np.ndarray) -> Tensor:
     cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
     # (cells, hues), contiguous: a softmax over the last dimension is twice as fast
-    coarse = fit.flatten(1).t().contiguous()
+    coarse = fit[:, ::2, ::2].flatten(1).t().contiguous()
     for temperature in cooling:
         prices = transport_prices(coarse, target, prices, temperature, rounds=8)
-    # then on a grid twice as fine, with the luma of one pixel per cell, at the last temperature
-    size = [min(2 * cells, pixels) for cells, pixels in zip(fit.shape[1:], luma.shape, strict=True)]
-    fine = F.interpolate(fit[None], size, mode="bilinear", align_corners=False)[0]
-    rows, columns = (np.arange(n) * full // n for n, full in zip(size, luma.shape, strict=True))
+    # then in all cells, with the luma of the pixel in the middle of each
+    rows, columns = (
+        (2 * np.arange(cells) + 1) * pixels // (2 * cells)
+        for cells, pixels in zip(fit.shape[1:], luma.shape, strict=True)
+    )
     impossible = torch.from_numpy(_impossible()[luma[rows[:, None], columns]]).to(fit.device)
-    fine = fine.flatten(1).t() + impossible.flatten(0, 1)
+    fine = fit.flatten(1).t() + impossible.flatten(0, 1)
     prices = transport_prices(fine, target, prices, cooling[-1], rounds=6)
     return fit + prices[:, None, None]
 
