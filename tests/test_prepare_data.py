@@ -14,6 +14,7 @@ from skimage import data
 from src.damage.hole import find_hole
 from src.datasets.build import build, inspect, plan_crops
 from src.datasets.competition import read_train
+from src.datasets.folds import load_folds
 from src.utils.errors import InputError
 from src.utils.files import LOCK
 from tests.trees import finished, hashes
@@ -224,3 +225,21 @@ def test_tables(data_dir):
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
         read_train(data_dir)
+
+
+def test_folds_of_whole_sources(data_dir, script):
+    """Every fold holds out the photos of other sources; a split that is there already is kept."""
+    (data_dir / "folds.csv").unlink(missing_ok=True)
+    crops = pd.read_csv(data_dir / "crops.csv")
+    crops["photo"] = [f"camera{number % 3}-{number}.png" for number in range(len(crops))]
+    crops.to_csv(data_dir / "crops.csv", index=False)
+    arguments = ("prepare_data", "check", "--data-dir", data_dir, "--folds", 3, "--by", "source")
+    status, out, _ = script(*arguments)
+    assert status == 0 and "scenes: 3" in out
+    table = load_folds(data_dir, 3)
+    assert table.groupby("scene")["fold"].nunique().eq(1).all() and table["fold"].nunique() == 3
+    status, _, err = script(*arguments)
+    assert status == 2 and "folds.csv: is there already" in err
+    (data_dir / "folds.csv").unlink()
+    (data_dir / "crops.csv").unlink()
+    assert "crops.csv: missing" in script(*arguments)[2]
