@@ -87,7 +87,8 @@ def test_holds_every_truth_and_a_hole_in_each(packed):
 
 def test_refuses_what_is_stale(data_dir, script, tmp_path):
     assert load_bank(data_dir) is None
-    count, arguments = len(truths(data_dir)), ("pack", "--data-dir", data_dir)
+    count = len(truths(data_dir))
+    arguments = ("pack", "--data-dir", data_dir, "--arrays", "holes")
     status, out, _ = script("prepare_data", *arguments)
     assert status == 0 and f"{data_dir / FOLDER}: {count} images" in out
     assert list(data_dir.parent.iterdir()) == [data_dir]  # nothing is left beside it
@@ -153,6 +154,7 @@ def test_goes_on_after_a_kill(packed, data_dir):
     """Images that were packed before are not packed again: they are marked meanwhile."""
     folder = data_dir / FOLDER
     command = [sys.executable, "prepare_data.py", "pack", "--data-dir", str(data_dir)]
+    command += ["--arrays", "holes"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def done() -> np.ndarray:
@@ -169,7 +171,7 @@ def test_goes_on_after_a_kill(packed, data_dir):
     with pytest.raises(InputError, match=f"holds {len(rows)} of {len(truths(data_dir))} images"):
         load_bank(data_dir)
     np.load(folder / "holes.npy", mmap_mode="r+")[rows] = 7
-    assert pack(data_dir) == len(truths(data_dir))
+    assert pack(data_dir, ["holes"]) == len(truths(data_dir))
     found, wanted = Bank(data_dir), Bank(packed)
     for row, path in enumerate(truths(data_dir)):
         other = packed / path.relative_to(data_dir)
