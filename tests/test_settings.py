@@ -113,9 +113,8 @@ def test_a_submission_needs_no_torch(tmp_path):
 
 
 def test_workers_on_images_need_no_torch():
-    """Building, checking, packing and scoring begin a process a core, and torch takes 600 MB of
-    each."""
-    modules = [f"src.datasets.{name}" for name in ("build", "check", "bank", "scenes")]
+    """Building, checking and scoring begin a process a core, and torch takes 600 MB of each."""
+    modules = [f"src.datasets.{name}" for name in ("build", "check", "scenes")]
     modules = ", ".join([*modules, "src.evaluation.scoring"])
     code = f"import sys, {modules}\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -31,8 +31,9 @@ class Dino(nn.Module):
         super().__init__()
         name = "vit_small_patch14_dinov2"
         sizes = {"img_size": 518, "dynamic_img_size": True}
-        self.network = timm.create_model(name, in_chans=1, num_classes=0, **sizes)
-        self.network.load_state_dict(dino_weights())
+        with torch.device("meta"):  # draws no random numbers, on which a training step depends
+            self.network = timm.create_model(name, in_chans=1, num_classes=0, **sizes)
+        self.network.load_state_dict(dino_weights(), assign=True)
         self.network.norm = nn.Identity()  # `forward` normalizes each block's output
         self.requires_grad_(False).eval()
 
