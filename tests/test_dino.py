@@ -62,7 +62,13 @@ def test_features_are_those_of_the_package():
 
 
 @pytest.mark.parametrize(
-    ("shape", "sides"), [((512, 512), (224, 224)), ((300, 1200), (112, 448)), ((9, 5), (308, 168))]
+    ("shape", "sides"),
+    [
+        ((512, 512), (224, 224)),
+        ((300, 1200), (112, 448)),
+        ((9, 5), (308, 168)),
+        ((1, 9000), (28, 1792)),
+    ],
 )
 def test_photos_of_any_shape_are_seen_whole(shape, sides):
     small = shrunk(photo(*shape))

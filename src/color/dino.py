@@ -41,7 +41,7 @@ class Dino(nn.Module):
     def forward(self, luma: Tensor) -> Tensor:
         """Tokens (B, h·w, TOKEN) float32, row by row, each block normalized to mean 0, variance 1.
 
-        `luma` is (B, 1, 14h, 14w) in [0, 1]; K is the number of `BLOCKS`.
+        `luma` is (B, 1, 14h, 14w) in [0, 1].
         """
         maps = self.network.forward_intermediates(
             luma, indices=list(BLOCKS), output_fmt="NLC", intermediates_only=True
@@ -56,11 +56,12 @@ def dino(device: torch.device) -> Dino:
 
 
 def shrunk(luma: Tensor, size: int = VIEW) -> Tensor:
-    """(B, 1, H, W) resized to about `size`² pixels of the same aspect ratio; the sides become
-    multiples of `MULTIPLE`."""
+    """(B, 1, H, W) resized to about `size`² pixels of the same aspect ratio, up to 64:1; the sides
+    become multiples of `MULTIPLE`."""
     height, width = luma.shape[-2:]
     scale = size / math.sqrt(height * width) / MULTIPLE
-    sides = [max(1, round(side * scale)) * MULTIPLE for side in (height, width)]
+    # more tokens would need too much memory
+    sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in (height, width)]
     how = {"mode": "bilinear", "align_corners": False, "antialias": True}
     return F.interpolate(luma.contiguous(), sides, **how)
 
