@@ -25,7 +25,8 @@ class Settings:
     input: Path | None = None
     """A photo or a folder of photos, instead of the test images; needs --output as well."""
     output: Path | None = None
-    """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+    """The folder for the restored PNGs, or with one photo a PNG; <output-dir>/<name>/test when left
+    out."""
     overwrite: bool = False
     """Replace results made with other settings, weights, photos or masks."""
     damage: DamageKind = "auto"
@@ -64,26 +65,35 @@ def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str
 
 def make_jobs(settings: Settings, output: Path) -> list:
     """The photos to restore; a line is printed for each file that is skipped."""
-    from src.datasets.competition import read_test
-    from src.restoring import Job, photo_jobs, skipped_files
+    from src.datasets.competition import read_test, require_files
+    from src.restoring import Job, is_file_name, photo_jobs, skipped_files
 
     if settings.input:
         jobs = photo_jobs(settings.input, output, settings.mask)
+        if is_file_name(output) and output.exists() and not settings.overwrite:
+            raise InputError(f"{output}: exists already; add --overwrite to replace it")
         for line in skipped_files(settings.input, output, jobs, settings.mask):
             print(line)
         return jobs
     data_dir = settings.folders.data_dir
-    paths = [data_dir / path for path in read_test(data_dir)["input_image_path"]]
+    table = read_test(data_dir)
+    require_files(data_dir, table)
+    paths = [data_dir / path for path in table["input_image_path"]]
     return [Job(path, output / f"{path.stem}.png") for path in paths]
 
 
 def main() -> int:
     """Restore the photos; returns 2 if one could not be read or written."""
     settings = parse_settings(Settings)
-    from src.restoring import prepare_output, restore_files, restore_with_ray
+    from src.restoring import (
+        is_file_name,
+        restore_files,
+        restore_jobs,
+        restore_with_ray,
+        results_folder,
+    )
     from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
     from src.utils.distributed import launch
-    from src.utils.files import lock_folder
 
     output = settings.output or settings.folders.run_dir / "test"
     ray = settings.engine == "ray"
@@ -100,10 +110,11 @@ def main() -> int:
         if averaged and (training := folds_in_training(run_dir)):
             used += f" without fold {', '.join(map(str, training))}, still in training"
         print(f"{used}, {fabric.device.type}")
-    if ray:
+    if settings.input and is_file_name(output):
+        failures = restore_jobs(pipeline, jobs)  # by process 0, which has the only job
+    elif ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
-        with lock_folder(output):
-            pending = prepare_output(jobs, pipeline.recipe, output, settings.overwrite)
+        with results_folder(jobs, pipeline.recipe, output, settings.overwrite) as pending:
             gpus = int(device == "cuda")
             failures = restore_with_ray(make, pending, settings.compute.devices, gpus)
     else:
