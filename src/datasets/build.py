@@ -114,7 +114,8 @@ def without_copies(photos: list[Photo]) -> tuple[list[Photo], list[str]]:
         else:
             kept.append(photo)
             known = np.concatenate([known, seen[:1]])
-    return [photo for photo in photos if photo in kept], lines
+    names = {photo.name for photo in kept}
+    return [photo for photo in photos if photo.name in names], lines
 
 
 def plan_crops(

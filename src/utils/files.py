@@ -158,16 +158,12 @@ def hash_or_none(path: Path) -> str | None:
 
 
 def identity(path: Path) -> list[int] | None:
-    """Size in bytes and time of the last change in ns of a file, or None if there is none.
-
-    Equal values mean an equal file: copying and restoring a file can set its modification time, but
-    not its time of change.
-    """
+    """Size in bytes and modification time in ns of a file, for a recipe; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:
         return None  # reading the file will report the reason
-    return [status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def begin(
