@@ -21,7 +21,7 @@ from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
 
-MAX_NAMED = 10  # missing files; more are summed up
+MAX_NAMED = 5  # missing files; more are summed up
 MAX_GAP = np.ones((9, 9), np.uint8)  # bridges gaps between parts of one hole
 
 
