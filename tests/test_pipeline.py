@@ -1,6 +1,8 @@
 """The pipeline from Python: a grey photo in, a colour photo out."""
 
 import re
+import subprocess
+import sys
 import shutil
 from functools import partial
 from pathlib import Path
