@@ -1,9 +1,9 @@
 """The pipeline from Python: a grey photo in, a colour photo out."""
 
 import re
+import shutil
 import subprocess
 import sys
-import shutil
 from functools import partial
 from pathlib import Path
 

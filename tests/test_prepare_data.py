@@ -272,7 +272,7 @@ MISTAKES = {
     "test.csv is a train.csv": r"test.csv: lists truths, so it is a train.csv; use the",
     "truths of JPEG": r"TRAIN_00000.png: holds JPEG, expected PNG; use the original file",
     "half-copied": r"0\d.png: missing, as are 7 of (9|18) files .*; copy the data set again",
-    "another year's header": r"train.csv: no column input_image_path, gt_image_path \(found: \['image'",
+    "another year's header": r"train.csv: no column input_image_path, gt_image_path \(found",
     "never unpacked": r"no such file, but .*open.zip was not unpacked; unpack it",
     "the zip itself": r"no such file, but .*open.zip was not unpacked; unpack it",
     "one folder too high": r"no such file, but .*/data/train.csv exists; use --data-dir .*/data",
