@@ -23,11 +23,11 @@ from src.fills.simple import (
     line_fills,
     push_pull,
 )
+from src.models.inpainter import Inpainter, inpaint
 
 PHOTO = data.camera()[60:220, 150:310].astype(np.float32) / 255
 ROWS, COLUMNS = np.mgrid[:128, :128]
 HALF_A_LEVEL = 0.5 / 255
-from src.models.inpainter import Inpainter, inpaint
 
 
 def tensor(image: np.ndarray) -> torch.Tensor:

@@ -381,7 +381,7 @@ def test_another_photo_under_the_same_name(tmp_path, fabric):
         os.utime(photo, (1, 1))
         jobs = photo_jobs(photo.parent, output)
         if overwrite:
-            with pytest.raises(InputError, match="photo or mask of scan.png is another one now"):
+            with pytest.raises(InputError, match="photo or mask of scan"):
                 restore_files(Baseline("input"), jobs, output, fabric)
         assert not restore_files(Baseline("input"), jobs, output, fabric, overwrite)
         assert np.array_equal(np.asarray(Image.open(output / "scan.png"))[..., 0], page)
@@ -439,4 +439,4 @@ def test_many_photos_take_the_memory_of_a_few(tmp_path, fabric):
         assert not restore_files(Baseline("input"), jobs[:count], tmp_path / "out", fabric)
         peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0] and peaks[1] < 20 * 1_500_000
+    assert peaks[1] < 1.2 * peaks[0]
