@@ -47,6 +47,8 @@ class Settings:
             raise InputError("--mask and --damage need --input; test images have a hole each")
         if self.mask and self.damage != "auto":
             raise InputError("--mask says where the damage is, --damage to find it; leave one out")
+        if self.ensemble and self.fold:
+            raise InputError("--ensemble averages all folds, --fold names one; leave one out")
         if self.input and self.output is None:
             raise InputError("--input needs --output as well, the folder for the restored PNGs")
 
@@ -85,13 +87,7 @@ def make_jobs(settings: Settings, output: Path) -> list:
 def main() -> int:
     """Restore the photos; returns 2 if one could not be read or written."""
     settings = parse_settings(Settings)
-    from src.restoring import (
-        is_file_name,
-        restore_files,
-        restore_jobs,
-        restore_with_ray,
-        results_folder,
-    )
+    from src import restoring
     from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
     from src.utils.distributed import launch
 
@@ -110,15 +106,16 @@ def main() -> int:
         if averaged and (training := folds_in_training(run_dir)):
             used += f" without fold {', '.join(map(str, training))}, still in training"
         print(f"{used}, {fabric.device.type}")
-    if settings.input and is_file_name(output):
-        failures = restore_jobs(pipeline, jobs)  # by process 0, which has the only job
+    if settings.input and restoring.is_file_name(output):
+        failures = restoring.restore_jobs(pipeline, jobs)  # by process 0, which has the only job
     elif ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
-        with results_folder(jobs, pipeline.recipe, output, settings.overwrite) as pending:
-            gpus = int(device == "cuda")
-            failures = restore_with_ray(make, pending, settings.compute.devices, gpus)
+        work = restoring.results_folder(jobs, pipeline.recipe, output, settings.overwrite)
+        with work as pending:
+            gpus, actors = int(device == "cuda"), settings.compute.devices
+            failures = restoring.restore_with_ray(make, pending, actors, gpus)
     else:
-        failures = restore_files(pipeline, jobs, output, fabric, settings.overwrite)
+        failures = restoring.restore_files(pipeline, jobs, output, fabric, settings.overwrite)
     if not fabric.is_global_zero:
         return 0
     print(f"{len(jobs) - len(failures)} images in {output}")

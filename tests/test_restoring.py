@@ -424,8 +424,13 @@ def test_the_result_of_one_photo_is_a_file(photos, tmp_path, script):
     ):
         status, _, stderr = script(*infer, source, "--output", name, "--overwrite")
         assert status == 2 and message in stderr and not result.exists(), stderr
-    status, _, stderr = script(*infer, photo, "--mask", photo)
-    assert status == 2 and "leave one out" in stderr
+    assert "leave one out" in script(*infer, photo, "--mask", photo)[2]
+
+
+def test_no_option_is_ignored(script):
+    assert "leave one out" in script("infer", "--ensemble", "--fold", 1)[2]
+    given = ("--pred", "a", "--gt", "a", "--input", "a", "--tta", 2)
+    assert "--tta and --decode need --fold" in script("evaluate", *given)[2]
 
 
 def test_many_photos_take_the_memory_of_a_few(tmp_path, fabric):

@@ -10,13 +10,7 @@ import pandas as pd
 
 from src.color.lattice import luma
 from src.damage.hole import find_hole, lost_pixels
-from src.datasets.competition import (
-    missing_files,
-    read_input,
-    read_test,
-    read_train,
-    read_truth,
-)
+from src.datasets.competition import missing_files, read_input, read_test, read_train, read_truth
 from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map

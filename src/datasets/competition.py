@@ -12,7 +12,7 @@ import pandas as pd
 
 from src.utils.errors import InputError
 from src.utils.files import name_key, read_text
-from src.utils.images import read_image
+from src.utils.images import open_image
 
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
@@ -120,9 +120,9 @@ def read_test(data_dir: Path) -> pd.DataFrame:
 
 def read_input(path: Path) -> np.ndarray:
     """A damaged input of the competition, (512, 512) uint8."""
-    return read_image(path, "L", SIZE, formats=("PNG",), remedy=EXCHANGED)
+    return np.asarray(open_image(path, "L", SIZE, ("PNG",), remedy=EXCHANGED))
 
 
 def read_truth(path: Path) -> np.ndarray:
     """A ground truth of the competition, (512, 512, 3) uint8 RGB."""
-    return read_image(path, "RGB", SIZE, formats=("PNG",), remedy=EXCHANGED)
+    return np.asarray(open_image(path, "RGB", SIZE, ("PNG",), remedy=EXCHANGED))

@@ -148,14 +148,9 @@ def _pages(image: Image.Image) -> Sequence[int]:
     return pages or [0]
 
 
-def read_image(
-    path: Path, mode: str, size: tuple[int, int] | None = None, **options: object
-) -> np.ndarray:
-    """An image as stored: mode "L" as (H, W) uint8, "RGB" as (H, W, 3) uint8, nothing else.
-
-    `options` are those of `open_image`.
-    """
-    return np.asarray(open_image(path, mode, size, **options))
+def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An image as stored: mode "L" as (H, W) uint8, "RGB" as (H, W, 3) uint8, nothing else."""
+    return np.asarray(open_image(path, mode, size))
 
 
 def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
