@@ -335,6 +335,10 @@ def test_a_phone_photo_is_known_by_its_content(tmp_path):
     """HEIC named .jpg: read, or in a process without the package, the hint at it."""
     shutil.copy(Path(__file__).with_name("phone.heic"), tmp_path / "photo.jpg")
     assert read_gray(tmp_path / "photo.jpg").size > 1000
+    page = Image.fromarray(GRAY)  # a JPEG with a second view, as phones store it
+    page.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[page.reduce(2)])
+    gray, _, details = read_photo(tmp_path / "two.jpg")
+    assert gray.shape == GRAY.shape and details.frames == 1
     code = (
         "import sys\nfrom pathlib import Path\nsys.modules['pi_heif'] = None\n"
         "from src.utils.cli import run_script\nfrom src.utils.images import read_photo\n"

@@ -91,7 +91,7 @@ def open_image(
     path: Path,
     mode: str | None = None,
     size: tuple[int, int] | None = None,
-    formats: Sequence[str] = IMAGE_FORMATS,
+    formats: Sequence[str] | None = None,
     content: BinaryIO | None = None,
     max_pixels: int = MAX_PIXELS,
     remedy: str = "convert it first",
@@ -104,7 +104,7 @@ def open_image(
     """
     with _decoding(path, content) as file:
         image = _open_page(file)
-        if image.format not in formats:
+        if formats and image.format not in formats:
             found, expected = image.format, ", ".join(formats)
             raise InputError(f"{path}: holds {found}, expected {expected}; use the original file")
         if mode is not None and image.mode != mode:
