@@ -17,7 +17,7 @@ from src.utils.images import open_image
 SIZE = (512, 512)  # width and height of every image, in pixels
 TRAIN_COLUMNS = ["input_image_path", "gt_image_path"]
 TEST_COLUMNS = ["input_image_path"]
-EXCHANGED = "inputs are grey and truths in colour: are they exchanged? If not, use the original file"
+EXCHANGED = "inputs are grey and truths in colour; if they are exchanged, put them back"
 CONTROL = r"[\0-\x1f\x7f-\x9f]"  # invalid in file names, or can control a terminal
 
 
