@@ -13,6 +13,7 @@ from src.utils.errors import InputError
 
 MAX_PIXELS = 12_000_000
 MAX_UPLOAD = "50mb"
+KEEP_RESULTS = 4  # last ones of a session: several events may be queued, and each gets its file
 KEEP_SECONDS = 3600  # uploads and results are deleted then, and when the app ends
 INTRODUCTION = """# Restore a photo
 Drop a photo (at most 12 megapixels). The red areas will be painted in; correct them with the brush
@@ -93,12 +94,14 @@ class Handlers:
         if session is None or session.luma is None:
             return None, None
         rgb = session.colored(chosen, saturation)
-        if session.result:  # keep one file, however often the slider moves
-            shutil.rmtree(session.result.parent, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-        session.result = folder / f"{session.name}_restored.png"
-        write_png(session.result, rgb, session.details)
-        return (thumbnail(session.gray), thumbnail(rgb)), str(session.result)
+        result = folder / f"{session.name}_restored.png"
+        write_png(result, rgb, session.details)
+        session.results.append(result)
+        for old in session.results[:-KEEP_RESULTS]:
+            session.results.remove(old)
+            shutil.rmtree(old.parent, ignore_errors=True)
+        return (thumbnail(session.gray), thumbnail(rgb)), str(result)
 
 
 def damage_editor():

@@ -129,6 +129,8 @@ def main() -> None:
     if settings.fold is None:
         if None in given:
             raise InputError("name --pred, --gt and --input, or a run's --fold")
+        if (settings.tta, settings.decode) != (1, "score"):
+            raise InputError("--tta and --decode need --fold; --pred holds results as they are")
         from src.evaluation.scoring import matching_files
 
         report({"all": matching_files(*given)}, settings)

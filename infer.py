@@ -25,7 +25,8 @@ class Settings:
     input: Path | None = None
     """A photo or a folder of photos, instead of the test images; needs --output as well."""
     output: Path | None = None
-    """The folder for the restored PNGs; <output-dir>/<name>/test when left out."""
+    """The folder for the restored PNGs, or with one photo a PNG; <output-dir>/<name>/test when left
+    out."""
     overwrite: bool = False
     """Replace results made with other settings, weights, photos or masks."""
     damage: DamageKind = "auto"
@@ -46,6 +47,8 @@ class Settings:
             raise InputError("--mask and --damage need --input; test images have a hole each")
         if self.mask and self.damage != "auto":
             raise InputError("--mask says where the damage is, --damage to find it; leave one out")
+        if self.ensemble and self.fold:
+            raise InputError("--ensemble averages all folds, --fold names one; leave one out")
         if self.input and self.output is None:
             raise InputError("--input needs --output as well, the folder for the restored PNGs")
 
@@ -64,26 +67,29 @@ def make_pipeline(settings: Settings, run_dir: Path, detector: Path, device: str
 
 def make_jobs(settings: Settings, output: Path) -> list:
     """The photos to restore; a line is printed for each file that is skipped."""
-    from src.datasets.competition import read_test
-    from src.restoring import Job, photo_jobs, skipped_files
+    from src.datasets.competition import read_test, require_files
+    from src.restoring import Job, is_file_name, photo_jobs, skipped_files
 
     if settings.input:
         jobs = photo_jobs(settings.input, output, settings.mask)
+        if is_file_name(output) and output.exists() and not settings.overwrite:
+            raise InputError(f"{output}: exists already; add --overwrite to replace it")
         for line in skipped_files(settings.input, output, jobs, settings.mask):
             print(line)
         return jobs
     data_dir = settings.folders.data_dir
-    paths = [data_dir / path for path in read_test(data_dir)["input_image_path"]]
+    table = read_test(data_dir)
+    require_files(data_dir, table)
+    paths = [data_dir / path for path in table["input_image_path"]]
     return [Job(path, output / f"{path.stem}.png") for path in paths]
 
 
 def main() -> int:
     """Restore the photos; returns 2 if one could not be read or written."""
     settings = parse_settings(Settings)
-    from src.restoring import prepare_output, restore_files, restore_with_ray
+    from src import restoring
     from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
     from src.utils.distributed import launch
-    from src.utils.files import lock_folder
 
     output = settings.output or settings.folders.run_dir / "test"
     ray = settings.engine == "ray"
@@ -100,14 +106,16 @@ def main() -> int:
         if averaged and (training := folds_in_training(run_dir)):
             used += f" without fold {', '.join(map(str, training))}, still in training"
         print(f"{used}, {fabric.device.type}")
-    if ray:
+    if settings.input and restoring.is_file_name(output):
+        failures = restoring.restore_jobs(pipeline, jobs)  # by process 0, which has the only job
+    elif ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
-        with lock_folder(output):
-            pending = prepare_output(jobs, pipeline.recipe, output, settings.overwrite)
-            gpus = int(device == "cuda")
-            failures = restore_with_ray(make, pending, settings.compute.devices, gpus)
+        work = restoring.results_folder(jobs, pipeline.recipe, output, settings.overwrite)
+        with work as pending:
+            gpus, actors = int(device == "cuda"), settings.compute.devices
+            failures = restoring.restore_with_ray(make, pending, actors, gpus)
     else:
-        failures = restore_files(pipeline, jobs, output, fabric, settings.overwrite)
+        failures = restoring.restore_files(pipeline, jobs, output, fabric, settings.overwrite)
     if not fabric.is_global_zero:
         return 0
     print(f"{len(jobs) - len(failures)} images in {output}")

@@ -3,11 +3,10 @@
 import errno
 import logging
 import os
-import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +20,19 @@ from src.pipeline import Baseline, Pipeline
 from src.runs import RECIPE
 from src.utils.distributed import gather, share
 from src.utils.errors import InputError, SettingError
-from src.utils.files import differences, file_hash, lock_folder, read_recipe, write_json
+from src.utils.files import (
+    differences,
+    file_hash,
+    hash_or_none,
+    lock_folder,
+    name_key,
+    read_recipe,
+    write_json,
+)
 from src.utils.images import (
     HEIF_MISSING,
     HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
     Details,
     list_images,
     list_others,
@@ -47,9 +55,15 @@ class Job(NamedTuple):
 
 
 def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Job]:
-    """The jobs of a photo or of a folder, whose layout `output` and a folder `masks` share."""
+    """The jobs of a photo or of a folder, whose layout `output` and a folder `masks` share.
+
+    The result of a single photo may also be a file; see `is_file_name`.
+    """
     if not photos.exists():
         raise InputError(f"{photos}: no such photo or folder")
+    if is_file_name(output) and (photos.is_dir() or output.suffix.lower() != ".png"):
+        expected = "a folder" if photos.is_dir() else "a PNG or a folder"
+        raise InputError(f"{output}: names an image file, expected {expected}", "output")
     root = photos.parent if photos.is_file() else photos
     paths = [photos] if photos.is_file() else _without_results(list_images(photos), photos, output)
     if not paths:
@@ -58,10 +72,11 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
         paths = without_masks(paths)
     matched = match_masks(masks, root, paths) if masks else {}
     targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
-    counts = Counter(_key(target) for target in targets)
+    targets = [output] if is_file_name(output) else targets
+    counts = Counter(name_key(target) for target in targets)
     jobs = []
     for path, target in zip(paths, targets, strict=True):
-        if counts[_key(target)] > 1:  # a.jpg beside a.png
+        if counts[name_key(target)] > 1:  # a.jpg beside a.png
             target = target.with_name(path.name + ".png")
         if target.resolve() == path.resolve():
             raise InputError(f"{output}: the result would overwrite {path}", "output")
@@ -69,9 +84,9 @@ def photo_jobs(photos: Path, output: Path, masks: Path | None = None) -> list[Jo
     return jobs
 
 
-def _key(path: Path) -> str:
-    """A key that is equal for names that some file systems treat as one."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
+def is_file_name(output: Path) -> bool:
+    """Whether `output` names an image file, not a folder of results."""
+    return output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir()
 
 
 def skipped_files(
@@ -100,14 +115,30 @@ def restore_files(
     pipeline: Method, jobs: Sequence[Job], output: Path, fabric: Fabric, overwrite: bool = False
 ) -> list[str]:
     """Restore files into `output` with all processes, or resume; returns a line per error."""
-    with lock_folder(output) if fabric.is_global_zero else nullcontext():
-        pending = None
-        if fabric.is_global_zero:
-            pending = prepare_output(jobs, pipeline.recipe, output, overwrite)
-            if len(pending) < len(jobs):
-                print(f"{len(jobs) - len(pending)} of {len(jobs)} images are already restored")
+    work = results_folder(jobs, pipeline.recipe, output, overwrite)
+    with work if fabric.is_global_zero else nullcontext() as pending:
         own = share(fabric, fabric.broadcast(pending))
         return gather(fabric, restore_jobs(pipeline, own, fabric.is_global_zero))
+
+
+@contextmanager
+def results_folder(
+    jobs: Sequence[Job], recipe: dict, output: Path, overwrite: bool = False
+) -> Iterator[list[Job]]:
+    """Work in a folder of results alone, on the jobs that it yields; see `prepare_output`."""
+    with lock_folder(output):
+        pending = prepare_output(jobs, recipe, output, overwrite)
+        if len(pending) < len(jobs):
+            print(f"{len(jobs) - len(pending)} of {len(jobs)} images are already restored")
+        try:
+            yield pending
+        finally:
+            made = [job.output for job in pending if job.output.is_file()]
+            hashes = {path.relative_to(output).as_posix(): file_hash(path) for path in made}
+            earlier = read_recipe(output, RECIPE)
+            if hashes:
+                results = earlier.get("results", {}) | hashes
+                write_json(output / RECIPE, earlier | {"results": results})
 
 
 def prepare_output(
@@ -116,7 +147,8 @@ def prepare_output(
     """Write the folder's recipe and return the jobs that have no result yet.
 
     A result whose photo (by content), mask or recipe has changed is refused, or with `overwrite`
-    deleted after all jobs were checked. Files that the recipe does not list are never replaced.
+    deleted after all jobs were checked. Files that the recipe does not list, and results that were
+    changed since, are never replaced.
     """
     earlier = read_recipe(output, RECIPE)
     photos = earlier.get("photos", {})
@@ -132,10 +164,19 @@ def prepare_output(
         made = f"{len(outdated)} result(s) made from something else ({found})"
         remedy = "add --overwrite to replace them, or choose another output folder"
         raise InputError(f"{output}: holds {made}; {remedy}")
+    results = earlier.get("results", {})
+    for name in outdated:
+        if name in results and name in named and results[name] != file_hash(output / name):
+            found = "was changed after it was restored, so it is not replaced"
+            raise InputError(f"{output / name}: {found}; move it elsewhere, or delete it")
     for name in set(outdated) & named.keys():
         (output / name).unlink()
-    write_json(output / RECIPE, {"recipe": recipe, "photos": photos | hashes})
-    return [job for job in jobs if not job.output.exists()]
+    pending = [job for job in jobs if not job.output.exists()]
+    for job in pending:
+        results.pop(job.output.relative_to(output).as_posix(), None)
+    entries = {"recipe": recipe, "photos": photos | hashes, "results": results}
+    write_json(output / RECIPE, entries)
+    return pending
 
 
 def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict[str, Job]:
@@ -143,7 +184,7 @@ def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict
     taken: dict[str, Job] = {}
     named = {}
     for job in jobs:
-        other = taken.setdefault(_key(job.output), job)
+        other = taken.setdefault(name_key(job.output), job)
         if other is not job:
             found = f"{other.photo} would have the same result"
             raise InputError(f"{job.photo}: {found}; rename one of them")
@@ -162,10 +203,8 @@ def _all_hashes(named: dict[str, Job]) -> dict[str, list]:
 
 def _hashes(job: Job) -> list[str | None] | None:
     """SHA-256 of the photo and the mask; None if they cannot be read."""
-    try:
-        return [file_hash(job.photo), file_hash(job.mask) if job.mask else None]
-    except OSError:
-        return None  # reading the photo will report the reason
+    hashes = [hash_or_none(job.photo), hash_or_none(job.mask) if job.mask else None]
+    return hashes if hashes[0] else None
 
 
 def restore_jobs(pipeline: Method, jobs: Sequence[Job], shown: bool = True) -> list[str]:

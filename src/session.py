@@ -30,7 +30,7 @@ class Session:
     details: Details = field(default_factory=Details)  # resolution and EXIF for the result
     luma: np.ndarray | None = None  # (H, W) uint8, with the damage painted in
     colors: list[np.ndarray] = field(default_factory=list)  # (2, h, w) of each colorization
-    result: Path | None = None  # the PNG to download
+    results: list[Path] = field(default_factory=list)  # the last PNGs to download
 
     def corrected(self, layers: Sequence[np.ndarray]) -> np.ndarray:
         """The found mask (H, W) bool, with what the user painted or erased in `layers`."""

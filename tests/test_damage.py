@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 from skimage import data as skimage_data
 
-from src.damage.hole import draw_hole, find_hole, lost_pixels, punch_hole
+from src.damage.hole import draw_hole, find_hole, is_drawn, lost_pixels, punch_hole
 
 PHOTOS = ["astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png"]
 PHOTOS += ["retina.jpg", "hubble_deep_field.jpg"]
@@ -205,3 +205,16 @@ def test_a_missed_hole_still_counts_as_lost(coffee):
     lost = lost_pixels(gray, coffee)
     assert lost[100:200, 50:150].mean() > 0.95 and not lost[:100].any()
     assert not lost_pixels(luma(coffee), coffee).any()
+
+
+@pytest.mark.parametrize("sides", ["all", "two", "none"])
+def test_a_black_hole_in_a_black_frame_is_drawn(sides):
+    """The frame is no region of the photo that has the hole's value too; a black object is one."""
+    gray = np.maximum(skimage_data.camera(), 1)
+    gray[200:270, 150:260] = 0
+    rows = cv2.copyMakeBorder(gray, 60, 60, 0, 0, cv2.BORDER_CONSTANT, value=0)
+    framed = {"none": gray, "two": rows, "all": np.pad(rows, ((0, 0), (60, 60)))}[sides]
+    mask = find_hole(framed)
+    assert mask.sum() == 70 * 110 and is_drawn(framed, mask)
+    framed[320:420, 200:330] = 0
+    assert not is_drawn(framed, mask)

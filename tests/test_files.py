@@ -177,3 +177,23 @@ def test_numba_has_a_place_for_what_it_compiled(writable):
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert done.stdout == f"{None if writable else True}\n", done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_that_cannot_lock(tmp_path, number):
+    """As some network disks and containers: a warning that names the file, and the work is done."""
+    code = (
+        "import fcntl, os, sys\nfrom src.utils.cli import run_script\n"
+        "from src.utils.files import lock_folder, write_bytes\n"
+        f"def flock(file, operation):\n    raise OSError({number}, os.strerror({number}))\n"
+        "fcntl.flock = flock\n"
+        "def main():\n    with lock_folder(sys.argv[1]):\n"
+        "        write_bytes(sys.argv[1] + '/done', b'')\n"
+        "run_script(main)"
+    )
+    partial = killed_while_writing(tmp_path / "a.png")  # perhaps another process writes it still
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "done").exists() and partial.exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"warning: {tmp_path / LOCK}: this disk cannot lock files"), line

@@ -14,7 +14,7 @@ from skimage import data
 from src.fills.copies import copy_texture, textured
 from src.fills.exemplar import COSTLY, MAX_ERROR, complete, costly_fills
 from src.fills.frequency import extrapolate
-from src.fills.regions import THIN, Fill, reduced, regions
+from src.fills.regions import THIN, Fill, box_with_margin, depth_map, reduced, regions, split_mask
 from src.fills.simple import (
     DIRECTIONS,
     ERRORS,
@@ -23,6 +23,7 @@ from src.fills.simple import (
     line_fills,
     push_pull,
 )
+from src.models.inpainter import Inpainter, inpaint
 
 PHOTO = data.camera()[60:220, 150:310].astype(np.float32) / 255
 ROWS, COLUMNS = np.mgrid[:128, :128]
@@ -341,3 +342,35 @@ def test_thick_damage_gets_the_texture_of_the_photo():
     thin = np.zeros_like(mask)
     thin[:, 60:66] = thin[20, :] = True
     assert np.array_equal(textured(filled, thin), filled)
+
+
+def test_many_spots_are_what_a_search_of_the_whole_photo_finds():
+    """Each deep spot or group of near ones, wherever it lies, is one part with its surroundings."""
+    rng = np.random.default_rng(0)
+    spots = np.zeros((1200, 1500), np.uint8)
+    for x, y, radius in rng.integers((0, 0, 3), (1500, 1200, 60), (40, 3)).tolist():
+        cv2.circle(spots, (x, y), radius, 1, -1)
+    mask = spots > 0
+    parts = [(box, part) for box, part in split_mask(mask) if depth_map(part).max() > 24]
+    count, labels = cv2.connectedComponents(spots)
+    depth = depth_map(mask)
+    wide = np.isin(labels, [n for n in range(1, count) if depth[labels == n].max() > 24])
+    count, groups = cv2.connectedComponents(cv2.dilate(wide.view(np.uint8), np.ones((48, 48))))
+    assert len(parts) == count - 1 > 5
+    for number, (box, part) in enumerate(parts, start=1):
+        region = wide & (groups == number)
+        assert box == box_with_margin(region, 128) and np.array_equal(part, region[box])
+
+
+def test_a_photo_of_many_parts_shows_how_far_it_is(monkeypatch, capfd):
+    """On the error stream, of one process only, and not if it takes seconds anyway."""
+    mask = np.zeros((700, 1300), bool)
+    mask[50:130, 50:130] = mask[550:630, 1150:1230] = True
+    gray = np.tile(np.linspace(0, 1, 1300, dtype=np.float32), (700, 1))
+    network = Inpainter().eval()
+    for delay, rank, shown in ((60, "0", False), (0, "1", False), (0, "0", True)):
+        monkeypatch.setattr("src.utils.processes.DELAY", delay)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with torch.inference_mode():
+            inpaint([network], gray, mask)
+        assert ("painting in: 100%" in capfd.readouterr().err) is shown

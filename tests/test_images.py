@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -328,3 +329,46 @@ def test_png_bytes_depend_on_pixels_only(tmp_path):
     write_png(tmp_path / "b.png", np.asfortranarray(data.coffee()))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert np.array_equal(read_image(tmp_path / "a.png", "RGB"), data.coffee())
+
+
+def test_a_phone_photo_is_known_by_its_content(tmp_path):
+    """HEIC named .jpg: read, or in a process without the package, the hint at it."""
+    shutil.copy(Path(__file__).with_name("phone.heic"), tmp_path / "photo.jpg")
+    assert read_gray(tmp_path / "photo.jpg").size > 1000
+    page = Image.fromarray(GRAY)  # a JPEG with a second view, as phones store it
+    page.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[page.reduce(2)])
+    gray, _, details = read_photo(tmp_path / "two.jpg")
+    assert gray.shape == GRAY.shape and details.frames == 1
+    code = (
+        "import sys\nfrom pathlib import Path\nsys.modules['pi_heif'] = None\n"
+        "from src.utils.cli import run_script\nfrom src.utils.images import read_photo\n"
+        "run_script(lambda: read_photo(Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "photo.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "photo.jpg: HEIC needs a package" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_jpeg_2000_is_read(tmp_path, mode):
+    Image.fromarray(GRAY).convert(mode).save(tmp_path / "scan.jp2")  # lossless
+    assert list_images(tmp_path) == [tmp_path / "scan.jp2"]
+    assert np.array_equal(read_gray(tmp_path / "scan.jp2"), GRAY)
+
+
+def test_the_first_full_page_is_read(tmp_path):
+    """Not a thumbnail before it; and the reduced pages of a pyramid are not counted."""
+    page, path = Image.fromarray(GRAY), tmp_path / "scan.tif"
+    for pages, count in (
+        ([(page.reduce(4), 1), (page, 0)], 1),
+        ([(page, 0), (page.reduce(2), 1), (page.reduce(4), 1)], 1),
+        ([(page.convert("1"), 4), (page, 2), (page.reduce(4), 1), (page.reduce(2), 2)], 2),
+        ([(page, 1)], 1),  # that it is reduced may be wrong
+    ):
+        for image, kind in pages:
+            image.encoderinfo = {"tiffinfo": {254: kind}}
+        (first, kind), *others = pages
+        options = {"save_all": True, "append_images": [image for image, _ in others]}
+        first.save(path, tiffinfo={254: kind}, dpi=(300, 300), **options)
+        gray, _, details = read_photo(path)
+        assert np.array_equal(gray, GRAY) and details.frames == count, pages

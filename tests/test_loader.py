@@ -180,3 +180,21 @@ def test_workers_end_with_the_process(sample_folder):
     # that it ends is the test; once in some forty runs torch's worker aborts as it leaves
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "Error" not in done.stderr, done.stderr
+
+
+def test_too_little_shared_memory_is_named(paths):
+    """Docker gives /dev/shm 64 MB; here it has less than a batch."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom src.utils.cli import run_script\n"
+        "from tests.test_loader import batches_of\n"
+        "if __name__ == '__main__':\n    paths = [Path(name) for name in sys.argv[1:]]\n"
+        "    run_script(lambda: print(len(next(batches_of(paths, 1, size=256)))))"
+    )
+    mount = "mount -t tmpfs -o size=200k tmpfs /dev/shm"
+    command = ["unshare", "-m", "bash", "-c", f'{mount} || exit 77; exec "$@"', "", sys.executable]
+    done = subprocess.run([*command, "-c", code, *paths], capture_output=True, text=True)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("nothing may be mounted here")
+    assert done.returncode == 2 and not done.stdout
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "/dev/shm: too small" in line and "--shm-size" in line and "--workers 0" in line

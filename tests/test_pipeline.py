@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -103,6 +105,8 @@ def test_masks_and_photos_as_cv2_and_pil_give_them(models, damaged):
     [
         (lambda g, m: (g[..., None].repeat(3, 2), m), "found (140, 201, 3) uint8"),
         (lambda g, m: (g.astype(np.uint16), m), "gray must be (H, W) uint8, found (140, 201) ui"),
+        (lambda g, m: (g / np.float32(255), m), "gray must be (H, W) uint8, found (140, 201) fl"),
+        (lambda g, m: (g > 99, m), "gray must be (H, W) uint8, found (140, 201) bool"),
         (lambda g, m: (Image.fromarray(g).convert("P"), m), "found a PIL image of mode P"),
         (lambda g, m: (g[:0], m), "found (0, 201) uint8"),
         (lambda g, m: (g, m[:1]), "mask is (1, 201), gray is (140, 201)"),
@@ -247,3 +251,23 @@ def test_the_five_lines_of_the_readme(tmp_path, monkeypatch):
     assert np.array_equal(luma(rgb)[~found], gray[~found])
     assert len(pipeline.ensemble.members) == 5
     assert (rgb.max(axis=2).astype(int) - rgb.min(axis=2)).mean() > 5  # in colour
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_fork_restores_too(run_dir, first):
+    """Before and after its parent has restored a photo with several threads, which it lacks."""
+    code = (
+        "import os, signal, sys\nimport cv2\nimport numpy as np\nimport torch\n"
+        "torch.set_num_threads(2)\ncv2.setNumThreads(2)\n"
+        "from src.pipeline import Pipeline\n"
+        "gray = (np.add.outer(np.arange(200), np.arange(300)) % 200).astype(np.uint8)\n"
+        "mask = np.zeros(gray.shape, bool)\nmask[60:120, 100:200] = True\n"
+        "pipeline = Pipeline.load(sys.argv[1], [0], damage='none')\n"
+        f"wanted = pipeline(gray, mask) if {first} else None\n"
+        "child = os.fork()\n"
+        "if not child:\n    signal.alarm(100)\n    rgb = pipeline(gray, mask)\n"
+        "    os._exit(int(wanted is not None and (rgb != wanted).mean() > 0.01))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Building and checking competition folders, with real files and real defects."""
 
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data
 
 from src.damage.hole import find_hole
@@ -59,8 +60,8 @@ def test_every_kind_of_photo(tmp_path, script):
     photos, out = tmp_path / "photos", tmp_path / "data"
     (photos / "deep" / "er").mkdir(parents=True)
     coffee = Image.fromarray(data.coffee())
-    coffee.save(photos / "deep" / "er" / "a.webp")
-    coffee.save(photos / "deep" / "b.PNG")
+    Image.fromarray(data.astronaut()).save(photos / "deep" / "er" / "a.webp")
+    Image.fromarray(data.rocket()).save(photos / "deep" / "b.PNG")
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to display
     coffee.save(photos / "turned.jpg", exif=exif)
@@ -99,7 +100,7 @@ def test_a_name_that_is_not_utf8(tmp_path):
 @pytest.mark.parametrize(("side", "short"), [(1500, 1024), (700, 700), (512, 640), (299, 598)])
 def test_short_side(tmp_path, side, short):
     Image.fromarray(data.coffee()).resize((2 * side, side)).save(tmp_path / "a.png")
-    assert inspect(tmp_path / "a.png", tmp_path) == ("a.png", (2 * short, short))
+    assert inspect(tmp_path / "a.png", tmp_path)[:2] == ("a.png", (2 * short, short))
 
 
 def test_crops_differ_and_stay_inside(tmp_path):
@@ -243,3 +244,98 @@ def test_folds_of_whole_sources(data_dir, script):
     (data_dir / "folds.csv").unlink()
     (data_dir / "crops.csv").unlink()
     assert "crops.csv: missing" in script(*arguments)[2]
+
+
+def test_copies_are_named_and_left_out(photos, tmp_path, script):
+    """What a browser, a phone or a mirror makes of a photo would fall on both sides of a split."""
+    folder, out = tmp_path / "photos", tmp_path / "data"
+    shutil.copytree(photos, folder)
+    chelsea, rocket = (Image.open(next(folder.glob(f"{n}.*"))) for n in ("chelsea", "rocket"))
+    chelsea.save(folder / "chelsea (1).jpg", quality=60)
+    chelsea.resize((413, 275)).save(folder / "a.jpg", quality=30)
+    ImageOps.mirror(rocket).save(folder / "mirrored.png")
+    rocket.rotate(90, expand=True).save(folder / "turned.png")
+    status, stdout, stderr = script("prepare_data", "build", "--photos", folder, "--data-dir", out)
+    assert status == 0, stderr
+    for name, other in (
+        ("chelsea (1).jpg", "chelsea.png"),
+        ("a.jpg", "chelsea.png"),
+        ("mirrored.png", "rocket.jpg"),
+        ("turned.png", "rocket.jpg"),
+    ):
+        assert f"skipped {name}: a copy of {other}" in stdout
+    kept = set(pd.read_csv(out / "crops.csv")["photo"])
+    assert kept == {"astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"}
+
+
+def test_a_photo_under_the_same_name_is_another_recipe(photos, tmp_path, script):
+    """Of equal size and time, as uncompressed scans; the same photo with a new time is none."""
+    folder, out = tmp_path / "photos", tmp_path / "data"
+    folder.mkdir()
+    for number, name in enumerate(("chelsea.png", "rocket.jpg")):
+        photo = Image.open(photos / name).resize((400, 300))
+        photo.save(folder / f"{number}.bmp")
+    build = ("prepare_data", "build", "--photos", folder, "--data-dir", out)
+    assert script(*build)[0] == 0
+    os.utime(folder / "0.bmp", (1, 1))
+    assert script(*build)[0] == 0
+    Image.open(photos / "coffee.png").resize((400, 300)).save(folder / "0.bmp")
+    os.utime(folder / "0.bmp", (1, 1))
+    status, _, stderr = script(*build)
+    assert status == 2 and "photos/0.bmp was" in stderr, stderr
+
+
+MISTAKES = {
+    "inputs and truths exchanged": r"TRAIN_0000\d.png: mode is \w+, expected \w+; inputs are",
+    "train and test exchanged": r"train.csv: no column gt_image_path .* own train.csv \(input_imag",
+    "test.csv is a train.csv": r"test.csv: lists truths, so it is a train.csv; use the",
+    "truths of JPEG": r"TRAIN_00000.png: holds JPEG, expected PNG; use the original file",
+    "half-copied": r"0\d.png: missing, as are 7 of (9|18) files .*; copy the data set again",
+    "another year's header": r"train.csv: no column input_image_path, gt_image_path \(found",
+    "never unpacked": r"no such file, but .*open.zip was not unpacked; unpack it",
+    "the zip itself": r"no such file, but .*open.zip was not unpacked; unpack it",
+    "one folder too high": r"no such file, but .*/data/train.csv exists; use --data-dir .*/data",
+    "one name in two folders": r"b/TRAIN_00000.png in input_image_path has the name of train_in",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_with_the_competition_folder(data_dir, script, mistake):
+    """Each is named in a line, which says what to do, before anything is trained or written."""
+    folder, train, out = data_dir, data_dir / "train.csv", data_dir.parent / "runs"
+    sources = sorted((data_dir / "train_input").iterdir())
+    if mistake.startswith("inputs"):
+        (data_dir / "train_input").rename(data_dir / "other")
+        (data_dir / "train_gt").rename(data_dir / "train_input")
+        (data_dir / "other").rename(data_dir / "train_gt")
+    elif mistake.startswith("train and"):
+        shutil.copy(data_dir / "test.csv", train)
+    elif mistake.startswith("test.csv"):
+        shutil.copy(train, data_dir / "test.csv")
+    elif mistake.startswith("truths"):
+        truth = data_dir / "train_gt" / "TRAIN_00000.png"
+        Image.open(truth).save(truth, format="JPEG")
+    elif mistake.startswith("half"):
+        for path in sources[-7:]:
+            path.unlink()
+    elif mistake.startswith("another"):
+        train.write_text("image,label\na.png,1\n")
+    elif mistake.startswith("one name"):
+        (data_dir / "train_input" / "b").mkdir()
+        sources[1].rename(data_dir / "train_input" / "b" / "TRAIN_00000.png")
+        text = train.read_text().replace("input/TRAIN_00001", "input/b/TRAIN_00000")
+        train.write_text(text)
+    else:
+        folder = data_dir.parent / ("" if mistake.startswith("one folder") else "empty")
+        folder.mkdir(exist_ok=True)
+        if "zip" in mistake or "unpacked" in mistake:
+            (folder / "open.zip").write_bytes(b"PK")
+            folder = folder / "open.zip" if mistake.startswith("the zip") else folder
+    status, stdout, stderr = script("prepare_data", "check", "--data-dir", folder)
+    assert status in (1, 2) and "Traceback" not in stderr
+    lines = [line for line in (stdout + stderr).splitlines() if re.search(MISTAKES[mistake], line)]
+    assert lines, stdout + stderr
+    assert len(lines) == 1 or mistake.startswith("inputs")
+    if not mistake.startswith(("test.csv", "inputs", "truths")):
+        status, _, stderr = script("train", "--data-dir", folder, "--output-dir", out)
+        assert status == 2 and re.search(MISTAKES[mistake], stderr), stderr

@@ -304,7 +304,7 @@ def test_a_submission_is_checked(small_folder, script, tmp_path):
         (lambda: good.save(more), "TEST_003.png: not in test.csv"),
         (lambda: (more.unlink(), good.convert("L").save(path)), "mode is L, expected RGB"),
         (lambda: good.resize((512, 400)).save(path), "size is 512x400, expected 512x512"),
-        (lambda: good.save(path, "JPEG"), "not an image of type PNG"),
+        (lambda: good.save(path, "JPEG"), "holds JPEG, expected PNG"),
     ):
         good.save(path)
         change()
@@ -316,3 +316,22 @@ def test_a_submission_is_checked(small_folder, script, tmp_path):
         assert script("make_submission", *run)[0] == 0
         zips.append((tmp_path / "out.zip").read_bytes())
     assert zips[0] == zips[1]
+
+
+def test_results_in_capitals_are_scored_and_zipped(small_folder, script, tmp_path):
+    """TEST_000.PNG, as some programs name it; and inputs without any hole are counted in a line."""
+    for part in ("gt", "input"):
+        shutil.copytree(small_folder / f"test_{part}", tmp_path / part)
+    for path in (tmp_path / "gt").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    names = [arg for part in ("pred", "gt", "input") for arg in (f"--{part}", tmp_path / part)]
+    names[1] = tmp_path / "gt"
+    status, out, err = script("evaluate", *names)
+    assert status == 0 and "3 images, mean: S 1.0000" in out and "no hole" not in out, out + err
+    run = ("--data-dir", small_folder, "--pred", tmp_path / "gt", "--zip", tmp_path / "out.zip")
+    status, out, err = script("make_submission", *run)
+    assert status == 0 and "3 images" in out, err
+    for path in (tmp_path / "gt").iterdir():
+        Image.open(path).convert("L").save(tmp_path / "input" / f"{path.stem}.png")
+    status, out, err = script("evaluate", *names)
+    assert status == 0 and "3 of 3 inputs have no hole, so their M counts as 1" in out, out + err

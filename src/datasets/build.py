@@ -1,7 +1,9 @@
 """Make a folder of exactly the competition's shape from any folder of colour photos."""
 
 import itertools
+import math
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from skimage import data as skimage_data
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, TEST_COLUMNS, TRAIN_COLUMNS
 from src.utils.errors import InputError, SettingError
-from src.utils.files import LOCK, begin, identity, lock_folder, write_text
+from src.utils.files import LOCK, begin, hash_or_none, lock_folder, write_text
 from src.utils.images import list_images, open_image, open_photo, to_srgb, write_png
 from src.utils.processes import parallel_map
 
@@ -25,7 +27,17 @@ MIN_CHROMA = 3.0  # mean of max(R, G, B) - min(R, G, B) in grey levels; below it
 SAMPLE_PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png"]
 SAMPLE_PHOTOS += ["motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "rocket.jpg"]
 
-Photo = tuple[str, tuple[int, int]]  # POSIX path below the photo folder, size after resizing
+COPY_SIDE = 16  # px of the reduced photos that are compared
+# least correlation of copies; smaller, strongly compressed ones had 0.997, two stereo views 0.86
+MIN_COPY = 0.98
+
+
+class Photo(NamedTuple):
+    """A photo to crop."""
+
+    name: str  # POSIX path below the photo folder
+    size: tuple[int, int]  # width and height after resizing
+    reduced: np.ndarray  # (COPY_SIDE, COPY_SIDE) float32 grey, normalized
 
 
 class Crop(NamedTuple):
@@ -80,7 +92,30 @@ def inspect(path: Path, root: Path) -> Photo | str:
     chroma = float(np.mean(values.max(axis=-1) - values.min(axis=-1)))
     if chroma < MIN_CHROMA:
         return f"{path}: grey (mean chroma {chroma:.1f} of 255)"
-    return name, tuple(max(SIDE, round(side * target / short)) for side in image.size)
+    size = tuple(max(SIDE, round(side * target / short)) for side in image.size)
+    gray = image.resize((COPY_SIDE, COPY_SIDE), Image.Resampling.BOX).convert("L")
+    reduced = np.asarray(gray, np.float32) - np.mean(gray)
+    return Photo(name, size, reduced / max(1e-6, np.linalg.norm(reduced)))
+
+
+def without_copies(photos: list[Photo]) -> tuple[list[Photo], list[str]]:
+    """The photos, in order, less copies of others (smaller, mirrored, rotated); and a line on each.
+
+    On both sides of a split, copies would make a score too good.
+    """
+    views = [(f, k) for f in (1, -1) for k in range(4)]
+    kept, lines = [], []
+    known = np.empty((0, COPY_SIDE**2), np.float32)
+    for photo in sorted(photos, key=lambda one: (-math.prod(one.size), len(one.name), one.name)):
+        seen = [np.rot90(photo.reduced[:, ::flip], turns).ravel() for flip, turns in views]
+        alike = (known @ np.stack(seen).T).max(axis=1)
+        if len(kept) and alike.max() >= MIN_COPY:
+            lines.append(f"{photo.name}: a copy of {kept[alike.argmax()].name}")
+        else:
+            kept.append(photo)
+            known = np.concatenate([known, seen[:1]])
+    names = {photo.name for photo in kept}
+    return [photo for photo in photos if photo.name in names], lines
 
 
 def plan_crops(
@@ -92,7 +127,7 @@ def plan_crops(
     plan = []
     for prefix, digits, members in (("TEST", 3, photos[:count]), ("TRAIN", 5, photos[count:])):
         names = (f"{prefix}_{number:0{digits}d}" for number in itertools.count())
-        for name, size in members:
+        for name, size, _ in members:
             columns, rows = (side - SIDE + 1 for side in size)
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             places = rng.choice(columns * rows, min(crops_per_photo, columns * rows), replace=False)
@@ -135,7 +170,9 @@ def build(
     if not 0 < test_photos < 1:
         raise SettingError("test_photos", test_photos, "must be between 0 and 1")
     recipe = {"crops_per_photo": crops_per_photo, "test_photos": test_photos, "seed": seed}
-    recipe["photos"] = {path.relative_to(root).as_posix(): identity(path) for path in photos}
+    with ThreadPoolExecutor() as pool:
+        hashes = zip(photos, pool.map(hash_or_none, photos), strict=True)
+        recipe["photos"] = {path.relative_to(root).as_posix(): value for path, value in hashes}
     with lock_folder(data_dir):
         files = {path.name for path in data_dir.iterdir()} - {LOCK}
         if files and "recipe.json" not in files:
@@ -148,7 +185,8 @@ def build(
             return pd.read_csv(data_dir / "crops.csv", keep_default_na=False), []
         inspected = list(parallel_map(partial(inspect, root=root), photos, "reading photos"))
         skipped = [reason for reason in inspected if isinstance(reason, str)]
-        usable = [photo for photo in inspected if not isinstance(photo, str)]
+        usable, copies = without_copies([one for one in inspected if isinstance(one, Photo)])
+        skipped += copies
         if len(usable) < 2:
             (data_dir / "recipe.json").unlink()  # so that other photos may be tried
             found = f"{len(usable)} usable colour photos, at least 2 needed"

@@ -10,11 +10,12 @@ import pandas as pd
 
 from src.color.lattice import luma
 from src.damage.hole import find_hole, lost_pixels
-from src.datasets.competition import read_input, read_test, read_train, read_truth
+from src.datasets.competition import missing_files, read_input, read_test, read_train, read_truth
 from src.datasets.folds import FOLDS, READ_ONLY, load_folds
 from src.utils.errors import InputError
 from src.utils.processes import parallel_map
 
+MAX_NAMED = 5  # missing files; more are summed up
 MAX_GAP = np.ones((9, 9), np.uint8)  # bridges gaps between parts of one hole
 
 
@@ -56,12 +57,20 @@ def check_image(row: tuple[str, str | None], data_dir: Path) -> Hole | str:
 
 def check_folder(data_dir: Path) -> tuple[dict[str, list[Hole]], list[str]]:
     """The holes of the good `train` pairs and `test` inputs, and one line for each defect."""
+    train, test = read_train(data_dir), read_test(data_dir)
     rows = {
-        "train": list(read_train(data_dir).itertuples(index=False, name=None)),
-        "test": [(path, None) for path in read_test(data_dir)["input_image_path"]],
+        "train": list(train.itertuples(index=False, name=None)),
+        "test": [(path, None) for path in test["input_image_path"]],
     }
-    holes, defects = {}, []
+    holes, defects, incomplete = {}, [], set()
+    for name, column in [*train.items(), *test.items()]:
+        missing = missing_files(data_dir, column)
+        if len(missing) > MAX_NAMED:
+            found = f"missing, as are {len(missing)} of {len(column)} files of {name} in all"
+            defects.append(f"{data_dir / missing[0]}: {found}; copy the data set again")
+            incomplete |= set(missing)
     for part, members in rows.items():
+        members = [row for row in members if not incomplete & set(row)]
         check = partial(check_image, data_dir=data_dir)
         results = list(parallel_map(check, members, f"checking {part}"))
         holes[part] = [result for result in results if isinstance(result, Hole)]

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from src.datasets.competition import TRAIN_COLUMNS, read_csv, read_train
+from src.datasets.competition import TRAIN_COLUMNS, read_csv, read_train, require_files
 from src.utils.errors import InputError, SettingError
 from src.utils.files import write_text
 
@@ -86,6 +86,7 @@ def load_folds(
     """
     path, kept = data_dir / FOLDS, (spare or data_dir) / FOLDS
     train = read_train(data_dir)
+    require_files(data_dir, train)
     for found in (path, kept):
         if found.exists():
             return _read_folds(found, train, folds)

@@ -10,7 +10,7 @@ import pandas as pd
 from src.damage.hole import lost_pixels
 from src.metrics import SSIM_WINDOW, Score, mean_score, score_image
 from src.utils.errors import InputError
-from src.utils.images import gray_to_rgb, open_image, read_image
+from src.utils.images import gray_to_rgb, open_image, pngs_by_name, read_image
 from src.utils.processes import parallel_map
 
 NEAR = 2  # px of tolerance between found and true damage
@@ -47,15 +47,15 @@ def matching_files(pred: Path, gt: Path, inputs: Path) -> list[Triple]:
     for folder in (pred, gt, inputs):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        names[folder] = {path.name for path in folder.glob("*.png")}
+        names[folder] = pngs_by_name(folder)
     if not names[pred]:
         raise InputError(f"{pred}: holds no PNG", "restored")
     for folder, needed in ((gt, pred), (inputs, pred), (pred, gt)):
-        if missing := sorted(names[needed] - names[folder]):
+        if missing := sorted(names[needed].keys() - names[folder].keys()):
             found = f"missing, as are {len(missing)} of {needed} in all"
             hint = "restored" if folder == pred else None
             raise InputError(f"{folder / missing[0]}: {found}", hint)
-    return [(pred / name, gt / name, inputs / name) for name in sorted(names[pred])]
+    return [tuple(names[f][name] for f in (pred, gt, inputs)) for name in sorted(names[pred])]
 
 
 def side_by_side(*images: np.ndarray) -> np.ndarray:

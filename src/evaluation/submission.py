@@ -13,7 +13,7 @@ from src.datasets.competition import SIZE
 from src.runs import RECIPE, describe_recipe
 from src.utils.errors import InputError
 from src.utils.files import read_recipe, write_bytes
-from src.utils.images import open_image
+from src.utils.images import open_image, pngs_by_name
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that equal images give equal bytes
 
@@ -25,7 +25,9 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "restored")
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    pngs = pngs_by_name(folder)
+    others = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    found = others - {path.name for path in pngs.values()} | pngs.keys()
     if missing := sorted(set(names) - found):
         raise InputError(f"{folder / missing[0]}: missing{_more(missing)}", "restored")
     if extra := sorted(found - set(names)):
@@ -34,7 +36,7 @@ def write_submission(folder: Path, names: Sequence[str], target: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in tqdm(sorted(names), desc="zipping", unit="image", dynamic_ncols=True):
             png = io.BytesIO()
-            image = open_image(folder / name, "RGB", SIZE, ("PNG",))
+            image = open_image(pngs[name], "RGB", SIZE, ("PNG",))
             Image.fromarray(np.asarray(image)).save(png, format="PNG")  # without any metadata
             info = zipfile.ZipInfo(name, ZIP_TIME)
             info.external_attr = 0o644 << 16

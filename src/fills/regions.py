@@ -32,9 +32,13 @@ def widened(box: Box, margin: int, shape: tuple[int, int]) -> Box:
 
 def box_with_margin(mask: np.ndarray, margin: int) -> Box:
     """The box of what is True in (H, W) bool, which is not empty, with a margin."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    return widened(box, margin, mask.shape)
+    return widened(_box(mask), margin, mask.shape)
+
+
+def _box(mask: np.ndarray, top: int = 0, left: int = 0) -> Box:
+    """The box of what is True in a part of a photo whose corner is at (top, left)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)) + top, np.flatnonzero(mask.any(axis=0)) + left
+    return np.s_[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
 
 
 def thick_regions(mask: np.ndarray, radius: int = THIN) -> np.ndarray:
@@ -79,21 +83,20 @@ def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
     max_thin_depth = 24  # px
     wide = mask & (_depths(mask, labels, count) > max_thin_depth)[labels]
     near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
-    count, groups = cv2.connectedComponents(near)
+    count, groups, boxes, _ = cv2.connectedComponentsWithStats(near)
     for number in range(1, count):
-        region = wide & (groups == number)
-        box = box_with_margin(region, SEARCH)
-        yield box, region[box]
+        left, top, width, height = boxes[number, :4].tolist()
+        place = np.s_[top : top + height, left : left + width]
+        region = wide[place] & (groups[place] == number)
+        box = widened(_box(region, top, left), SEARCH, mask.shape)
+        yield box, wide[box] & (groups[box] == number)
     thin = mask & ~wide
     side = 304  # px of a tile
     for row, column in np.ndindex(*(math.ceil(length / side) for length in mask.shape)):
         top, left = row * side, column * side
         tile = thin[top : top + side, left : left + side]
         if tile.any():
-            rows, columns = box_with_margin(tile, 0)
-            rows = slice(top + rows.start, top + rows.stop)
-            columns = slice(left + columns.start, left + columns.stop)
-            box = widened((rows, columns), MARGIN, mask.shape)
+            box = widened(_box(tile, top, left), MARGIN, mask.shape)
             y, x = np.ogrid[box]
             yield box, thin[box] & (y // side == row) & (x // side == column)
 

@@ -13,6 +13,7 @@ from src.fills.exemplar import COSTLY, MIN_KNOWN, costly_fills
 from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, reduced, split_mask
 from src.fills.simple import ERRORS, FILLS, all_fills
 from src.models.base import mean_view, padded, views
+from src.utils.processes import progress
 
 STRIDE = 4  # px, sides of the finest feature cells
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
@@ -97,7 +98,7 @@ def inpaint(
     `tta` is the number of `src.models.base.views`.
     """
     luma, lost = luma.copy(), mask.copy()
-    for box, region in split_mask(mask) if mask.any() else ():
+    for box, region in progress(list(split_mask(mask)) if mask.any() else (), "painting in"):
         filled = _fill(inpainters, luma[box], lost[box], region, tta, device)
         luma[box][region] = filled[region]
         lost[box] &= ~region  # known from here on

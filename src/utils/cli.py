@@ -155,4 +155,10 @@ def _explanation(error: Exception) -> str | None:
     names = {kind.__name__ for kind in type(error).__mro__}
     if "DistError" in names or (isinstance(error, RuntimeError) and "by peer" in str(error)):
         return "another process of this run died; fix the cause and run the same command again"
+    if isinstance(error, RuntimeError) and "shared memory" in str(error):
+        found = "/dev/shm: too small for the batches of the worker processes"
+        return f"{found}; enlarge it (docker run --shm-size 1g), or use --workers 0"
+    if isinstance(error, RuntimeError) and "shared memory" in str(error):
+        found = "/dev/shm: too small for the batches of the worker processes"
+        return f"{found}; enlarge it (docker run --shm-size 1g), or use --workers 0"
     return None

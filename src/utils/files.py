@@ -1,9 +1,12 @@
 """Safe reading and writing, one process per folder, and resuming by recipe."""
 
+import errno
 import hashlib
 import json
 import os
 import stat
+import sys
+import unicodedata
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,8 @@ from src.utils.errors import InputError
 
 LOCK = ".lock"  # in a folder that a process works in
 PARTIAL = ".photo-restoration-"  # prefix of files that `atomic_write` has not finished
+# what network disks and containers answer that cannot lock files
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EIO, errno.EINVAL}
 
 
 def require_file(path: Path) -> None:
@@ -51,25 +56,36 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     The lock file is hidden and stays, but is only held while the process lives. Half-written files
     that a killed process left are removed, except below folders that have their own locks.
+    On a disk that cannot lock files, a warning is given instead, and nothing is removed.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         remedy = "wait for it to finish, or stop it"
         raise InputError(f"{folder}: another process is working there; {remedy}") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        found = f"{folder / LOCK}: this disk cannot lock files ({error.strerror})"
+        print(f"warning: {found}; let no other process work in this folder", file=sys.stderr)
     try:
-        for base, folders, names in os.walk(folder):  # does not follow links
-            folders[:] = [name for name in folders if not Path(base, name, LOCK).exists()]
-            for name in names:
-                path = Path(base, name)
-                if name.startswith(PARTIAL) and path.is_file() and not path.is_symlink():
-                    path.unlink()
+        if lock.is_locked:
+            _remove_partial(folder)
         yield
     finally:
         lock.release()
+
+
+def _remove_partial(folder: Path) -> None:
+    for base, folders, names in os.walk(folder):  # does not follow links
+        folders[:] = [name for name in folders if not Path(base, name, LOCK).exists()]
+        for name in names:
+            path = Path(base, name)
+            if name.startswith(PARTIAL) and path.is_file() and not path.is_symlink():
+                path.unlink()
 
 
 @contextmanager
@@ -122,10 +138,23 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def name_key(path: Path | str) -> str:
+    """A key that is equal for names that some file systems treat as one."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_or_none(path: Path) -> str | None:
+    """`file_hash`, or None for a file that cannot be read: reading it will report the reason."""
+    try:
+        return file_hash(path)
+    except OSError:
+        return None
 
 
 def identity(path: Path) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,9 +20,10 @@ with suppress(ImportError):  # it is optional
     pi_heif.register_heif_opener()
 
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 HEIF_MISSING = "HEIC needs a package that is not installed: pip install pi-heif"
 # PIL would pass some other formats to programs such as Ghostscript.
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+IMAGE_FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 SUFFIXES = Image.registered_extensions()  # without AVIF in some builds of PIL
 IMAGE_FORMATS = tuple(kind for kind in IMAGE_FORMATS if kind in SUFFIXES.values())
 IMAGE_SUFFIXES = {suffix for suffix, kind in SUFFIXES.items() if kind in IMAGE_FORMATS}
@@ -41,7 +42,7 @@ SAVE_AS = "save it as 8 or 16 bit"
 class Details(NamedTuple):
     """Metadata of a photo; defaults where it cannot be read."""
 
-    frames: int = 1  # pages or frames; the second views of a phone do not count
+    frames: int = 1  # pages or frames; see `_pages`
     dpi: tuple[float, float] | None = None
     exif: bytes = b""  # without the orientation
 
@@ -55,17 +56,16 @@ class Photo(NamedTuple):
 
 
 @contextmanager
-def _decoding(
-    path: Path, formats: Sequence[str] = IMAGE_FORMATS, content: BinaryIO | None = None
-) -> Iterator[BinaryIO]:
+def _decoding(path: Path, content: BinaryIO | None = None) -> Iterator[BinaryIO]:
     """The content of an image file; any error in the block names the file."""
+    head = b""
     try:
-        if content is not None:
-            yield content
-            return
-        require_file(path)
+        if content is None:
+            require_file(path)
         # given a path, PIL would memory-map a TIFF and scramble its rows when rotating it
-        with open(path, "rb") as file:
+        with nullcontext(content) if content else open(path, "rb") as file:
+            head = file.read(12)
+            file.seek(0)
             yield file
     except InputError:
         raise
@@ -75,9 +75,9 @@ def _decoding(
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; grant it with chmod") from None
     except UnidentifiedImageError:
-        if path.suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
+        if head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS and "HEIF" not in IMAGE_FORMATS:
             raise InputError(f"{path}: {HEIF_MISSING}") from None
-        kinds = ", ".join(formats)
+        kinds = ", ".join(IMAGE_FORMATS)
         raise InputError(f"{path}: not an image of type {kinds}; replace or remove it") from None
     except Image.DecompressionBombError:
         found = f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
@@ -91,19 +91,24 @@ def open_image(
     path: Path,
     mode: str | None = None,
     size: tuple[int, int] | None = None,
-    formats: Sequence[str] = IMAGE_FORMATS,
+    formats: Sequence[str] | None = None,
     content: BinaryIO | None = None,
     max_pixels: int = MAX_PIXELS,
+    remedy: str = "convert it first",
 ) -> Image.Image:
     """Decode a whole image file, so that a truncated one is noticed here.
 
     `InputError`, before decoding for another mode, size (width, height) or format (PIL's names; the
-    content decides). `content` holds the bytes if they are not at `path`, which then names them.
+    content decides); `remedy` is for another mode. `content` holds the bytes if they are not at
+    `path`, which then names them. Of several pages, the first full one is read; see `_pages`.
     """
-    with _decoding(path, formats, content) as file:
-        image = Image.open(file, formats=formats)
+    with _decoding(path, content) as file:
+        image = _open_page(file)
+        if formats and image.format not in formats:
+            found, expected = image.format, ", ".join(formats)
+            raise InputError(f"{path}: holds {found}, expected {expected}; use the original file")
         if mode is not None and image.mode != mode:
-            raise InputError(f"{path}: mode is {image.mode}, expected {mode}; convert it first")
+            raise InputError(f"{path}: mode is {image.mode}, expected {mode}; {remedy}")
         if size is not None and image.size != size:
             found, expected = (f"{width}x{height}" for width, height in (image.size, size))
             raise InputError(f"{path}: size is {found}, expected {expected}; use the original file")
@@ -112,6 +117,35 @@ def open_image(
             raise InputError(f"{path}: {found} megapixels, at most {limit}; make it smaller")
         image.load()
     return image
+
+
+def _open_page(file: BinaryIO) -> Image.Image:
+    """Open an image, a TIFF at its first full page."""
+    image = Image.open(file, formats=IMAGE_FORMATS)
+    if image.format == "TIFF":
+        first = _pages(image)[0]
+        file.seek(0)
+        image = Image.open(file, formats=IMAGE_FORMATS)  # later pages leave their profile behind
+        image.seek(first)
+    return image
+
+
+def _pages(image: Image.Image) -> Sequence[int]:
+    """The numbers of an image's pages or frames, at least one.
+
+    In a TIFF, reduced copies and masks do not count, nor the second views of a phone elsewhere.
+    """
+    pages = []
+    with suppress(Exception):  # broken further pages
+        if image.format in ("JPEG", "MPO", "HEIF"):
+            return [0]
+        if image.format != "TIFF":
+            return range(image.n_frames)
+        for number in range(image.n_frames):
+            image.seek(number)
+            reduced_or_mask = image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2
+            pages += [] if reduced_or_mask else [number]
+    return pages or [0]
 
 
 def read_image(path: Path, mode: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -144,11 +178,8 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
 def _read_details(file: BinaryIO) -> Details:
     file.seek(0)
-    image = Image.open(file, formats=IMAGE_FORMATS)
+    image = _open_page(file)
     details = Details()
-    with suppress(Exception):  # broken further pages
-        if image.format not in ("JPEG", "MPO", "HEIF"):
-            details = details._replace(frames=image.n_frames)
     with suppress(Exception):  # no resolution
         across, down = (float(value) for value in image.info["dpi"])
         if min(across, down) > 1 and max(across, down) < 1e5:
@@ -162,7 +193,7 @@ def _read_details(file: BinaryIO) -> Details:
             tags = Image.Exif()
             tags.update(kept)
         details = details._replace(exif=tags.tobytes() if len(tags) else b"")
-    return details
+    return details._replace(frames=len(_pages(image)))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -266,6 +297,12 @@ def list_images(folder: Path) -> list[Path]:
 def list_others(folder: Path) -> list[Path]:
     """Every visible file below `folder` that `list_images` leaves out."""
     return [path for path in _visible(folder) if path.suffix.lower() not in IMAGE_SUFFIXES]
+
+
+def pngs_by_name(folder: Path) -> dict[str, Path]:
+    """The visible PNGs in a folder by their name with the suffix .png, which may be .PNG."""
+    files = sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
+    return {f"{path.stem}.png": path for path in files if path.suffix.lower() == ".png"}
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from src.utils.errors import LARGE_IMAGE, InputError
 
+DELAY = 5  # seconds before `progress` shows anything
 MAX_CHUNK = 4  # items sent to a process at once; after Ctrl-C those already sent are finished
 
 
@@ -80,6 +82,24 @@ def on_threads(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray) 
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "fill")
+
+
+def _after_fork() -> None:
+    # the threads of the parent are not in a fork, which would wait for them forever
+    _threads.cache_clear()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def progress(parts: Sequence, label: str) -> Iterable:
+    """The parts of one photo, with a bar if they take long; one of several processes shows it."""
+    shown = os.environ.get("LOCAL_RANK", "0") == "0"
+    look = {"leave": False, "delay": DELAY, "dynamic_ncols": True, "disable": not shown}
+    return tqdm(parts, label, unit="part", **look)
 
 
 def parallel_map(function: Callable, items: Sequence, label: str) -> Iterator:
