@@ -1,5 +1,6 @@
 """Scenes are found from the images alone, and no fold splits one."""
 
+import os
 import shutil
 import subprocess
 from io import BytesIO
@@ -124,9 +125,10 @@ SPOILED = {
 
 @pytest.fixture
 def folds_csv(folder, tmp_path):
-    """Where to write the folds of a folder that has but its train.csv."""
-    shutil.copy(folder / "train.csv", tmp_path)
-    return tmp_path / "folds.csv"
+    """Where to write the folds of a copy of the folder."""
+    data_dir = shutil.copytree(folder, tmp_path / "data", copy_function=os.link)
+    (data_dir / "folds.csv").unlink()
+    return data_dir / "folds.csv"
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
