@@ -201,7 +201,7 @@ def test_a_bank_of_some_arrays(data_dir, script):
     """Without tokens, every other batch shows the views; what is lacking is asked for."""
     first = truths(data_dir)[0]
     images = TrainingImages([first], 64, 0, BatchSpec(("gray", "rgb"), views=True))
-    sides = {"holes": (64, 64), "holes views": (64, VIEW), "views tokens": (VIEW, VIEW)}
+    sides = {"holes": (64, 64), "holes views": (64, VIEW), "tokens": (VIEW, VIEW)}
     for arrays, expected in sides.items():
         arguments = ("--data-dir", data_dir, "--arrays", *arrays.split())
         assert script("prepare_data", "pack", *arguments)[0] == 0

@@ -74,8 +74,7 @@ def decode(
         luma: (H, W) uint8; the result's PIL luma, exactly.
         p: (180, h, w) float32, probability of each hue, on a grid of any size.
         chroma_mass: (180, h, w) float32, probability times the hue's expected chroma (0 to 255).
-        style: "score": the hue histogram is the expected one. "visual":
-            `visual_color`.
+        style: "score": the hue histogram is the expected one. "visual": `visual_color`.
     """
     p, chroma_mass = torch.from_numpy(np.stack([p, chroma_mass])).to(device)
     if style == "visual":

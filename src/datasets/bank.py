@@ -48,7 +48,8 @@ def pack(data_dir: Path, arrays: Sequence[Array] = get_args(Array)) -> int:
     Only what is missing or has changed is computed, one process per core.
     """
     names, folder = list(read_train(data_dir)["gt_image_path"]), data_dir / FOLDER
-    kept = [name for name in ROWS if name in ("truths", *arrays, "stamps")]
+    needed = {"truths", "stamps", *arrays} | ({"views"} if "tokens" in arrays else set())
+    kept = [name for name in ROWS if name in needed]
     with lock_folder(data_dir):
         try:
             if _check(folder, names) != kept:
