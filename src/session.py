@@ -10,6 +10,7 @@ from PIL import Image
 
 from src.color.decode import render
 from src.color.samples import alternative_colorizations
+from src.fills.copies import textured
 from src.pipeline import Pipeline
 from src.utils.images import Details
 
@@ -47,7 +48,7 @@ class Session:
     def restore(self, pipeline: Pipeline, mask: np.ndarray) -> None:
         """Fill the mask and sample the colorizations; the pipeline's model must be a restorer."""
         estimate = pipeline.estimate(self.gray, mask)
-        self.luma = estimate["textured"]
+        self.luma = textured(estimate["luma"], mask)
         p, chroma_mass = estimate["p"], estimate["chroma_mass"]
         self.colors = alternative_colorizations(p, chroma_mass, COLORIZATIONS)
 

@@ -20,9 +20,9 @@ from src.color.dino import (
     VIEW,
     Dino,
     dino,
+    color_view,
     dino_weights,
     from_bytes,
-    shrunk,
     to_bytes,
 )
 from src.color.lattice import luma
@@ -71,9 +71,23 @@ def test_features_are_those_of_the_package():
     ],
 )
 def test_photos_of_any_shape_are_seen_whole(shape, sides):
-    small = shrunk(photo(*shape))
-    assert small.shape[-2:] == sides and abs(np.prod(sides) / VIEW**2 - 1) < 0.1
-    assert dino(CPU)(small).shape == (1, sides[0] * sides[1] // 14**2, TOKEN)
+    gray = (photo(*shape)[0, 0].numpy() * 255).astype(np.uint8)
+    seen = color_view(gray, np.zeros(shape, bool))
+    assert seen.shape == sides and abs(np.prod(sides) / VIEW**2 - 1) < 0.1
+    assert abs(seen.mean() - gray.mean()) < 2 and seen.dtype == np.uint8
+    tokens = dino(CPU)(torch.tensor(seen)[None, None] / 255)
+    assert tokens.shape == (1, sides[0] * sides[1] // 14**2, TOKEN)
+
+
+def test_a_hole_is_seen_with_texture():
+    """Of the photo, whatever the fill."""
+    gray, mask = data.grass(), np.zeros((512, 512), bool)
+    mask[180:330, 200:300] = True
+    filled = np.where(mask, np.uint8(gray.mean()), gray)
+    seen, whole = color_view(filled, mask), color_view(gray, np.zeros_like(mask))
+    inside = np.s_[84:140, 92:126]
+    assert 0.7 < seen[inside].std() / whole[inside].std() < 1.3
+    assert np.array_equal(seen[:70], whole[:70])
 
 
 def test_tokens_in_bytes():

@@ -132,7 +132,7 @@ def test_estimates_are_finite(ensembles, image, tta, scale):
     """No estimate contains NaN or leaves its range."""
     found = Pipeline(ensembles[scale], tta=tta).estimate(*image)
     assert all(np.isfinite(values).all() for values in found.values())
-    assert found["luma"].dtype == found["textured"].dtype == np.uint8
+    assert found["luma"].dtype == np.uint8
     assert (np.abs(found["p"].sum(axis=0) - 1) < 1e-3).all()
     assert (found["chroma_mass"] <= found["p"] * (LEVELS - 1) + 1e-3).all()
 

@@ -17,6 +17,7 @@ from src.color.decode import (
     render,
     transport_prices,
     upsampled,
+    visual_color,
 )
 from src.color.dino import PATCH, STEP, TOKEN, VIEW, dino
 from src.color.lattice import HUES, compose, luma, shown_hues
@@ -317,6 +318,20 @@ def test_every_hue_that_is_chosen_can_be_shown():
     hues = hues_of(fit, gray).numpy()
     shown = cv2.cvtColor(compose(gray, hues, np.full_like(hues, 60)), cv2.COLOR_RGB2HSV)[..., 0]
     assert np.array_equal(shown, hues)
+
+
+def test_what_is_recognised_is_vivid_and_the_rest_is_muted():
+    """A sure red beside cells that could as well be any hue, or one of two that are opposite."""
+    sure, unsure, torn = torch.full((3, HUES), 0.1 / HUES)
+    sure[0] += 0.9
+    unsure += 0.9 / HUES
+    torn[0] += 0.46
+    torn[HUES // 2] += 0.44
+    p = torch.stack([sure, unsure, torn], dim=1)[:, None]
+    chroma = visual_color(p, 60 * p).norm(dim=0)[0]
+    assert chroma[0] > 60 and chroma[1] < 1 and chroma[2] < chroma[0] / 2
+    leaning = 0.5 * p[:, :, 1:2] + 0.5 * p[:, :, :1]  # red again, but the network is unsure
+    assert 0 < visual_color(leaning, 60 * leaning).norm() < chroma[0]
 
 
 @pytest.mark.parametrize("size", [(300, 501), (5, 9), (1, 1), (3, 200)])

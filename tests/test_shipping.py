@@ -7,18 +7,15 @@ import sys
 from pathlib import Path
 
 import nbformat
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from src.evaluation.report import read_curves
 from src.models.checkpoints import load_model
 from src.models.options import RestorerOptions
 from src.runs import SHIPPED, fold_checkpoints, initial_checkpoint
 from tests.training import TINY, train
-from tools import ship_weights, weigh
+from tools import ship_weights
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -78,26 +75,6 @@ def test_a_network_is_shipped_alone_in_half_precision(
     for one, other in zip(model.state_dict().values(), rounded.state_dict().values(), strict=True):
         assert torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-6)
     assert [curve.name for curve in read_curves(shipped.parent)] == ["fold0 inpainter", "fold0"]
-
-
-def test_green_and_red_photos_weigh_more(sample_folder, monkeypatch, tmp_path, capsys):
-    """A quarter of vivid green and a quarter of vivid red count; pale green and blue do not."""
-    data = tmp_path / "data"
-    shutil.copytree(sample_folder, data)
-    rgb = np.full((512, 512, 3), 128, np.uint8)
-    rgb[:256, :256] = 60, 160, 60
-    rgb[:256, 256:] = 160, 60, 60
-    rgb[256:, :128] = 110, 140, 110
-    rgb[256:, 128:256] = 60, 60, 160
-    Image.fromarray(rgb).save(data / "train_gt" / "TRAIN_00000.png")
-    crops = pd.read_csv(data / "crops.csv", dtype=str)
-    crops.loc[crops["name"] == "TRAIN_00000", "photo"] = "more/korea_streets-1234.jpg"
-    crops.to_csv(data / "crops.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["weigh", "--data-dir", str(data)])
-    weigh.main()
-    weights = pd.read_csv(data / "folds.csv").set_index("gt_image_path")["weight"]
-    assert weights["train_gt/TRAIN_00000.png"] == 3 * (1 + 10 / 4 + 5 / 4)
-    assert (weights >= 1).all() and "korea_streets" in capsys.readouterr().out
 
 
 def test_inference_without_training_uses_the_shipped_weights(small_folder, script, tmp_path):

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from src.color.lattice import HUES, LEVELS, compose, min_chroma, shown_hues
 from src.utils.cli import Style
@@ -20,6 +21,7 @@ TEMPER = 1.2  # temperature of the distributions whose mean is the expected hist
 IMPOSSIBLE = -1e4  # nats
 VIVID = 0.3  # temperature of the colours of certain cells; that of uncertain ones is 1
 SURE, UNSURE = 3.0, 4.8  # nats, entropies of certain and of uncertain cells; the most is 5.2
+SAMPLES = 64  # pixels along each side to which the histogram is fitted at last
 GAIN = 1.5  # of the chroma of visual colours, since means are dull
 _ANGLE = torch.arange(HUES) * (2 * math.pi / HUES)
 DIRECTIONS = torch.stack([_ANGLE.cos(), _ANGLE.sin()])  # (2, 180), of each hue in the colour plane
@@ -139,20 +141,18 @@ def _impossible() -> np.ndarray:
 def histogram_fit(fit: Tensor, target: Tensor, luma: np.ndarray) -> Tensor:
     """`fit` (180, h, w) in nats with prices added, so that the hues that fit the pixels of an image
     best, and that their `luma` (H, W) uint8 can show, have the histogram `target` (180,)."""
-    cooling = (0.5, 0.25, 0.12, 0.06, 0.03)  # temperatures in nats
     prices = torch.zeros_like(target)
     # (cells, hues), contiguous: a softmax over the last dimension is twice as fast
     coarse = fit[:, ::2, ::2].flatten(1).t().contiguous()
-    for temperature in cooling:
-        prices = transport_prices(coarse, target, prices, temperature, rounds=8)
-    # then in all cells, with the luma of the pixel in the middle of each
-    rows, columns = (
-        (2 * np.arange(cells) + 1) * pixels // (2 * cells)
-        for cells, pixels in zip(fit.shape[1:], luma.shape, strict=True)
-    )
+    for halvings in range(7):
+        prices = transport_prices(coarse, target, prices, 2 / 2**halvings, rounds=4)
+    # then at some pixels, with their luma and what `render` interpolates there
+    rows, columns = ((2 * np.arange(SAMPLES) + 1) * side // (2 * SAMPLES) for side in luma.shape)
     impossible = torch.from_numpy(_impossible()[luma[rows[:, None], columns]]).to(fit.device)
-    fine = fit.flatten(1).t() + impossible.flatten(0, 1)
-    prices = transport_prices(fine, target, prices, cooling[-1], rounds=6)
+    fine = F.interpolate(fit[None], (SAMPLES, SAMPLES), mode="bilinear")[0]
+    fine = fine.flatten(1).t() + impossible.flatten(0, 1)
+    for temperature, rounds in ((0.03, 2), (0.01, 4)):
+        prices = transport_prices(fine, target, prices, temperature, rounds)
     return fit + prices[:, None, None]
 
 
@@ -237,7 +237,7 @@ def best_hues(
     """
     rows, columns, count = lines.shape
     height, width = luma.shape
-    hues = np.empty((last - first, width), np.uint8)
+    hues = np.zeros((last - first, width), np.uint8)
     line, values = np.empty((columns, count), np.float32), np.empty(count, np.float32)
     for y in range(first, last):
         above, below, weight = _neighbours(y, rows, height)
@@ -247,15 +247,15 @@ def best_hues(
         for x in range(width):
             left, right, weight = _neighbours(x, columns, width)
             near, far, shown = line[left], line[right], impossible[luma[y, x]]
+            best = np.float32(-1e9)
             for k in range(count):
-                values[k] = near[k] + weight * (far[k] - near[k]) + shown[k]
-            best = values[0]
-            for k in range(count):
-                best = max(best, values[k])
-            found = 0
-            for k in range(count):  # no early exit, so that the compiler vectorizes it
-                found = max(found, count - k if values[k] == best else 0)
-            hues[y - first, x] = count - found
+                value = near[k] + weight * (far[k] - near[k]) + shown[k]
+                values[k] = value
+                best = max(best, value)
+            for k in range(count):  # apart from the maximum, which the compiler vectorizes
+                if values[k] == best:
+                    hues[y - first, x] = k
+                    break
     return hues
 
 

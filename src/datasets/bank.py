@@ -13,11 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from src.color.dino import PATCH, TOKEN, VIEW, dino, shrunk, to_bytes
+from src.color.dino import PATCH, TOKEN, VIEW, color_view, dino, to_bytes
 from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
-from src.fills.copies import textured
 from src.fills.exemplar import COSTLY, costly_fills
 from src.fills.simple import push_pull
 from src.utils.errors import InputError
@@ -107,27 +106,23 @@ def _pack_image(data_dir: Path, arrays: Sequence[str], job: tuple[int, str]) -> 
     if "holes" in arrays:
         values["holes"] = hole_example(gray, mask)
     if "views" in arrays:
-        values["views"] = color_view(gray, None if row % REPAIRED else mask)
+        values["views"] = training_view(gray, mask & (row % REPAIRED == 0))
     if "tokens" in arrays:
         values["tokens"] = view_tokens(values["views"])
     for array in arrays:
         _write_row(_file(folder, array), row, np.asarray(values[array], ROWS[array][1]))
 
 
-def color_view(gray: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """A photo (512, 512) uint8 as the colorizer sees it, (VIEW, VIEW) uint8: with a mask, its hole
-    is filled with the photo's texture."""
-    small = shrunk(torch.tensor(gray)[None, None].float())
-    if mask is None:
-        return small[0, 0].round().byte().numpy()
-    lost = shrunk(torch.from_numpy(mask)[None, None].float()) > 0
-    filled = push_pull(small, lost.float())[0, 0].round().byte()
-    return textured(filled.numpy(), lost[0, 0].numpy())
+def training_view(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The `color_view` of a photo (512, 512) uint8 whose hole (H, W) bool is lost and filled,
+    (VIEW, VIEW) uint8."""
+    images = (torch.from_numpy(np.float32(image))[None, None] for image in (gray, mask))
+    return color_view(push_pull(*images)[0, 0].round().byte().numpy(), mask)
 
 
 @torch.inference_mode()
 def view_tokens(view: np.ndarray) -> np.ndarray:
-    """What DINOv2 sees in a `color_view`, (256, 1536) int8."""
+    """What DINOv2 sees in a `training_view`, (256, 1536) int8."""
     torch.set_num_threads(1)  # one process per core
     luma = torch.from_numpy(view)[None, None].float() / 255
     return to_bytes(dino(torch.device("cpu"))(luma))[0].numpy()
@@ -184,7 +179,7 @@ class Bank:
         return self._row("holes", path)
 
     def view(self, path: Path) -> np.ndarray:
-        """The `color_view` of this truth, (VIEW, VIEW) uint8, read-only; one in `REPAIRED` has a
+        """The `training_view` of this truth, (VIEW, VIEW) uint8, read-only; one in `REPAIRED` has a
         repaired hole."""
         return self._row("views", path)
 

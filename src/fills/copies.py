@@ -24,15 +24,16 @@ DISTANCE = 0.2  # cost of an offset as long as the image
 MAX_COST = np.float32(1e6)  # cost of copying a lost pixel
 
 
-def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarray:
     """(H, W) uint8 with copies of the photo's texture in its thick damage; `luma` is (H, W) uint8,
-    filled where `mask` (H, W) bool is True."""
+    filled where `mask` (H, W) bool is True, and reduced to about `search`² pixels to find copies.
+    """
     result = luma.copy()
     radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
 
     def fill(job: tuple[Box, np.ndarray]) -> None:
         box, region = job
-        copies = copy_texture(luma[box].astype(np.float32) / 255, mask[box], region)
+        copies = copy_texture(luma[box].astype(np.float32) / 255, mask[box], region, search)
         result[box][region] = (copies[region] * 255).round().astype(np.uint8)
 
     with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
@@ -40,15 +41,17 @@ def textured(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return result
 
 
-def copy_texture(luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def copy_texture(
+    luma: np.ndarray, mask: np.ndarray, wanted: np.ndarray, search: int = 256
+) -> np.ndarray:
     """Replace a fill with copies from elsewhere in the photo, deterministically.
 
     `luma` (H, W) float32 in [0, 1] is filled everywhere; the copies get this fill's brightness. It
     is returned unchanged if nothing can be copied. `wanted` (H, W) bool are the pixels to replace;
     pixels outside `mask` (H, W) bool may be copied.
     """
-    # offsets are searched among about 256² pixels, and chosen for about 64² lost ones
-    factor = max(1, math.sqrt(luma.size) / 256, math.sqrt(np.count_nonzero(wanted)) / 64)
+    # offsets are searched among about search² pixels, and chosen for about 64² lost ones
+    factor = max(1, math.sqrt(luma.size) / search, math.sqrt(np.count_nonzero(wanted)) / 64)
     factor = math.ceil(factor)
     blurred = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
     near_lost = cv2.erode((~mask).view(np.uint8), np.ones((5, 5), np.uint8)) == 0

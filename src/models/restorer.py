@@ -6,9 +6,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from src.color.decode import decode, hue_histograms
-from src.color.dino import PATCH, VIEW, dino, from_bytes, shrunk
+from src.color.dino import PATCH, VIEW, color_view, dino, from_bytes
 from src.color.lattice import LEVELS
 from src.datasets.loader import BatchSpec
 from src.fills.copies import textured
@@ -20,9 +21,7 @@ from src.models.base import (
     Ensemble,
     Estimate,
     RestorationModel,
-    mean_view,
     unit_range,
-    views,
 )
 from src.models.colorizer import CELL, Colorizer, crop
 from src.models.inpainter import Inpainter, inpaint
@@ -31,7 +30,7 @@ from src.utils.cli import Style
 
 LOSS_STRIDE = 2  # the loss uses every second cell; neighbours are alike
 MIN_CROP = 0.5  # smallest side of the colorizer's random crops, relative to the image's
-MEAN_CROP = (1 + MIN_CROP) / 2
+CROP_VIEW = round(VIEW * (1 + MIN_CROP) / 2)  # px, side of those crops as DINOv2 sees them
 WINDOW = 8  # patches; the loss looks at a random square of so many
 
 
@@ -42,21 +41,20 @@ class RestorerEnsemble(Ensemble):
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """The photo's luma and the distribution of its colours.
 
-        `luma` (H, W) uint8 is `gray` with the hole inpainted, and `textured` with the photo's own
-        texture in it, which the colorizers see. `p` (180, h, w) float32 is the probability of each
-        hue on a coarse grid, and `chroma_mass` (180, h, w) is `p` times the hue's expected chroma
-        in levels.
+        `luma` (H, W) uint8 is `gray` with the hole inpainted. `p` (180, h, w) float32 is the
+        probability of each hue on a coarse grid, and `chroma_mass` (180, h, w) is `p` times the
+        hue's expected chroma in levels.
         """
         inpainters = [model.inpainter for model in self.members]
         filled = inpaint(inpainters, gray.astype(np.float32) / 255, mask, self.tta, self.device)
         luma = np.where(mask, (filled * 255).round().astype(np.uint8), gray)
-        shown = textured(luma, mask)
-        photo = unit_range(torch.from_numpy(shown)[None, None].to(self.device))
-        seen = views(shrunk(photo), self.tta)
+        view = torch.from_numpy(color_view(luma, mask)[None, None]).to(self.device)
+        seen = unit_range(view)
         tokens = dino(self.device)(seen)
-        colors = [torch.stack(model.colors(tokens, seen), dim=1) for model in self.members]
-        p, chroma_mass = mean_view(sum(colors) / len(colors))[0].cpu().numpy()
-        return {"luma": luma, "textured": shown, "p": p, "chroma_mass": chroma_mass}
+        # one view: the heads' mirrored estimates gain 0.0005 of C
+        colors = [torch.cat(model.colors(tokens, seen)) for model in self.members]
+        p, chroma_mass = (sum(colors) / len(colors)).cpu().numpy()
+        return {"luma": luma, "p": p, "chroma_mass": chroma_mass}
 
     @torch.inference_mode()
     def decode(
@@ -66,7 +64,8 @@ class RestorerEnsemble(Ensemble):
 
         The visual style shows the photo's own texture in the hole, the score style the mean luma.
         """
-        luma = estimate["textured" if style == "visual" else "luma"]
+        luma = estimate["luma"]
+        luma = textured(luma, mask) if style == "visual" else luma
         return decode(luma, estimate["p"], estimate["chroma_mass"], style, self.device)
 
 
@@ -117,8 +116,8 @@ class Restorer(RestorationModel):
         if "tokens" in batch:
             tokens = from_bytes(batch["tokens"])
         else:
-            whole = luma.shape[-1] == VIEW
-            luma = luma if whole else shrunk(luma, round(VIEW * MEAN_CROP))
+            if luma.shape[-1] != VIEW:
+                luma = F.interpolate(luma, (CROP_VIEW,) * 2, mode="bilinear", antialias=True)
             tokens = dino(luma.device)(luma)
         side = luma.shape[-1] // PATCH
         if torch.rand(()) < 0.5:
@@ -136,6 +135,5 @@ class Restorer(RestorationModel):
         """Probability of each hue, and `p` times its chroma in levels; see `Colorizer`."""
         hue_logits, chroma = self.colorizer(tokens, luma)
         # huge weights overflow; the decode would then fail and lose the known luma too
-        p = hue_logits.nan_to_num().softmax(dim=1)
-        chroma = chroma.nan_to_num().clamp(max=1)
-        return [p, p * chroma * (LEVELS - 1)]
+        p = hue_logits.nan_to_num_().softmax(dim=1)
+        return [p, chroma.nan_to_num_().clamp_(max=1).mul_(p).mul_(LEVELS - 1)]
