@@ -237,7 +237,7 @@ def test_thin_damage_is_filled_at_full_resolution():
     assert len(boxes) > 1
     assert all((b[0].stop - b[0].start) * (b[1].stop - b[1].start) <= MAX_CROP**2 for b in boxes)
 
-    def inpainter(gray, hole, fills):
+    def inpainter(gray, hole, fills, cells):
         return torch.where(hole > 0, fills[:, :1], gray)  # along the rows, as the stripes go
 
     filled = inpaint([inpainter], np.where(lost, np.float32(1), stripes), lost)

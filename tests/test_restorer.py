@@ -31,7 +31,7 @@ from src.models import create_model
 from src.models.colorizer import crop
 from src.models.inpainter import inpaint
 from src.models.options import RestorerOptions
-from src.models.restorer import Restorer
+from src.models.restorer import SEEN, Restorer
 from src.pipeline import Pipeline
 
 PHOTO = data.astronaut()
@@ -233,7 +233,7 @@ def test_views_of_a_hole_are_mirrored_back(tta):
     gray, mask = ((rows + columns) / 2).astype(np.float32), np.zeros((90, 140), bool)
     mask[30:50, 40:90] = True
 
-    def inpainter(crop, hole, fills):
+    def inpainter(crop, hole, fills, cells):
         assert crop.shape == hole.shape and fills.shape[1] == FILLS + ERRORS
         return torch.where(hole > 0, fills[:, :1], crop)  # the fill along the rows of the view
 
@@ -267,7 +267,7 @@ def test_things_are_as_large_in_crops_as_in_photos(monkeypatch):
     Pipeline([model.eval()])(luma(PHOTO), np.zeros((512, 512), bool))
     shapes = {"gray": (2, 1, 400, 400), "rgb": (2, 3, 400, 400)}
     list(model.losses({k: torch.zeros(s, dtype=torch.uint8) for k, s in shapes.items()}))
-    assert sizes == [(224, 224), (168, 168)]
+    assert sizes == [(SEEN, SEEN), (168, 168)]
 
 
 def test_transport_is_the_best_assignment():
@@ -402,9 +402,9 @@ def test_a_large_hole_is_filled_at_a_lower_resolution(model):
     mask[300:1500, 200:2300] = True
     seen = []
 
-    def inpainter(gray, hole, fills):
+    def inpainter(gray, hole, fills, cells):
         seen.append(gray.numel())
-        return model.inpainter(gray, hole, fills)
+        return model.inpainter(gray, hole, fills, cells)
 
     with torch.inference_mode():
         filled = inpaint([inpainter], np.where(mask, np.float32(0), ramp), mask)

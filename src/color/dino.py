@@ -58,18 +58,18 @@ def dino(device: torch.device) -> Dino:
     return Dino().to(device)
 
 
-def color_view(luma: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def color_view(luma: np.ndarray, mask: np.ndarray, size: int = VIEW) -> np.ndarray:
     """What DINOv2 and the colorizer see of a photo (H, W) uint8 that is filled where `mask` (H, W)
-    bool is True: about `VIEW`² pixels of its aspect ratio, up to 64:1, with its own texture in the
+    bool is True: about `size`² pixels of its aspect ratio, up to 64:1, with its own texture in the
     hole; (h, w) uint8, its sides multiples of `MULTIPLE`."""
-    scale = VIEW / math.sqrt(luma.size) / MULTIPLE
+    scale = size / math.sqrt(luma.size) / MULTIPLE
     # more tokens would need too much memory
     sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in luma.shape]
-
-    def shrunk(image: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
-
-    return textured(shrunk(luma), shrunk(mask * np.uint8(255)) > 0, search=VIEW // 4)
+    small, lost = (
+        np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+        for image in (luma, mask * np.uint8(255))
+    )
+    return textured(small, lost > 0, search=size // 4)
 
 
 def to_bytes(tokens: Tensor) -> Tensor:

@@ -65,24 +65,30 @@ class Inpainter(nn.Module):
         # the costly fills come last and are the best
         self.mix.bias.data += torch.tensor((-1.0,) * (FILLS - 2) + (2.0,) * 2)
 
-    def forward(self, gray: Tensor, mask: Tensor, fills: Tensor) -> Tensor:
+    def forward(self, gray: Tensor, mask: Tensor, fills: Tensor, cells: Tensor) -> Tensor:
         """Luma (B, 1, H, W), about [0, 1]; equal to `gray` outside the hole.
 
         `gray` is (B, 1, H, W) in [0, 1], its sides multiples of `MULTIPLE`; `mask` is 1 where lost.
-        `fills` are `all_fills` of both, which an ensemble computes once.
+        `fills` are `all_fills` of both and `cells` those of `to_cells`, which an ensemble computes
+        once.
         """
-        fills, errors = fills.split([FILLS, ERRORS], dim=1)
-        mean = fills.mean(dim=1, keepdim=True)
-        seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, errors, mask], dim=1)
-        fine = self.fine(F.pixel_unshuffle(seen, STRIDE))
+        fine = self.fine(cells)
         middle = self.middle(fine)
         x = self.coarse(middle)
         x = self.up_middle(torch.cat([F.interpolate(x, scale_factor=2.0), middle], dim=1))
         x = self.up_fine(torch.cat([F.interpolate(x, scale_factor=2.0), fine], dim=1))
         weights = F.interpolate(self.mix(x), scale_factor=float(STRIDE), mode="bilinear")
-        mixed = (fills * weights.softmax(dim=1)).sum(dim=1, keepdim=True)
+        mixed = (fills[:, :FILLS] * weights.softmax(dim=1)).sum(dim=1, keepdim=True)
         filled = mixed + F.pixel_shuffle(self.correction(x), STRIDE)
         return torch.where(mask > 0.5, filled, gray)
+
+
+def to_cells(fills: Tensor, mask: Tensor) -> Tensor:
+    """An inpainter's input, (B, K, H/4, W/4), from `all_fills` and the mask (B, 1, H, W)."""
+    fills, errors = fills.split([FILLS, ERRORS], dim=1)
+    mean = fills.mean(dim=1, keepdim=True)
+    seen = torch.cat([mean * 2 - 1, (fills - mean) * 4, errors, mask], dim=1)
+    return F.pixel_unshuffle(seen, STRIDE)
 
 
 def inpaint(
@@ -124,10 +130,11 @@ def _fill(
     maps = np.concatenate([[gray, mask], costly_fills(gray, mask, region)], dtype=np.float32)
     box = box_with_margin(region, MARGIN)
     crop = np.ascontiguousarray(maps[:, *box])
-    images = views(padded(torch.from_numpy(crop)[None].to(device), MULTIPLE), tta)
-    gray_views, mask_views, costly = images.split([1, 1, COSTLY], dim=1)
+    maps = views(padded(torch.from_numpy(crop)[None].to(device), MULTIPLE), tta)
+    gray_views, mask_views, costly = maps.split([1, 1, COSTLY], dim=1)
     fills = all_fills(gray_views, mask_views, costly)
-    mean = sum(inpainter(gray_views, mask_views, fills) for inpainter in inpainters)
+    images = gray_views, mask_views, fills, to_cells(fills, mask_views)
+    mean = sum(inpainter(*images) for inpainter in inpainters)
     mean = mean_view(mean / len(inpainters))[0, 0].nan_to_num(0.5).clamp(0, 1).cpu().numpy()
     filled = gray.copy()
     filled[box] = mean[: crop.shape[1], : crop.shape[2]]

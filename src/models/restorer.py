@@ -24,11 +24,12 @@ from src.models.base import (
     unit_range,
 )
 from src.models.colorizer import CELL, Colorizer, crop
-from src.models.inpainter import Inpainter, inpaint
+from src.models.inpainter import Inpainter, inpaint, to_cells
 from src.models.options import RestorerOptions
 from src.utils.cli import Style
 
 LOSS_STRIDE = 2  # the loss uses every second cell; neighbours are alike
+SEEN = 252  # px as `VIEW`, but of photos to restore: better than the size of training
 MIN_CROP = 0.5  # smallest side of the colorizer's random crops, relative to the image's
 CROP_VIEW = round(VIEW * (1 + MIN_CROP) / 2)  # px, side of those crops as DINOv2 sees them
 WINDOW = 8  # patches; the loss looks at a random square of so many
@@ -48,12 +49,14 @@ class RestorerEnsemble(Ensemble):
         inpainters = [model.inpainter for model in self.members]
         filled = inpaint(inpainters, gray.astype(np.float32) / 255, mask, self.tta, self.device)
         luma = np.where(mask, (filled * 255).round().astype(np.uint8), gray)
-        view = torch.from_numpy(color_view(luma, mask)[None, None]).to(self.device)
-        seen = unit_range(view)
-        tokens = dino(self.device)(seen)
-        # one view: the heads' mirrored estimates gain 0.0005 of C
-        colors = [torch.cat(model.colors(tokens, seen)) for model in self.members]
-        p, chroma_mass = (sum(colors) / len(colors)).cpu().numpy()
+        seen = torch.from_numpy(color_view(luma, mask, SEEN)[None, None]).to(self.device)
+        seen = unit_range(seen)
+        tokens = dino(self.device)(seen)  # of one view: a mirrored one gains 0.0005 of C
+        colors = [model.colors(tokens, seen) for model in self.members]
+        p, chroma_mass = (
+            (sum(maps) / len(maps))[0].contiguous().cpu().numpy()
+            for maps in zip(*colors, strict=True)
+        )
         return {"luma": luma, "p": p, "chroma_mass": chroma_mass}
 
     @torch.inference_mode()
@@ -101,7 +104,8 @@ class Restorer(RestorationModel):
             # each costly fill is left out of one in ten, as on thin damage
             left_out = torch.rand(len(costly), COSTLY // 2, 1, 1, device=costly.device) < 0.1
             costly[:, 1::2].masked_fill_(left_out, 1)
-            filled = self.inpainter(gray * (1 - mask), mask, all_fills(gray, mask, costly))
+            fills = all_fills(gray, mask, costly)
+            filled = self.inpainter(gray * (1 - mask), mask, fills, to_cells(fills, mask))
             yield "inpainter", inpainting_loss(filled, gray, mask)
         if "rgb" in batch:
             yield "colorizer", self.colorizer_loss(batch)
@@ -135,5 +139,6 @@ class Restorer(RestorationModel):
         """Probability of each hue, and `p` times its chroma in levels; see `Colorizer`."""
         hue_logits, chroma = self.colorizer(tokens, luma)
         # huge weights overflow; the decode would then fail and lose the known luma too
-        p = hue_logits.nan_to_num_().softmax(dim=1)
+        # channels are last in memory, where a softmax over the first of them would copy
+        p = hue_logits.nan_to_num_().movedim(1, -1).softmax(dim=-1).movedim(-1, 1)
         return [p, chroma.nan_to_num_().clamp_(max=1).mul_(p).mul_(LEVELS - 1)]
