@@ -53,10 +53,8 @@ class RestorerEnsemble(Ensemble):
         seen = unit_range(seen)
         tokens = dino(self.device)(seen)  # of one view: a mirrored one gains 0.0005 of C
         colors = [model.colors(tokens, seen) for model in self.members]
-        p, chroma_mass = (
-            (sum(maps) / len(maps))[0].contiguous().cpu().numpy()
-            for maps in zip(*colors, strict=True)
-        )
+        total = torch.stack([sum(maps)[0] for maps in zip(*colors, strict=True)])
+        p, chroma_mass = (total / len(colors)).cpu().numpy()
         return {"luma": luma, "p": p, "chroma_mass": chroma_mass}
 
     @torch.inference_mode()
