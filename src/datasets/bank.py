@@ -13,10 +13,11 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from src.color.dino import PATCH, TOKEN, VIEW, color_view, dino, to_bytes
+from src.color.dino import PATCH, TOKEN, VIEW, dino, to_bytes
 from src.color.lattice import luma
 from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
+from src.fills.copies import color_view
 from src.fills.exemplar import COSTLY, costly_fills
 from src.fills.simple import push_pull
 from src.utils.errors import InputError

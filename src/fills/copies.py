@@ -14,7 +14,9 @@ import cv2
 import numba
 import numpy as np
 import scipy.fft
+from PIL import Image
 
+from src.color.dino import MULTIPLE, VIEW
 from src.fills.regions import THIN, Box, box_with_margin, reduced, regions, thick_regions, widened
 
 RING = 10  # px of surroundings that a copy should match
@@ -39,6 +41,20 @@ def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarra
     with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
         list(threads.map(fill, regions(thick_regions(mask, radius), min_margin=48)))
     return result
+
+
+def color_view(luma: np.ndarray, mask: np.ndarray, size: int = VIEW) -> np.ndarray:
+    """What DINOv2 and the colorizer see of a photo (H, W) uint8 that is filled where `mask` (H, W)
+    bool is True: about `size`² pixels of its aspect ratio, up to 64:1, with its own texture in the
+    hole; (h, w) uint8, its sides multiples of `MULTIPLE`."""
+    scale = size / math.sqrt(luma.size) / MULTIPLE
+    # more tokens would need too much memory
+    sides = [min(64, max(1, round(side * scale))) * MULTIPLE for side in luma.shape]
+    small, lost = (
+        np.asarray(Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR))
+        for image in (luma, mask * np.uint8(255))
+    )
+    return textured(small, lost > 0, search=size // 4)
 
 
 def copy_texture(

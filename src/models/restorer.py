@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.color.decode import decode, hue_histograms
-from src.color.dino import PATCH, VIEW, color_view, dino, from_bytes
+from src.color.dino import PATCH, VIEW, dino, from_bytes
 from src.color.lattice import LEVELS
 from src.datasets.loader import BatchSpec
-from src.fills.copies import textured
+from src.fills.copies import color_view, textured
 from src.fills.exemplar import COSTLY
 from src.fills.simple import all_fills
 from src.losses import color_loss, inpainting_loss
