@@ -34,12 +34,14 @@ def test_five_folds_in_sixty_megabytes():
 
 
 def test_defaults_are_the_settings_of_the_shipped_folds():
-    """`train.py --init weights` without further options trains on as they were trained."""
+    """`train.py --init weights` without further options trains on as they were trained, but for
+    the lower rate of their last epochs."""
     defaults = dataclasses.asdict(RestorerOptions())
     for fold in fold_checkpoints(SHIPPED, None):
         config = json.loads((fold / "colorizer_config.json").read_text())
         assert {name: config[name] for name in defaults} == defaults | {
             "parts": "colorizer",
+            "lr": 0.0015,
             "loss_weights": RestorerOptions().term_weights,
         }
 
