@@ -84,16 +84,41 @@ def make_jobs(settings: Settings, output: Path) -> list:
     return [Job(path, output / f"{path.stem}.png") for path in paths]
 
 
+def default_devices(settings: Settings) -> int:
+    """One process per core of a CPU, if each has so many photos that starting it is worth while."""
+    from src.datasets.competition import read_test
+    from src.utils.distributed import pick_device
+    from src.utils.images import list_images
+    from src.utils.processes import cores
+
+    if pick_device(settings.compute.device).type != "cpu" or settings.engine == "ray":
+        return 1
+    if settings.input is None:
+        count = len(read_test(settings.folders.data_dir))
+    else:
+        count = len(list_images(settings.input)) if settings.input.is_dir() else 1
+    return min(cores(), max(1, count // 16))
+
+
 def main() -> int:
     """Restore the photos; returns 2 if one could not be read or written."""
     settings = parse_settings(Settings)
+    import torch
+
     from src import restoring
     from src.runs import DETECTOR, describe_recipe, folds_in_training, trained_or_shipped
     from src.utils.distributed import launch
+    from src.utils.processes import limit_threads
 
     output = settings.output or settings.folders.run_dir / "test"
     ray = settings.engine == "ray"
-    fabric = launch(settings.compute.device, 1 if ray else settings.compute.devices)
+    devices = settings.compute.devices
+    devices = default_devices(settings) if devices is None else devices
+    fabric = launch(settings.compute.device, 1 if ray else devices)
+    if fabric.device.type == "cpu":  # the same bytes on any number of cores
+        torch.set_num_threads(1)
+    if fabric.world_size > 1:
+        limit_threads()
     run_dir = trained_or_shipped(settings.folders).absolute()  # Ray's actors run elsewhere
     device = fabric.device.type if ray else fabric.device
     pipeline = make_pipeline(settings, run_dir, DETECTOR, device)
@@ -105,15 +130,14 @@ def main() -> int:
         averaged = settings.ensemble and not settings.baseline
         if averaged and (training := folds_in_training(run_dir)):
             used += f" without fold {', '.join(map(str, training))}, still in training"
-        print(f"{used}, {fabric.device.type}")
+        print(f"{used}, {fabric.world_size} x {fabric.device.type}")
     if settings.input and restoring.is_file_name(output):
         failures = restoring.restore_jobs(pipeline, jobs)  # by process 0, which has the only job
     elif ray:
         make = partial(make_pipeline, settings, run_dir, DETECTOR, device)
         work = restoring.results_folder(jobs, pipeline.recipe, output, settings.overwrite)
         with work as pending:
-            gpus, actors = int(device == "cuda"), settings.compute.devices
-            failures = restoring.restore_with_ray(make, pending, actors, gpus)
+            failures = restoring.restore_with_ray(make, pending, devices, int(device == "cuda"))
     else:
         failures = restoring.restore_files(pipeline, jobs, output, fabric, settings.overwrite)
     if not fabric.is_global_zero:

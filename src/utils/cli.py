@@ -79,8 +79,9 @@ class Compute:
 
     device: str = "auto"
     """auto (the GPU if there is one), cpu, cuda, cuda:1 or mps."""
-    devices: int = 1
-    """Processes that share the work on this machine, one device each; torchrun overrides it."""
+    devices: int | None = None
+    """Processes that share the work on this machine, one device each; torchrun overrides it. By
+    default one, but infer.py restores many photos with all cores of a CPU."""
 
 
 def as_json(settings: object) -> dict:

@@ -38,13 +38,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def launch(device: str = "auto", devices: int = 1, precision: str = "fp32") -> Fabric:
+def launch(device: str = "auto", devices: int | None = None, precision: str = "fp32") -> Fabric:
     """Start the other processes, which run this script from its beginning, and connect to them.
 
     Under torchrun the processes are already there, and `devices`, their number on this machine, is
-    ignored. `precision` is "fp32", "bf16", or "auto": bf16 on a GPU that supports it.
+    ignored; it is 1 by default. `precision` is "fp32", "bf16", or "auto": bf16 on a GPU that
+    supports it.
     """
-    chosen, nodes = pick_device(device), 1
+    devices, nodes = 1 if devices is None else devices, 1
+    chosen = pick_device(device)
     torchrun = torch.distributed.is_torchelastic_launched()
     if torchrun:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -131,6 +131,27 @@ def test_processes_share_the_files(sample_folder, alone):
     assert scores[0] == scores[1]
 
 
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
+def test_many_photos_use_every_core(alone, tmp_path, monkeypatch):
+    """By default; and the bytes are those of a single process."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(33):
+        crop = data.coffee()[10 * number : 10 * number + 64, :80]
+        gray, _ = punch_hole(np.ascontiguousarray(crop), np.random.default_rng(number))
+        Image.fromarray(gray).save(photos / f"{number:02d}.png")
+    infer = ("infer", "--output-dir", alone, "--name", "one", "--input", photos, "--output")
+    results = {}
+    for processes, arguments in ((2, ()), (1, ("--devices", 1))):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        output = finish(start(*infer, tmp_path / str(processes), *arguments))
+        assert f"{processes} x cpu" in output and "33 images in" in output
+        paths = (tmp_path / str(processes)).glob("*.png")
+        results[processes] = {path.name: path.read_bytes() for path in paths}
+    assert results[1] == results[2] and len(results[1]) == 33
+
+
 def test_ray_restores_every_file_once(alone, tmp_path):
     """Two actors of a Ray on this machine, one of which is killed half-way."""
     photos, count = tmp_path / "photos", 24
