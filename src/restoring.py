@@ -276,7 +276,7 @@ def restore_with_ray(
         def __init__(self):
             import torch
 
-            torch.set_num_threads(threads)
+            torch.set_num_threads(1)  # as infer.py does
             self.pipeline = make_pipeline()
 
         def __call__(self, row: dict) -> dict:

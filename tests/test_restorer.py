@@ -10,6 +10,7 @@ from skimage import data
 from torch.nn import functional as F
 
 from src.color.decode import (
+    GAIN,
     best_hues,
     decode,
     histogram_fit,
@@ -321,17 +322,12 @@ def test_every_hue_that_is_chosen_can_be_shown():
 
 
 def test_what_is_recognised_is_vivid_and_the_rest_is_muted():
-    """A sure red beside cells that could as well be any hue, or one of two that are opposite."""
-    sure, unsure, torn = torch.full((3, HUES), 0.1 / HUES)
-    sure[0] += 0.9
-    unsure += 0.9 / HUES
-    torn[0] += 0.46
-    torn[HUES // 2] += 0.44
-    p = torch.stack([sure, unsure, torn], dim=1)[:, None]
-    chroma = visual_color(p, 60 * p).norm(dim=0)[0]
-    assert chroma[0] > 60 and chroma[1] < 1 and chroma[2] < chroma[0] / 2
-    leaning = 0.5 * p[:, :, 1:2] + 0.5 * p[:, :, :1]  # red again, but the network is unsure
-    assert 0 < visual_color(leaning, 60 * leaning).norm() < chroma[0]
+    """Red with a probability of 0.6, and of 0.1; all else is uniform. A fixed temperature of 1
+    would show 0.6 of the first cell's chroma, one of 0.3 all of the second's."""
+    p = torch.full((HUES, 1, 2), 1 / HUES) * torch.tensor([0.4, 0.9])
+    p[0] += torch.tensor([0.6, 0.1])
+    recognised, unknown = (visual_color(p, 60 * p).norm(dim=0)[0] / (60 * GAIN)).tolist()
+    assert recognised > 0.95 and unknown < 0.2
 
 
 @pytest.mark.parametrize("size", [(300, 501), (5, 9), (1, 1), (3, 200)])

@@ -159,7 +159,4 @@ def _explanation(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and "shared memory" in str(error):
         found = "/dev/shm: too small for the batches of the worker processes"
         return f"{found}; enlarge it (docker run --shm-size 1g), or use --workers 0"
-    if isinstance(error, RuntimeError) and "shared memory" in str(error):
-        found = "/dev/shm: too small for the batches of the worker processes"
-        return f"{found}; enlarge it (docker run --shm-size 1g), or use --workers 0"
     return None
