@@ -39,8 +39,8 @@ class BatchSpec:
     """Smallest side of the random square that is cut out of each image, relative to the image."""
     views: bool = False
     """Whether `gray` and `rgb` of a packed folder are whole photos, a third of them with a repaired
-    hole, see `training_view`: in all batches and with their `tokens`, or without tokens in every other
-    batch."""
+    hole, see `training_view`: in all batches and with their `tokens`, or without tokens in every
+    other batch."""
 
 
 class Sample(NamedTuple):
