@@ -345,21 +345,22 @@ def test_thick_damage_gets_the_texture_of_the_photo():
 
 
 def test_many_spots_are_what_a_search_of_the_whole_photo_finds():
-    """Each deep spot or group of near ones, wherever it lies, is one part with its surroundings."""
+    """Each spot or group of touching ones, wherever it lies, is one part with its surroundings."""
     rng = np.random.default_rng(0)
     spots = np.zeros((1200, 1500), np.uint8)
     for x, y, radius in rng.integers((0, 0, 3), (1500, 1200, 60), (40, 3)).tolist():
         cv2.circle(spots, (x, y), radius, 1, -1)
     mask = spots > 0
-    parts = [(box, part) for box, part in split_mask(mask) if depth_map(part).max() > 24]
-    count, labels = cv2.connectedComponents(spots)
-    depth = depth_map(mask)
-    wide = np.isin(labels, [n for n in range(1, count) if depth[labels == n].max() > 24])
-    count, groups = cv2.connectedComponents(cv2.dilate(wide.view(np.uint8), np.ones((48, 48))))
-    assert len(parts) == count - 1 > 5
-    for number, (box, part) in enumerate(parts, start=1):
-        region = wide & (groups == number)
-        assert box == box_with_margin(region, 128) and np.array_equal(part, region[box])
+    count, labels = cv2.connectedComponents(cv2.dilate(spots, np.ones((8, 8))))
+    parts, depth = list(split_mask(mask)), depth_map(mask)
+    assert len(parts) == count - 1 > 20
+    deep = [part.is_deep for part in parts]
+    assert any(deep) and not all(deep)
+    for number, (box, part, is_deep) in enumerate(parts, start=1):
+        region = mask & (labels == number)
+        assert is_deep == (depth[region].max() > 40)
+        assert box == box_with_margin(region, 128 if is_deep else 48)
+        assert np.array_equal(part, region[box])
 
 
 def test_a_photo_of_many_parts_shows_how_far_it_is(monkeypatch, capfd):

@@ -17,7 +17,16 @@ import scipy.fft
 from PIL import Image
 
 from src.color.dino import MULTIPLE, VIEW
-from src.fills.regions import THIN, Box, box_with_margin, reduced, regions, thick_regions, widened
+from src.fills.regions import (
+    MARGIN,
+    Box,
+    box_with_margin,
+    reduced,
+    regions,
+    thick_regions,
+    widened,
+    work_scale,
+)
 
 RING = 10  # px of surroundings that a copy should match
 NOISE = 0.02**2  # texture variance that is ignored
@@ -28,10 +37,11 @@ MAX_COST = np.float32(1e6)  # cost of copying a lost pixel
 
 def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarray:
     """(H, W) uint8 with copies of the photo's texture in its thick damage; `luma` is (H, W) uint8,
-    filled where `mask` (H, W) bool is True, and reduced to about `search`² pixels to find copies.
+    filled where `mask` (H, W) bool is True; each region's surroundings are reduced to about
+    `search`² pixels to find copies, to fewer if much is lost.
     """
-    result = luma.copy()
-    radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
+    result, thick = luma.copy(), thick_regions(mask)
+    search //= work_scale(thick)
 
     def fill(job: tuple[Box, np.ndarray]) -> None:
         box, region = job
@@ -39,7 +49,7 @@ def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarra
         result[box][region] = (copies[region] * 255).round().astype(np.uint8)
 
     with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
-        list(threads.map(fill, regions(thick_regions(mask, radius), min_margin=48)))
+        list(threads.map(fill, regions(thick, MARGIN)))
     return result
 
 

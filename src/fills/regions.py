@@ -9,10 +9,13 @@ import numpy as np
 
 Box = tuple[slice, slice]  # rows and columns
 
-THIN = 6  # px; damage no deeper than this, such as scratches, gets no costly fills
+THIN = 6  # px; damage no deeper than this, such as scratches, is filled without a network
+SHALLOW = 40  # px; deeper damage is never cut
+TILE = 304  # px, side of the tiles that long shallow damage is cut into
+MERGE = 8  # px; damage this near to other damage is one region with it
 MAX_CROP = 512  # root of the number of pixels that are inpainted at once
 SEARCH = 128  # px of surroundings that the fills see
-MARGIN = 48  # px of surroundings that the inpainter sees; all that thin damage needs
+MARGIN = 48  # px of surroundings that the inpainter sees; all that shallow damage needs
 
 
 class Fill(NamedTuple):
@@ -41,22 +44,21 @@ def _box(mask: np.ndarray, top: int = 0, left: int = 0) -> Box:
     return np.s_[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
 
 
-def thick_regions(mask: np.ndarray, radius: int = THIN) -> np.ndarray:
-    """The lost pixels in or near a disk of that radius that is lost as a whole, (H, W) bool."""
+def thick_regions(mask: np.ndarray) -> np.ndarray:
+    """The lost pixels in or near a disk of radius `THIN` that is lost as a whole, (H, W) bool."""
+    radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     cores = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk)
     return mask & (cv2.dilate(cores, disk) > 0)
 
 
-def regions(
-    mask: np.ndarray, min_margin: int = SEARCH, merge_distance: int = 8
-) -> Iterator[tuple[Box, np.ndarray]]:
+def regions(mask: np.ndarray, min_margin: int = SEARCH) -> Iterator[tuple[Box, np.ndarray]]:
     """Each region of a mask (H, W) bool: a box around it, and its pixels in the box (h, w) bool.
 
     The box has a margin of `min_margin` pixels, or of three times the depth of deep regions.
-    Damage within `merge_distance` pixels is merged into one region.
+    Damage within `MERGE` pixels is merged into one region.
     """
-    near = cv2.dilate(mask.view(np.uint8), np.ones((merge_distance, merge_distance), np.uint8))
+    near = cv2.dilate(mask.view(np.uint8), np.ones((MERGE, MERGE), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
     depth = _depths(mask, labels, count)
     for number in range(1, count):
@@ -68,37 +70,48 @@ def regions(
             yield box, region
 
 
-def split_mask(mask: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
-    """Split a mask (H, W) bool with some True into what is inpainted at once; yields as `regions`.
+class Part(NamedTuple):
+    """What is inpainted at once."""
 
-    What fits into `MAX_CROP`² pixels with its surroundings stays whole. Otherwise each wide region
-    is taken as a whole, without seams; thin damage, which may run all over the photo, is cut into
-    tiles.
+    box: Box
+    region: np.ndarray  # (h, w) bool, the lost pixels in the box that belong to it
+    is_deep: bool = True
+
+
+def split_mask(mask: np.ndarray) -> Iterator[Part]:
+    """Split a mask (H, W) bool into what is inpainted at once.
+
+    What fits into `MAX_CROP`² pixels with its surroundings stays whole. Otherwise each region is
+    taken by itself, without seams; only long shallow ones, which may run all over the photo, are
+    cut into tiles.
     """
+    if not mask.any():
+        return
     box = box_with_margin(mask, SEARCH)
     if mask[box].size <= MAX_CROP**2:
-        yield box, mask[box]
+        yield Part(box, mask[box])
         return
-    count, labels = cv2.connectedComponents(mask.view(np.uint8))
-    max_thin_depth = 24  # px
-    wide = mask & (_depths(mask, labels, count) > max_thin_depth)[labels]
-    near = cv2.dilate(wide.view(np.uint8), np.ones((MARGIN, MARGIN), np.uint8))
-    count, groups, boxes, _ = cv2.connectedComponentsWithStats(near)
+    near = cv2.dilate(mask.view(np.uint8), np.ones((MERGE, MERGE), np.uint8))
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
+    deepest = _depths(mask, labels, count)
+    cut = np.zeros_like(mask)
     for number in range(1, count):
         left, top, width, height = boxes[number, :4].tolist()
         place = np.s_[top : top + height, left : left + width]
-        region = wide[place] & (groups[place] == number)
-        box = widened(_box(region, top, left), SEARCH, mask.shape)
-        yield box, wide[box] & (groups[box] == number)
-    thin = mask & ~wide
-    side = 304  # px of a tile
-    for row, column in np.ndindex(*(math.ceil(length / side) for length in mask.shape)):
-        top, left = row * side, column * side
-        tile = thin[top : top + side, left : left + side]
+        region = mask[place] & (labels[place] == number)
+        is_deep = bool(deepest[number] > SHALLOW)
+        if not is_deep and max(width, height) > TILE:
+            cut[place] |= region
+            continue
+        box = widened(_box(region, top, left), SEARCH if is_deep else MARGIN, mask.shape)
+        yield Part(box, mask[box] & (labels[box] == number), is_deep)
+    for row, column in np.ndindex(*(math.ceil(length / TILE) for length in mask.shape)):
+        top, left = row * TILE, column * TILE
+        tile = cut[top : top + TILE, left : left + TILE]
         if tile.any():
             box = widened(_box(tile, top, left), MARGIN, mask.shape)
             y, x = np.ogrid[box]
-            yield box, thin[box] & (y // side == row) & (x // side == column)
+            yield Part(box, cut[box] & (y // TILE == row) & (x // TILE == column), is_deep=False)
 
 
 def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
@@ -107,6 +120,11 @@ def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     deepest = np.zeros(count, np.float32)
     np.maximum.at(deepest, labels[mask], distance[mask])
     return deepest
+
+
+def work_scale(mask: np.ndarray) -> int:
+    """The factor by which to reduce each region, so that the time of many stays bounded."""
+    return max(1, math.ceil(math.sqrt(np.count_nonzero(mask)) / MAX_CROP))
 
 
 def depth_map(mask: np.ndarray) -> np.ndarray:

@@ -10,13 +10,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.fills.exemplar import COSTLY, MIN_KNOWN, costly_fills
-from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, reduced, split_mask
+from src.fills.regions import (
+    MARGIN,
+    MAX_CROP,
+    box_with_margin,
+    reduced,
+    split_mask,
+    thick_regions,
+    work_scale,
+)
 from src.fills.simple import ERRORS, FILLS, all_fills
 from src.models.base import mean_view, padded, views
 from src.utils.processes import progress
 
 STRIDE = 4  # px, sides of the finest feature cells
 MULTIPLE = 4 * STRIDE  # sides of the network's input are multiples of this many pixels
+THIN_RADIUS = 1  # px around a pixel that fill it in thin damage
 WIDTHS = (24, 48, 64)  # channels at strides 4, 8 and 16
 DILATIONS = (1, 2, 4, 8)  # the blocks at stride 16 see 300 px in each direction
 
@@ -104,11 +113,15 @@ def inpaint(
     `tta` is the number of `src.models.base.views`.
     """
     luma, lost = luma.copy(), mask.copy()
-    for box, region in progress(list(split_mask(mask)) if mask.any() else (), "painting in"):
-        filled = _fill(inpainters, luma[box], lost[box], region, tta, device)
+    thick = thick_regions(mask)
+    factor = work_scale(thick)
+    for box, region, is_deep in progress(list(split_mask(thick)), "painting in"):
+        members = inpainters if is_deep else inpainters[:1]  # on shallow damage, one is as good
+        filled = _fill(members, luma[box], lost[box], region, tta, device, factor)
         luma[box][region] = filled[region]
         lost[box] &= ~region  # known from here on
-    return luma
+    # on thin damage, better than the networks
+    return cv2.inpaint(luma, lost.view(np.uint8), THIN_RADIUS, cv2.INPAINT_NS)
 
 
 def _fill(
@@ -118,12 +131,14 @@ def _fill(
     region: np.ndarray,
     tta: int,
     device: torch.device | str,
+    factor: int = 1,
 ) -> np.ndarray:
-    """`gray` (h, w) with a region filled, in a reduced copy if over `MAX_CROP`² pixels."""
-    factor = math.ceil(math.sqrt(gray.size) / MAX_CROP)
+    """`gray` (h, w) with a region filled, in a copy reduced at least by `factor`, and to at most
+    `MAX_CROP`² pixels."""
+    factor = max(factor, math.ceil(math.sqrt(gray.size) / MAX_CROP))
     if factor > 1:
         small, known = reduced(gray, mask, factor)
-        lost = known < MIN_KNOWN
+        lost = known < max(MIN_KNOWN, known.min() + 1e-3)  # never empty
         filled = _fill(inpainters, small, lost, lost, tta, device)
         large = cv2.resize(filled, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
         return large[: gray.shape[0], : gray.shape[1]]
