@@ -22,16 +22,15 @@ class Check:
     """What is never split between folds; sources are known for folders that build made."""
 
     def run(self) -> int:
-        from src.datasets.check import check_folder, folds_summary, hole_table
+        from src.datasets.check import check_folder, describe, describe_folds
         from src.datasets.folds import split_by_source
 
-        holes, defects = check_folder(self.data_dir)
-        print(hole_table(holes).to_string(float_format=lambda value: f"{value:.2f}"))
-        print(f"good pairs: {len(holes['train'])}, good test inputs: {len(holes['test'])}")
+        good, defects = check_folder(self.data_dir)
+        print(*describe(good), sep="\n")
         if not defects:
             if self.by == "source":
                 split_by_source(self.data_dir, self.folds, self.seed)
-            print(folds_summary(self.data_dir, self.folds, self.seed))
+            print(describe_folds(self.data_dir, self.folds, self.seed))
             return 0
         print(f"defects: {len(defects)}", *defects, sep="\n  ")
         return 1

@@ -74,17 +74,22 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     state = TrainingState(model, settings.seed, facts | {"trained_on": folds.encode_keys(keys)})
     if resumed:
         state.load(folder / LAST)
+    rows = folds.training_rows(*split)
+    epoch_steps = max(1, len(truths) // options.batch_size)
+    steps = settings.planned_epochs and settings.planned_epochs * epoch_steps
     if fabric.is_global_zero:
         random = "random weights"
         if "encoder" in options.architecture:
             random += f", encoder {options.encoder_weights}"
         start = f"step {state.step}" if resumed else settings.init or random
-        images = f"{len(truths)} training and {len(val_pairs)} validation images"
-        print(f"fold {fold}: {images}, {fabric.world_size} x {fabric.device.type}, from {start}")
-
-    epoch_steps = max(1, len(truths) // options.batch_size)
+        images = f"{len(truths)} images of {rows['scene'].nunique()} scenes"
+        print(f"fold {fold}: {images}, and {len(val_pairs)} of other scenes to validate on")
+        limits = [f"{steps} steps of {options.batch_size} images"] if steps else []
+        limits += [f"{settings.max_minutes:g} minutes"] if settings.max_minutes else []
+        devices = f"{fabric.world_size} x {fabric.device.type}"
+        print(f"{' or '.join(limits)} on {devices}, from {start}")
     budget = Budget(
-        steps=settings.planned_epochs and settings.planned_epochs * epoch_steps,
+        steps=steps,
         seconds=settings.max_minutes and settings.max_minutes * 60,
         validate_steps=settings.validate_every * epoch_steps,
         earlier=state.elapsed,
@@ -93,7 +98,7 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
         reserve_time(budget, state.ema.module, val_pairs, fabric)
     images = TrainingImages(truths, options.image_size, settings.seed, model.batch_spec, bank)
     position = state.step, fabric.global_rank, fabric.world_size, model.batch_spec.hole_every
-    weights = folds.fold_weights(*split)
+    weights = rows[folds.WEIGHT].to_numpy()
     sampler = EndlessSampler(weights, options.batch_size, settings.seed, *position)
     on_gpu = fabric.device.type == "cuda"
     batches = training_batches(images, sampler, settings.workers, pin_memory=on_gpu)

@@ -153,9 +153,23 @@ def test_check_of_a_good_folder(data_dir, tmp_path, script):
     given = ("--data-dir", tmp_path / "link", "--folds", 2)
     status, stdout, _ = script("prepare_data", "check", *given)
     assert status == 0, stdout
-    assert "good pairs: 9, good test inputs: 3" in stdout
-    assert 3 <= int(stdout.split("scenes: ")[1].split()[0]) <= 9
+    assert "train: 9 good images of 512x512 px" in stdout and "test: 3 good" in stdout
+    assert 3 <= int(stdout.split("scenes: ")[1].split(",")[0]) <= 9
     assert (data_dir / "folds.csv").exists()
+
+
+def test_check_says_what_is_odd(data_dir, script):
+    for kind in ("input", "gt"):
+        first, second, third = (data_dir / f"train_{kind}/TRAIN_{n:05d}.png" for n in range(3))
+        shutil.copy(first, second)
+    gray = Image.open(third).convert("L")
+    gray.convert("RGB").save(third)
+    draw_hole = np.array(gray)
+    draw_hole[50:150, 50:150] = 7
+    Image.fromarray(draw_hole).save(data_dir / "train_input/TRAIN_00002.png")
+    _, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir, "--folds", 2)
+    assert "odd: 1 train images occur twice; 1 truths have no colour" in stdout
+    assert len(stdout.splitlines()) <= 10
 
 
 def test_a_good_folder_of_too_few_scenes_is_good(data_dir, script):

@@ -135,12 +135,12 @@ def fold_files(
     return tuple(list(part.itertuples(index=False, name=None)) for part in parts)
 
 
-def fold_weights(
+def training_rows(
     data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
-) -> np.ndarray:
-    """(N,) float64, the weights of the training files of `fold_files`."""
+) -> pd.DataFrame:
+    """The rows of `load_folds` for the training files of `fold_files`."""
     table = load_folds(data_dir, folds, seed, spare)
-    return table[WEIGHT][table["fold"] != fold].to_numpy()
+    return table[table["fold"] != fold]
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
