@@ -1,6 +1,9 @@
 """Fills of holes that need no weights: what they keep, what they continue, and that any mask will
 do."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -375,3 +378,15 @@ def test_a_photo_of_many_parts_shows_how_far_it_is(monkeypatch, capfd):
         with torch.inference_mode():
             inpaint([network], gray, mask)
         assert ("painting in: 100%" in capfd.readouterr().err) is shown
+
+
+def test_compiling_is_announced_once(tmp_path):
+    """Only where nothing was compiled before, and on the error stream."""
+    code = "import numpy as np; from src.fills.exemplar import complete; "
+    code += "hole = np.zeros((40, 40), bool); hole[15:25, 15:25] = True; "
+    code += "complete(np.float32(np.random.rand(40, 40)), hole)"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for times in (1, 0):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stderr.count("compiling the fills") == times and not done.stdout

@@ -117,7 +117,7 @@ def _offsets(
         for n, size, line in zip(steps, gray.shape, box, strict=True)
     )
     length = DISTANCE * np.hypot(down[:, None], right) / max(gray.shape)
-    # the whole hole, and up to three places along each side, for 12 and 6 offsets
+    # the whole hole, and up to three places along each side, for 12 and 4 offsets
     count = max(1, min(3, round(extent / 16)))
     found = set()
     for number, near in enumerate(_places(lost, count, extent / count / 2 + 2)):
@@ -128,7 +128,7 @@ def _offsets(
         weights = _transform(shape, around, around * g[box], around * g[box] ** 2, inside)
         cost = _offset_costs(shape, spectra, weights, (around * sharp[box]).sum(), length)
         lowest = np.argwhere((cost == cv2.erode(cost, np.ones((3, 3), np.uint8))) & (cost < np.inf))
-        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 6 if number else 12]
+        best = np.argsort(cost[tuple(lowest.T)], kind="stable")[: 4 if number else 12]
         found |= {(int(down[y]), int(right[x])) for y, x in lowest[best]}
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
