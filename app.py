@@ -109,7 +109,7 @@ def damage_editor():
     import gradio as gr
 
     return gr.ImageEditor(
-        label="The photo, and what is lost",
+        label="Damage",
         type="numpy",
         image_mode="RGBA",
         sources=(),
