@@ -11,6 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2
 # hashes a file that was exchanged in the package index, or on the way, is refused.
 .venv/runtime: requirements/runtime.lock
 	test -x $(BIN)/python || { $(PYTHON) -c "$$CHECK_PYTHON" && $(PYTHON) -m venv .venv; }
+	@echo "Installing the packages into .venv; this takes minutes."
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements/runtime.lock
 	touch $@
 

@@ -265,7 +265,7 @@ def _propagate(values, costs, hole, here) -> np.ndarray:
                             costs[y, x, a] += 2 * abs(values[v, u, a] - here[v, u])
     messages = np.zeros((4, height, width, count), np.float32)  # by direction of travel
     belief = np.empty(count, np.float32)
-    for _ in range(4):
+    for _ in range(3):
         for direction in range(4):
             down, right = sides[direction]
             back = direction ^ 1
@@ -346,7 +346,7 @@ def _blended(
         seen = np.count_nonzero(~np.isnan(slopes), axis=0)
         goal += np.where(other != beyond, np.nansum(slopes, axis=0) / seen.clip(1), 0)
     extent = int(np.ptp(places, axis=0).max()) + 1
-    rounds = min(200, 20 + 2 * extent)
+    rounds = min(200, 20 + extent)
     relaxation = np.float32(2 / (1 + math.sin(math.pi / (extent + 1))))  # optimal for a square
     _relax(result, places, goal, neighbours, rounds, relaxation)
     result[wanted] = result[wanted].clip(0, 1)
