@@ -25,7 +25,6 @@ from src.fills.regions import (
     regions,
     thick_regions,
     widened,
-    work_scale,
 )
 
 RING = 10  # px of surroundings that a copy should match
@@ -40,8 +39,9 @@ def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarra
     filled where `mask` (H, W) bool is True; each region's surroundings are reduced to about
     `search`² pixels to find copies, to fewer if much is lost.
     """
-    result, thick = luma.copy(), thick_regions(mask)
-    search //= work_scale(thick)
+    result = luma.copy()
+    thick, factor = thick_regions(mask)
+    search //= factor
 
     def fill(job: tuple[Box, np.ndarray]) -> None:
         box, region = job

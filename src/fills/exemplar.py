@@ -30,7 +30,8 @@ def costly_fills(
     `MAX_ERROR`, and 1 where a lost pixel was not filled.
     """
     maps = np.stack([gray, mask, gray, mask]).astype(np.float32)
-    for box, region in regions(thick_regions(mask if wanted is None else mask & wanted)):
+    thick, _ = thick_regions(mask if wanted is None else mask & wanted)
+    for box, region in regions(thick):
         for channel, fill in ((0, extrapolate), (2, complete)):
             luma, error = fill(gray[box], mask[box], region)
             maps[channel, *box][region] = luma[region]

@@ -44,12 +44,14 @@ def _box(mask: np.ndarray, top: int = 0, left: int = 0) -> Box:
     return np.s_[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
 
 
-def thick_regions(mask: np.ndarray) -> np.ndarray:
-    """The lost pixels in or near a disk of radius `THIN` that is lost as a whole, (H, W) bool."""
+def thick_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lost pixels in or near a disk of radius `THIN` that is lost as a whole, (H, W) bool; and
+    the factor to reduce each of their regions by, so that the time of many stays bounded."""
     radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     cores = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk)
-    return mask & (cv2.dilate(cores, disk) > 0)
+    thick = mask & (cv2.dilate(cores, disk) > 0)
+    return thick, max(1, math.ceil(math.sqrt(np.count_nonzero(thick)) / MAX_CROP))
 
 
 def regions(mask: np.ndarray, min_margin: int = SEARCH) -> Iterator[tuple[Box, np.ndarray]]:
@@ -120,11 +122,6 @@ def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     deepest = np.zeros(count, np.float32)
     np.maximum.at(deepest, labels[mask], distance[mask])
     return deepest
-
-
-def work_scale(mask: np.ndarray) -> int:
-    """The factor by which to reduce each region, so that the time of many stays bounded."""
-    return max(1, math.ceil(math.sqrt(np.count_nonzero(mask)) / MAX_CROP))
 
 
 def depth_map(mask: np.ndarray) -> np.ndarray:

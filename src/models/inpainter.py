@@ -17,7 +17,6 @@ from src.fills.regions import (
     reduced,
     split_mask,
     thick_regions,
-    work_scale,
 )
 from src.fills.simple import ERRORS, FILLS, all_fills
 from src.models.base import mean_view, padded, views
@@ -113,8 +112,7 @@ def inpaint(
     `tta` is the number of `src.models.base.views`.
     """
     luma, lost = luma.copy(), mask.copy()
-    thick = thick_regions(mask)
-    factor = work_scale(thick)
+    thick, factor = thick_regions(mask)
     for box, region, is_deep in progress(list(split_mask(thick)), "painting in"):
         members = inpainters if is_deep else inpainters[:1]  # on shallow damage, one is as good
         filled = _fill(members, luma[box], lost[box], region, tta, device, factor)
