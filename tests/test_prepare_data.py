@@ -164,9 +164,9 @@ def test_check_says_what_is_odd(data_dir, script):
         shutil.copy(first, second)
     gray = Image.open(third).convert("L")
     gray.convert("RGB").save(third)
-    draw_hole = np.array(gray)
-    draw_hole[50:150, 50:150] = 7
-    Image.fromarray(draw_hole).save(data_dir / "train_input/TRAIN_00002.png")
+    damaged = np.array(gray)
+    damaged[50:150, 50:150] = 7
+    Image.fromarray(damaged).save(data_dir / "train_input/TRAIN_00002.png")
     _, stdout, _ = script("prepare_data", "check", "--data-dir", data_dir, "--folds", 2)
     assert "odd: 1 train images occur twice; 1 truths have no colour" in stdout
     assert len(stdout.splitlines()) <= 10

@@ -45,8 +45,9 @@ def _box(mask: np.ndarray, top: int = 0, left: int = 0) -> Box:
 
 
 def thick_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The lost pixels in or near a disk of radius `THIN` that is lost as a whole, (H, W) bool; and
-    the factor to reduce each of their regions by, so that the time of many stays bounded."""
+    """The lost pixels in or near a disk that is lost as a whole, (H, W) bool, of radius `THIN` or
+    more in a large photo; and the factor to reduce each of their regions by, so that the time of
+    many stays bounded."""
     radius = max(THIN, round(min(mask.shape) / 250))  # larger photos have wider scratches
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     cores = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk)
@@ -60,16 +61,10 @@ def regions(mask: np.ndarray, min_margin: int = SEARCH) -> Iterator[tuple[Box, n
     The box has a margin of `min_margin` pixels, or of three times the depth of deep regions.
     Damage within `MERGE` pixels is merged into one region.
     """
-    near = cv2.dilate(mask.view(np.uint8), np.ones((MERGE, MERGE), np.uint8))
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
-    depth = _depths(mask, labels, count)
-    for number in range(1, count):
-        left, top, width, height = boxes[number, :4].tolist()
-        margin = max(min_margin, round(3 * float(depth[number])))
-        box = widened(np.s_[top : top + height, left : left + width], margin, mask.shape)
-        region = mask[box] & (labels[box] == number)
-        if region.any():
-            yield box, region
+    labels, found = _labelled(mask)
+    for number, place, depth in found:
+        box = widened(place, max(min_margin, round(3 * depth)), mask.shape)
+        yield box, mask[box] & (labels[box] == number)
 
 
 class Part(NamedTuple):
@@ -93,19 +88,16 @@ def split_mask(mask: np.ndarray) -> Iterator[Part]:
     if mask[box].size <= MAX_CROP**2:
         yield Part(box, mask[box])
         return
-    near = cv2.dilate(mask.view(np.uint8), np.ones((MERGE, MERGE), np.uint8))
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
-    deepest = _depths(mask, labels, count)
+    labels, found = _labelled(mask)
     cut = np.zeros_like(mask)
-    for number in range(1, count):
-        left, top, width, height = boxes[number, :4].tolist()
-        place = np.s_[top : top + height, left : left + width]
+    for number, place, depth in found:
         region = mask[place] & (labels[place] == number)
-        is_deep = bool(deepest[number] > SHALLOW)
-        if not is_deep and max(width, height) > TILE:
+        is_deep = depth > SHALLOW
+        if not is_deep and max(region.shape) > TILE:
             cut[place] |= region
             continue
-        box = widened(_box(region, top, left), SEARCH if is_deep else MARGIN, mask.shape)
+        box = _box(region, place[0].start, place[1].start)
+        box = widened(box, SEARCH if is_deep else MARGIN, mask.shape)
         yield Part(box, mask[box] & (labels[box] == number), is_deep)
     for row, column in np.ndindex(*(math.ceil(length / TILE) for length in mask.shape)):
         top, left = row * TILE, column * TILE
@@ -116,12 +108,16 @@ def split_mask(mask: np.ndarray) -> Iterator[Part]:
             yield Part(box, cut[box] & (y // TILE == row) & (x // TILE == column), is_deep=False)
 
 
-def _depths(mask: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """(count,) float32: pixels from the innermost lost pixel of each label to what is known."""
-    distance = depth_map(mask)
-    deepest = np.zeros(count, np.float32)
-    np.maximum.at(deepest, labels[mask], distance[mask])
-    return deepest
+def _labelled(mask: np.ndarray) -> tuple[np.ndarray, list[tuple[int, Box, float]]]:
+    """The regions of a mask (H, W) bool, merged within `MERGE` pixels: the label of each pixel in
+    or near one, (H, W) int32; and each label with its box and its depth, which is the pixels from
+    the innermost lost one to what is known."""
+    near = cv2.dilate(mask.view(np.uint8), np.ones((MERGE, MERGE), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(near)
+    depths = np.zeros(count, np.float32)
+    np.maximum.at(depths, labels[mask], depth_map(mask)[mask])
+    boxes = [np.s_[y : y + height, x : x + width] for x, y, width, height, _ in stats.tolist()]
+    return labels, list(zip(range(count), boxes, depths.tolist(), strict=True))[1:]
 
 
 def depth_map(mask: np.ndarray) -> np.ndarray:

@@ -118,6 +118,8 @@ def inpaint(
         filled = _fill(members, luma[box], lost[box], region, tta, device, factor)
         luma[box][region] = filled[region]
         lost[box] &= ~region  # known from here on
+    if not lost.any():
+        return luma
     # on thin damage, better than the networks
     return cv2.inpaint(luma, lost.view(np.uint8), THIN_RADIUS, cv2.INPAINT_NS)
 

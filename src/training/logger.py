@@ -40,7 +40,7 @@ class RunLogger:
         self.bar = tqdm(desc=folder.name, total=100.0, **looks)
         self._sums: dict[str, Tensor] = {}
         self._flushed = step
-        self._expected = 0.0  # minutes to the end, shown once
+        self._told = False  # how long it will take
         self.restart_clock()
 
     def __enter__(self) -> "RunLogger":
@@ -78,9 +78,9 @@ class RunLogger:
         self.write(step, values | {"lr": lr, "images_per_second": speed})
         self.bar.set_postfix_str(f"{speed:.2f} images/s  {text}")
         rate = self.bar.format_dict["rate"]  # per cent per second; of the first process only
-        if rate and not self._expected:
-            self._expected = (100 - self.bar.n) / rate / 60
-            self.bar.write(f"expected: {self._expected:.0f} more minutes")
+        if rate and not self._told:
+            self.bar.write(f"expected: {(100 - self.bar.n) / rate / 60:.0f} more minutes")
+            self._told = True
         self._sums = {}
         self._flushed = step
         self.restart_clock()
