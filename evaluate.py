@@ -70,7 +70,7 @@ def held_out_pairs(settings: Settings, checkpoint: Path, number: int) -> list:
     data_dir, run_dir = settings.folders.data_dir, settings.folders.run_dir
     if number >= settings.folds:
         raise InputError(f"{checkpoint}: is not one of {settings.folds} folds", "folds")
-    _, held_out = fold_files(data_dir, settings.folds, settings.seed, number, run_dir)
+    _, held_out, _ = fold_files(data_dir, settings.folds, settings.seed, number, run_dir)
     keys = image_keys([truth for _, truth in held_out])
     for network, facts in read_description(checkpoint).items():
         if facts.get("fold") != number:

@@ -61,7 +61,7 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     bank = load_bank(folders.data_dir)  # refuses a stale one before anything is written
     with fabric.rank_zero_first():  # the first may have to find the scenes; the others read them
         split = folders.data_dir, settings.folds, settings.seed, fold, folders.run_dir
-        train_pairs, val_pairs = folds.fold_files(*split)
+        train_pairs, val_pairs, rows = folds.fold_files(*split)
         facts = {"fold": fold, "held_out": folds.fingerprint(val_pairs)}
         truths = [truth for _, truth in train_pairs]
         keys = folds.image_keys(truths)
@@ -74,7 +74,6 @@ def set_up(settings: TrainSettings, fold: int, fabric: "Fabric") -> Run:
     state = TrainingState(model, settings.seed, facts | {"trained_on": folds.encode_keys(keys)})
     if resumed:
         state.load(folder / LAST)
-    rows = folds.training_rows(*split)
     epoch_steps = max(1, len(truths) // options.batch_size)
     steps = settings.planned_epochs and settings.planned_epochs * epoch_steps
     if fabric.is_global_zero:

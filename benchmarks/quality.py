@@ -96,7 +96,7 @@ def parts(
     else:
         truths = evenly_spaced(sorted((chosen.data_dir / "test_gt").iterdir()), chosen.count)
         pairs = [(chosen.data_dir / "test_input" / path.name, path) for path in truths]
-    training, _ = fold_files(chosen.data_dir, FOLDS, SEED, chosen.fold)
+    training, _, _ = fold_files(chosen.data_dir, FOLDS, SEED, chosen.fold)
     histograms = list(parallel_map(true_histogram, [truth for _, truth in training], "histograms"))
     # the highest mean correlation with all histograms, see docs/restorer.md
     centred = np.array(histograms) - 1 / HUE_BINS

@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.datasets.build import build, sample_photos
 from src.datasets.competition import read_train, read_truth
-from src.datasets.folds import assign_folds, fold_files, load_folds, training_rows
+from src.datasets.folds import assign_folds, fold_files, load_folds
 from src.datasets.scenes import describe, find_scenes, group
 from src.utils.errors import InputError, SettingError
 from tests.training import TINY, train
@@ -142,10 +142,9 @@ def test_weights_of_a_folds_csv(folds_csv, table):
     weights, folder = np.linspace(0.5, 3, len(table)), folds_csv.parent
     table.assign(weight=weights).to_csv(folds_csv, index=False)
     np.testing.assert_array_equal(load_folds(folder, folds=3)["weight"], weights)
-    np.testing.assert_array_equal(
-        training_rows(folder, 3, 0, 1)["weight"], weights[table["fold"] != 1]
-    )
-    assert len(training_rows(folder, 3, 0, 1)) == len(fold_files(folder, 3, 0, 1)[0])
+    training, _, rows = fold_files(folder, 3, 0, 1)
+    np.testing.assert_array_equal(rows["weight"], weights[table["fold"] != 1])
+    assert [truth for _, truth in training] == [folder / name for name in rows["gt_image_path"]]
 
 
 @pytest.mark.parametrize("weight", [0, "inf", "", "much"])

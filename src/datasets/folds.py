@@ -126,21 +126,15 @@ def _read_folds(path: Path, train: pd.DataFrame, folds: int) -> pd.DataFrame:
 
 def fold_files(
     data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
-) -> tuple[Pairs, Pairs]:
-    """(input, truth) files to train and to validate on for one fold; see `load_folds`."""
+) -> tuple[Pairs, Pairs, pd.DataFrame]:
+    """(input, truth) files to train and to validate on for one fold, and the rows of `load_folds`
+    for the first."""
     table = load_folds(data_dir, folds, seed, spare)
     files = table[TRAIN_COLUMNS].map(data_dir.joinpath)
     held_out = table["fold"] == fold
     parts = files[~held_out], files[held_out]
-    return tuple(list(part.itertuples(index=False, name=None)) for part in parts)
-
-
-def training_rows(
-    data_dir: Path, folds: int, seed: int, fold: int, spare: Path | None = None
-) -> pd.DataFrame:
-    """The rows of `load_folds` for the training files of `fold_files`."""
-    table = load_folds(data_dir, folds, seed, spare)
-    return table[table["fold"] != fold]
+    pairs = (list(part.itertuples(index=False, name=None)) for part in parts)
+    return *pairs, table[~held_out]
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
