@@ -84,11 +84,8 @@ class RestorerOptions(ModelOptions):
     shaped: ClassVar = "colorizer"
 
     batch_size: int = 32
-    """Images per step, over all devices."""
     lr: float = 2e-3
-    """Peak learning rate."""
     weight_decay: float = 0.05
-    """AdamW's weight decay."""
     parts: Literal["both", "inpainter", "colorizer"] = "both"
     """Which of the two networks to train; the other one comes from --init."""
 
@@ -102,9 +99,7 @@ class FullPipelineOptions(ModelOptions):
     architecture: ClassVar = ("encoder",)
 
     image_size: int = 256
-    """Side of the training images in pixels."""
     lr: float = 3e-4
-    """Peak learning rate."""
     encoder: str = "resnet34"
     """The U-Nets' encoder: lite0, or any of segmentation-models-pytorch or timm."""
     encoder_weights: EncoderWeights = "random"
@@ -120,7 +115,6 @@ class GanOptions(ModelOptions):
     size_multiple: ClassVar[int] = 512
 
     lr: float = 2e-4
-    """Peak learning rate."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,6 @@ class DetectorOptions(ModelOptions):
     architecture: ClassVar = ("encoder",)
 
     image_size: int = 256
-    """Side of the training images in pixels."""
     encoder: str = "lite0"
     """The U-Net's encoder: lite0, or any of segmentation-models-pytorch or timm."""
     encoder_weights: EncoderWeights = "pretrained"
