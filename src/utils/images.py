@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -56,14 +56,13 @@ class Photo(NamedTuple):
 
 
 @contextmanager
-def _decoding(path: Path, content: BinaryIO | None = None) -> Iterator[BinaryIO]:
+def _decoding(path: Path) -> Iterator[BinaryIO]:
     """The content of an image file; any error in the block names the file."""
     head = b""
     try:
-        if content is None:
-            require_file(path)
+        require_file(path)
         # given a path, PIL would memory-map a TIFF and scramble its rows when rotating it
-        with nullcontext(content) if content else open(path, "rb") as file:
+        with open(path, "rb") as file:
             head = file.read(12)
             file.seek(0)
             yield file
@@ -92,17 +91,16 @@ def open_image(
     mode: str | None = None,
     size: tuple[int, int] | None = None,
     formats: Sequence[str] | None = None,
-    content: BinaryIO | None = None,
     max_pixels: int = MAX_PIXELS,
     remedy: str = "convert it first",
 ) -> Image.Image:
     """Decode a whole image file, so that a truncated one is noticed here.
 
     `InputError`, before decoding for another mode, size (width, height) or format (PIL's names; the
-    content decides); `remedy` is for another mode. `content` holds the bytes if they are not at
-    `path`, which then names them. Of several pages, the first full one is read; see `_pages`.
+    content decides); `remedy` is for another mode. Of several pages, the first full one is read;
+    see `_pages`.
     """
-    with _decoding(path, content) as file:
+    with _decoding(path) as file:
         image = _open_page(file)
         if formats and image.format not in formats:
             found, expected = image.format, ", ".join(formats)
@@ -166,8 +164,8 @@ def read_gray(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Any photo as `read_gray`, with its transparency and metadata."""
     path = Path(path)
+    image = upright(open_image(path, max_pixels=max_pixels))
     with _decoding(path) as file:
-        image = upright(open_image(path, content=file, max_pixels=max_pixels))
         details = _read_details(file)
     clear = None
     if image.mode in TRANSPARENT or "transparency" in image.info:
@@ -177,13 +175,12 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
 
 def _read_details(file: BinaryIO) -> Details:
-    file.seek(0)
     image = _open_page(file)
-    details = Details()
+    dpi, exif = None, b""
     with suppress(Exception):  # no resolution
         across, down = (float(value) for value in image.info["dpi"])
         if min(across, down) > 1 and max(across, down) < 1e5:
-            details = details._replace(dpi=(across, down))
+            dpi = across, down
     with suppress(Exception):  # broken EXIF
         tags = image.getexif()
         tags.pop(Tag.Orientation, None)
@@ -192,8 +189,8 @@ def _read_details(file: BinaryIO) -> Details:
             kept = {tag: tags[tag] for tag in texts if tag in tags}
             tags = Image.Exif()
             tags.update(kept)
-        details = details._replace(exif=tags.tobytes() if len(tags) else b"")
-    return details._replace(frames=len(_pages(image)))
+        exif = tags.tobytes() if len(tags) else b""
+    return Details(len(_pages(image)), dpi, exif)
 
 
 def upright(image: Image.Image) -> Image.Image:
