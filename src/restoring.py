@@ -153,7 +153,7 @@ def prepare_output(
     earlier = read_recipe(output, RECIPE)
     photos = earlier.get("photos", {})
     named = _by_name(jobs, output, photos)
-    hashes = _all_hashes(named)
+    hashes = _hashes(named)
     changes = differences(earlier.get("recipe") or {}, recipe)
     if changes:  # results that are not remade now stay, with unknown origin
         hashes = {name: [] for name in photos} | hashes
@@ -195,16 +195,13 @@ def _by_name(jobs: Sequence[Job], output: Path, photos: dict[str, list]) -> dict
     return named
 
 
-def _all_hashes(named: dict[str, Job]) -> dict[str, list]:
+def _hashes(named: dict[str, Job]) -> dict[str, list[str | None]]:
+    """SHA-256 of the photo and the mask of each job; photos that cannot be read are left out."""
     with ThreadPoolExecutor() as pool:
-        found = zip(named, pool.map(_hashes, named.values()), strict=True)
-        return {name: hashes for name, hashes in found if hashes}
-
-
-def _hashes(job: Job) -> list[str | None] | None:
-    """SHA-256 of the photo and the mask; None if they cannot be read."""
-    hashes = [hash_or_none(job.photo), hash_or_none(job.mask) if job.mask else None]
-    return hashes if hashes[0] else None
+        photos = pool.map(hash_or_none, (job.photo for job in named.values()))
+        masks = pool.map(hash_or_none, (job.mask for job in named.values()))
+        found = zip(named, photos, masks, strict=True)
+        return {name: [photo, mask] for name, photo, mask in found if photo}
 
 
 def restore_jobs(pipeline: Method, jobs: Sequence[Job], shown: bool = True) -> list[str]:

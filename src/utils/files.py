@@ -149,10 +149,10 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_or_none(path: Path) -> str | None:
-    """`file_hash`, or None for a file that cannot be read: reading it will report the reason."""
+def hash_or_none(path: Path | None) -> str | None:
+    """`file_hash`, or None for no file, or one that cannot be read: reading it reports why."""
     try:
-        return file_hash(path)
+        return file_hash(path) if path else None
     except OSError:
         return None
 
