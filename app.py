@@ -104,25 +104,6 @@ class Handlers:
         return (thumbnail(session.gray), thumbnail(rgb)), str(result)
 
 
-def damage_editor():
-    """The photo with a brush for what is lost."""
-    import gradio as gr
-
-    return gr.ImageEditor(
-        label="Damage",
-        type="numpy",
-        image_mode="RGBA",
-        sources=(),
-        transforms=(),
-        format="png",
-        layers=False,
-        brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
-        elem_id="damage",
-        canvas_size=(1, 1),  # marks would not line up with a photo smaller than this
-        height=PICTURE_HEIGHT,
-    )
-
-
 def page(pipeline):
     """The page as `gradio.Blocks`, for a `Pipeline` of restorers."""
     import gradio as gr
@@ -141,7 +122,19 @@ def page(pipeline):
         upload = gr.File(label="Drop a photo here", elem_id="upload", height=140, **kinds)
         with gr.Row():
             with gr.Column(visible=False, min_width=360, scale=1) as before:
-                editor = damage_editor()
+                editor = gr.ImageEditor(
+                    label="Damage",
+                    type="numpy",
+                    image_mode="RGBA",
+                    sources=(),
+                    transforms=(),
+                    format="png",
+                    layers=False,
+                    brush=gr.Brush(colors=["rgb(255, 60, 30)"], color_mode="fixed"),
+                    elem_id="damage",
+                    canvas_size=(1, 1),  # marks would not line up with a photo smaller than this
+                    height=PICTURE_HEIGHT,
+                )
                 found = gr.Markdown(elem_id="found")
                 without = "Off, the photo is only coloured."
                 repair = gr.Checkbox(True, label="Repair damage", info=without)
