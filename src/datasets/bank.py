@@ -19,6 +19,7 @@ from src.damage.hole import punch_hole
 from src.datasets.competition import SIZE, read_train, read_truth
 from src.fills.copies import color_view
 from src.fills.exemplar import COSTLY, costly_fills
+from src.fills.regions import Box, box_with_margin
 from src.fills.simple import push_pull
 from src.utils.errors import InputError
 from src.utils.files import begin, identity, lock_folder, read_recipe
@@ -167,10 +168,6 @@ class Bank:
             if not _unchanged(path, stamps[row]):
                 raise _unusable(path, "changed or removed since it was packed")
 
-    def has(self, array: Array) -> bool:
-        """Whether an array was packed."""
-        return array in self.arrays
-
     def truth(self, path: Path) -> np.ndarray:
         """(512, 512, 3) uint8 RGB, read-only."""
         return self._row("truths", path)
@@ -189,7 +186,7 @@ class Bank:
         return self._row("tokens", path)
 
     def _row(self, array: str, path: Path) -> np.ndarray:
-        if not self.has(array):
+        if array not in self.arrays:
             found = f"{self.folder}: was packed without {array}"
             raise InputError(f"{found}; pack again with --arrays {array}", "pack")
         return np.asarray(np.load(_file(self.folder, array), mmap_mode="r")[self.rows[path]])
@@ -210,12 +207,11 @@ def hole_example(gray: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.stack(maps)
 
 
-def crop_around(mask: np.ndarray) -> tuple[slice, slice]:
+def crop_around(mask: np.ndarray) -> Box:
     """Rows and columns of a crop of `CROP` px around the lost pixels of (H, W) bool."""
     box = []
-    for axis, size in ((1, mask.shape[0]), (0, mask.shape[1])):
-        lost = np.flatnonzero(mask.any(axis=axis))
-        start = (int(lost[0]) + int(lost[-1])) // 2 - CROP // 2
+    for lost, size in zip(box_with_margin(mask, 0), mask.shape, strict=True):
+        start = (lost.start + lost.stop - 1) // 2 - CROP // 2
         start = min(max(0, start), max(0, size - CROP))
         box.append(slice(start, start + CROP))
     return tuple(box)

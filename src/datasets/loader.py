@@ -105,11 +105,11 @@ class TrainingImages(Dataset):
         if "hole" in keys and bank:
             item["hole"] = random_part(bank.hole(path), rng)
             keys.remove("hole")
-        views = self.spec.views and bank and bank.has("views")
-        if views and (bank.has("tokens") or sample.batch % 2):
+        views = self.spec.views and bank and "views" in bank.arrays
+        if views and ("tokens" in bank.arrays or sample.batch % 2):
             item["rgb"] = bank.truth(path)[::2, ::2].transpose(2, 0, 1)
             item["gray"] = bank.view(path)[None]
-            if bank.has("tokens"):
+            if "tokens" in bank.arrays:
                 item["tokens"] = bank.tokens(path)
             keys -= {"gray", "rgb"}
         if keys:
