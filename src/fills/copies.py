@@ -32,6 +32,7 @@ NOISE = 0.02**2  # texture variance that is ignored
 SHARPNESS = 0.5  # weight of the ratio of sharpness, which tells what is in focus
 DISTANCE = 0.2  # cost of an offset as long as the image
 MAX_COST = np.float32(1e6)  # cost of copying a lost pixel
+STEPS = ((-1, 0), (1, 0), (0, -1), (0, 1))  # down and right, to the neighbours of a pixel
 
 
 def textured(luma: np.ndarray, mask: np.ndarray, search: int = 256) -> np.ndarray:
@@ -336,7 +337,7 @@ def _blended(
     result = luma.copy()
     result[wanted] = np.where(np.isnan(copied), luma[wanted], copied)
     goal, neighbours = np.zeros(len(places), np.float32), np.zeros(len(places), np.float32)
-    for step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+    for step in STEPS:
         other = framed_labels[tuple((places + step + 1).T)]
         neighbours += other != beyond
         other_sources = places + offsets[other.clip(0)]
@@ -362,12 +363,8 @@ def _relax(result, places, goal, neighbours, rounds, relaxation) -> None:
         for n in range(len(places)):
             y, x = places[n]
             total = goal[n]
-            if y > 0:
-                total += result[y - 1, x]
-            if y < height - 1:
-                total += result[y + 1, x]
-            if x > 0:
-                total += result[y, x - 1]
-            if x < width - 1:
-                total += result[y, x + 1]
+            for down, right in STEPS:
+                v, u = y + down, x + right
+                if 0 <= v < height and 0 <= u < width:
+                    total += result[v, u]
             result[y, x] += relaxation * (total / neighbours[n] - result[y, x])
