@@ -53,23 +53,19 @@ def extrapolate(gray: np.ndarray, mask: np.ndarray, wanted: np.ndarray | None = 
     error = np.where(mask, np.float32(0.5), np.float32(0))
     if not wanted.any() or mask.all():
         return Fill(luma, error)
-    rows, columns = box_with_margin(wanted, 0)
-    grid = -(-(rows.stop - rows.start) // BLOCK), -(-(columns.stop - columns.start) // BLOCK)
     # all that the windows of the wanted blocks see, and what is beyond the image
-    frame = grid[0] * BLOCK + 2 * EDGE, grid[1] * BLOCK + 2 * EDGE
-    top, left = rows.start - EDGE, columns.start - EDGE
-    here = np.s_[max(0, top) : top + frame[0], max(0, left) : left + frame[1]]
-    height, width = mask[here].shape
-    above, before = here[0].start - top, here[1].start - left
-    there = np.s_[above : above + height, before : before + width]
-    state = np.zeros((3, *frame), np.float32)  # luma, its weight, its error
-    state[0][there], state[1][there] = luma[here], ~mask[here]
-    lost = np.zeros(frame, bool)
-    lost[there] = wanted[here]
+    border = EDGE, EDGE + BLOCK - 1
+    sides = ((line, -(-(line.stop - line.start) // BLOCK)) for line in box_with_margin(wanted, 0))
+    box = tuple(slice(line.start, line.start + n * BLOCK + 2 * EDGE) for line, n in sides)
+    maps = np.stack([luma, ~mask, np.zeros_like(luma)])  # luma, its weight, its error
+    maps, lost = np.pad(maps, ((0, 0), border, border)), np.pad(wanted, border)[box]
+    state = maps[:, *box].copy()
     for blocks in _blocks_by_step(state[1].copy(), lost):
         _write(state, lost, blocks, on_threads(partial(_model, state), blocks))
-    filled = wanted[here] & (state[1][there] > 0)
-    luma[here][filled], error[here][filled] = state[0][there][filled], state[2][there][filled]
+    maps[:, *box] = state
+    found, weight, rms = maps[:, *(slice(EDGE, EDGE + side) for side in mask.shape)]
+    filled = wanted & (weight > 0)
+    luma[filled], error[filled] = found[filled], rms[filled]
     return Fill(luma, error)
 
 
