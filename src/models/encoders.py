@@ -73,9 +73,6 @@ def unet(
     try:
         return smp.Unet(name, decoder_channels=tuple(decoder_channels), **arguments)
     except Exception as error:  # like those of timm
-        raise _unfit(encoder, error) from None
-
-
-def _unfit(encoder: str, reason: object) -> SettingError:
-    text = " ".join(str(reason).split())[:100]
-    return SettingError("encoder", encoder, f"{text}; choose another one, such as resnet18")
+        reason = " ".join(str(error).split())[:100]
+        remedy = "choose another one, such as resnet18"
+        raise SettingError("encoder", encoder, f"{reason}; {remedy}") from None
