@@ -1,6 +1,7 @@
 """The team report's first system: an encoder-decoder generator against a discriminator."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,17 @@ from src.models.options import GanOptions
 ENCODER_WIDTHS = [64, 128, 256, 512, 512, 512, 512, 512, 512]  # 512 px down to 1 px
 DECODER_WIDTHS = [512, 512, 512, 512, 512, 256, 128, 64]
 DISCRIMINATOR_WIDTHS = [64, 128, 256, 512, 512, 512, 512]  # 512 px down to 4 px
+
+
+def halvings(widths: list[int], norm: type[nn.Module]) -> list[nn.Module]:
+    """Convolutions that halve the sides; all but the first are normalized."""
+    layers: list[nn.Module] = []
+    for channels, width in pairwise(widths):
+        layers.append(nn.Conv2d(channels, width, 4, 2, 1))
+        if len(layers) > 1:
+            layers.append(norm(width))
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+    return layers
 
 
 class Gan(RestorationModel):
@@ -28,31 +40,15 @@ class Gan(RestorationModel):
 
     def __init__(self, options: GanOptions):
         super().__init__(options)
-        down: list[nn.Module] = []
-        channels = 1
-        for width in ENCODER_WIDTHS:
-            down.append(nn.Conv2d(channels, width, 4, 2, 1))
-            if channels > 1:
-                down.append(nn.BatchNorm2d(width))
-            down.append(nn.LeakyReLU(0.2, inplace=True))
-            channels = width
-        up: list[nn.Module] = []
-        for width in DECODER_WIDTHS:
-            up += [nn.ConvTranspose2d(channels, width, 4, 2, 1), nn.BatchNorm2d(width)]
-            up.append(nn.ReLU(inplace=True))
-            channels = width
-        up += [nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
-        self.generator = nn.Sequential(*down, *up)
-
-        layers: list[nn.Module] = []
-        channels = 3
-        for width in DISCRIMINATOR_WIDTHS:
-            layers.append(nn.Conv2d(channels, width, 4, 2, 1))
-            if channels > 3:
-                layers.append(nn.InstanceNorm2d(width))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            channels = width
-        self.discriminator = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, 1, 0))
+        layers = halvings([1, *ENCODER_WIDTHS], nn.BatchNorm2d)
+        for channels, width in pairwise([ENCODER_WIDTHS[-1], *DECODER_WIDTHS]):
+            layers += [nn.ConvTranspose2d(channels, width, 4, 2, 1), nn.BatchNorm2d(width)]
+            layers.append(nn.ReLU(inplace=True))
+        layers += [nn.ConvTranspose2d(DECODER_WIDTHS[-1], 3, 4, 2, 1), nn.Tanh()]
+        self.generator = nn.Sequential(*layers)
+        layers = halvings([3, *DISCRIMINATOR_WIDTHS], nn.InstanceNorm2d)
+        last = nn.Conv2d(DISCRIMINATOR_WIDTHS[-1], 1, 4, 1, 0)
+        self.discriminator = nn.Sequential(*layers, last)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW per network, with the report's momentum of 0.5."""
