@@ -120,7 +120,6 @@ def true_histogram(path: Path) -> np.ndarray:
     return counts / counts.sum()
 
 
-@torch.inference_mode()
 def variants(
     pipeline: Pipeline, gray: np.ndarray, true: np.ndarray, constant: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -208,7 +207,6 @@ def colors(chosen: HeldOut, checkpoints: tuple[Path, ...], tta: Tta = 1) -> None
     show(table.agg(["mean", "sem", "median"]).T)
 
 
-@torch.inference_mode()
 def color_figures(checkpoints: tuple[Path, ...], tta: Tta, pair: Pair) -> dict[str, float]:
     """The figures of one photo; all but C are those of the visual style."""
     torch.set_num_threads(1)
@@ -240,12 +238,9 @@ def color_figures(checkpoints: tuple[Path, ...], tta: Tta, pair: Pair) -> dict[s
 
 def spread(lab: np.ndarray, segments: np.ndarray) -> float:
     """Mean variance of a and b within segments (H, W) of a photo's CIELAB (H, W, 3)."""
-    labels, sizes = segments.ravel(), np.bincount(segments.ravel())
-    total = 0.0
-    for values in (lab[..., 1].ravel(), lab[..., 2].ravel()):
-        means = np.bincount(labels, values) / np.maximum(sizes, 1)
-        total += float(((values - means[labels]) ** 2).mean())
-    return total
+    colors = pd.DataFrame(lab[..., 1:].reshape(-1, 2))
+    means = colors.groupby(segments.ravel()).transform("mean")
+    return float(((colors - means) ** 2).mean().sum())
 
 
 def colorfulness(rgb: np.ndarray) -> float:

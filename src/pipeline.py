@@ -73,7 +73,6 @@ class Pipeline:
         recipe = {"model": names[0], "checkpoints": checkpoints, **finder_recipe(damage, detector)}
         return cls(members, load_finder(damage, device, detector), tta, style, recipe)
 
-    @torch.inference_mode()
     def __call__(self, gray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Restore a photo (H, W) uint8 of any size to (H, W, 3) uint8 RGB.
 
@@ -82,13 +81,11 @@ class Pipeline:
         gray, mask = checked(gray, mask, self.find)
         return self.ensemble.decode(self.ensemble.estimate(gray, mask), gray, mask, self.style)
 
-    @torch.inference_mode()
     def estimate(self, gray: np.ndarray, mask: np.ndarray) -> Estimate:
         """The ensemble's mean estimate, arrays by name: see `RestorerEnsemble.estimate` for the
         restorer's; other models give `rgb`."""
         return self.ensemble.estimate(*checked(gray, mask))
 
-    @torch.inference_mode()
     def decode(
         self, estimate: Estimate, gray: np.ndarray, mask: np.ndarray, style: Style | None = None
     ) -> np.ndarray:
