@@ -64,7 +64,6 @@ def _nearest_chroma() -> np.ndarray:
     return np.where(shown.any(axis=2, keepdims=True), nearest, 0).astype(np.uint8)
 
 
-@cache
 def shown_hues() -> np.ndarray:
     """(256, 180) bool: whether RGB has a colour of this luma and hue; a hue of 0 always counts,
     since grey has it."""
@@ -73,7 +72,6 @@ def shown_hues() -> np.ndarray:
     return shown
 
 
-@cache
 def min_chroma() -> np.ndarray:
     """(180,) float32: the smallest chroma at which each hue exists, 0 (also grey's hue) to 21."""
     return _offsets()[2].argmax(axis=1).astype(np.float32)

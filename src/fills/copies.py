@@ -17,15 +17,7 @@ import scipy.fft
 from PIL import Image
 
 from src.color.dino import MULTIPLE, VIEW
-from src.fills.regions import (
-    MARGIN,
-    Box,
-    box_with_margin,
-    reduced,
-    regions,
-    thick_regions,
-    widened,
-)
+from src.fills.regions import MARGIN, Box, box_with_margin, reduced, regions, thick_regions
 
 RING = 10  # px of surroundings that a copy should match
 NOISE = 0.02**2  # texture variance that is ignored
@@ -102,9 +94,8 @@ def _offsets(
     gray: np.ndarray, known: np.ndarray, hole: np.ndarray, ring: np.ndarray, sharp: np.ndarray
 ) -> np.ndarray:
     """(K, 2) offsets down and right at which the photo matches the ring or a part of it."""
-    rows, columns = box_with_margin(hole, 0)
-    extent = max(rows.stop - rows.start, columns.stop - columns.start)
-    box = widened((rows, columns), RING, hole.shape)
+    box = box_with_margin(hole, RING)
+    extent = int(np.ptp(np.argwhere(hole), axis=0).max()) + 1
     ring, lost = ring[box], hole[box]
     k = known.astype(np.float32)
     g = np.where(known, gray - gray[known].mean(), 0).astype(np.float32)
@@ -211,8 +202,7 @@ def _labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The number of each lost pixel's offset, -1 elsewhere, (H, W) int32; and the offsets used."""
     box = box_with_margin(hole, 2 * RING)
-    rows, columns = box_with_margin(hole, 0)
-    extent = max(rows.stop - rows.start, columns.stop - columns.start) - 1
+    extent = int(np.ptp(np.argwhere(hole), axis=0).max())
     spread = min(max(3.0, 0.12 * extent), 10.0)  # px around a pixel whose surroundings count most
     max_bias = 0.1  # brightness differences up to this are compensated
     here, ring = gray[box], ring[box]
