@@ -69,12 +69,12 @@ def truths(folder):
 def test_holds_every_truth_and_a_hole_in_each(packed):
     """The hole is where the competition's damage was drawn; the fills are the costly ones."""
     bank = load_bank(packed)
-    bank.truth(truths(packed)[0])
+    bank.row("truths", truths(packed)[0])
     assert len(pickle.dumps(bank)) < 1e5
     bank = pickle.loads(pickle.dumps(bank))
     for row, path in enumerate(truths(packed)):
-        example, rgb = bank.hole(path), read_truth(path)
-        assert np.array_equal(bank.truth(path), rgb)
+        example, rgb = bank.row("holes", path), read_truth(path)
+        assert np.array_equal(bank.row("truths", path), rgb)
         assert example.shape == (CHANNELS, CROP, CROP) and example.dtype == np.uint8
         _, mask = punch_hole(rgb, np.random.default_rng([HOLES_SEED, row]))
         box = crop_around(mask)
@@ -121,12 +121,13 @@ def test_packs_again_only_what_changed(packed_copy):
     first, second = truths(packed_copy)[:2]
     marked = np.load(packed_copy / FOLDER / "holes.npy", mmap_mode="r+")
     marked[0] = 7
-    before = bank.hole(second).copy()
+    before = bank.row("holes", second).copy()
     Image.fromarray(255 - read_truth(second)).save(second)
     pack(packed_copy)
     bank = Bank(packed_copy)
-    assert (bank.hole(first) == 7).all() and not np.array_equal(bank.hole(second), before)
-    assert np.array_equal(bank.truth(second), read_truth(second))
+    assert (bank.row("holes", first) == 7).all()
+    assert not np.array_equal(bank.row("holes", second), before)
+    assert np.array_equal(bank.row("truths", second), read_truth(second))
 
 
 @pytest.mark.parametrize("damage", ["holes.npy", "recipe.json", "table", "version"])
@@ -177,8 +178,9 @@ def test_goes_on_after_a_kill(packed, data_dir):
     found, wanted = Bank(data_dir), Bank(packed)
     for row, path in enumerate(truths(data_dir)):
         other = packed / path.relative_to(data_dir)
-        assert np.array_equal(found.truth(path), wanted.truth(other))
-        assert (found.hole(path) == (7 if row in rows else wanted.hole(other))).all()
+        assert np.array_equal(found.row("truths", path), wanted.row("truths", other))
+        hole = 7 if row in rows else wanted.row("holes", other)
+        assert (found.row("holes", path) == hole).all()
 
 
 def test_views_are_what_the_colorizer_sees(packed):
@@ -187,7 +189,7 @@ def test_views_are_what_the_colorizer_sees(packed):
     for row, path in enumerate(truths(packed)[: REPAIRED + 1]):
         gray = luma(read_truth(path))
         whole = color_view(gray, np.zeros(gray.shape, bool))
-        view = bank.view(path)
+        view = bank.row("views", path)
         assert view.shape == (VIEW, VIEW) and view.dtype == np.uint8
         if row % REPAIRED:
             assert np.array_equal(view, whole)
@@ -198,7 +200,7 @@ def test_views_are_what_the_colorizer_sees(packed):
             assert not changed[cv2.blur(lost, (5, 5)) == 0].any()
             assert changed[lost == 1].mean() > 0.5
         tokens = dino(torch.device("cpu"))(torch.tensor(view)[None, None] / 255)
-        assert np.abs(bank.tokens(path) - (tokens / STEP)[0].numpy()).max() < 0.6
+        assert np.abs(bank.row("tokens", path) - (tokens / STEP)[0].numpy()).max() < 0.6
 
 
 def test_a_bank_of_some_arrays(data_dir, script):

@@ -35,10 +35,10 @@ CHANNELS = 2 + COSTLY  # channels of a hole example
 
 Array = Literal["holes", "views", "tokens"]
 ROWS = {  # shape and type of each array's rows, one per line of train.csv
-    "truths": ((*SIZE[::-1], 3), np.dtype(np.uint8)),
-    "holes": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),
-    "views": ((VIEW, VIEW), np.dtype(np.uint8)),
-    "tokens": (((VIEW // PATCH) ** 2, TOKEN), np.dtype(np.int8)),
+    "truths": ((*SIZE[::-1], 3), np.dtype(np.uint8)),  # RGB
+    "holes": ((CHANNELS, CROP, CROP), np.dtype(np.uint8)),  # see `hole_example`
+    "views": ((VIEW, VIEW), np.dtype(np.uint8)),  # see `training_view`
+    "tokens": (((VIEW // PATCH) ** 2, TOKEN), np.dtype(np.int8)),  # see `view_tokens`
     "stamps": ((3,), np.dtype(np.int64)),  # size, time in ns, CRC-32; 0 until it is packed
 }
 
@@ -168,24 +168,8 @@ class Bank:
             if not _unchanged(path, stamps[row]):
                 raise _unusable(path, "changed or removed since it was packed")
 
-    def truth(self, path: Path) -> np.ndarray:
-        """(512, 512, 3) uint8 RGB, read-only."""
-        return self._row("truths", path)
-
-    def hole(self, path: Path) -> np.ndarray:
-        """The `hole_example` of this truth, (CHANNELS, CROP, CROP) uint8, read-only."""
-        return self._row("holes", path)
-
-    def view(self, path: Path) -> np.ndarray:
-        """The `training_view` of this truth, (VIEW, VIEW) uint8, read-only; one in `REPAIRED` has a
-        repaired hole."""
-        return self._row("views", path)
-
-    def tokens(self, path: Path) -> np.ndarray:
-        """The `view_tokens` of that view, (256, 1536) int8, read-only."""
-        return self._row("tokens", path)
-
-    def _row(self, array: str, path: Path) -> np.ndarray:
+    def row(self, array: str, path: Path) -> np.ndarray:
+        """What an array of `ROWS` holds of this truth, read-only."""
         if array not in self.arrays:
             found = f"{self.folder}: was packed without {array}"
             raise InputError(f"{found}; pack again with --arrays {array}", "pack")

@@ -103,17 +103,17 @@ class TrainingImages(Dataset):
         if not sample.hole:
             keys.discard("hole")
         if "hole" in keys and bank:
-            item["hole"] = random_part(bank.hole(path), rng)
+            item["hole"] = random_part(bank.row("holes", path), rng)
             keys.remove("hole")
         views = self.spec.views and bank and "views" in bank.arrays
         if views and ("tokens" in bank.arrays or sample.batch % 2):
-            item["rgb"] = bank.truth(path)[::2, ::2].transpose(2, 0, 1)
-            item["gray"] = bank.view(path)[None]
+            item["rgb"] = bank.row("truths", path)[::2, ::2].transpose(2, 0, 1)
+            item["gray"] = bank.row("views", path)[None]
             if "tokens" in bank.arrays:
-                item["tokens"] = bank.tokens(path)
+                item["tokens"] = bank.row("tokens", path)
             keys -= {"gray", "rgb"}
         if keys:
-            truth = bank.truth(path) if bank else read_truth(path)
+            truth = bank.row("truths", path) if bank else read_truth(path)
             item |= self._images(truth, keys, sample.batch, rng)
         return item
 
