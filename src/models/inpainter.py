@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.fills.exemplar import COSTLY, MIN_KNOWN, costly_fills
-from src.fills.regions import (
-    MARGIN,
-    MAX_CROP,
-    box_with_margin,
-    reduced,
-    split_mask,
-    thick_regions,
-)
+from src.fills.regions import MARGIN, MAX_CROP, box_with_margin, reduced, split_mask, thick_regions
 from src.fills.simple import ERRORS, FILLS, all_fills
 from src.models.base import mean_view, padded, views
 from src.utils.processes import progress

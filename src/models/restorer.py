@@ -16,13 +16,7 @@ from src.fills.copies import color_view, textured
 from src.fills.exemplar import COSTLY
 from src.fills.simple import all_fills
 from src.losses import color_loss, inpainting_loss
-from src.models.base import (
-    Batch,
-    Ensemble,
-    Estimate,
-    RestorationModel,
-    unit_range,
-)
+from src.models.base import Batch, Ensemble, Estimate, RestorationModel, unit_range
 from src.models.colorizer import CELL, Colorizer, crop
 from src.models.inpainter import Inpainter, inpaint, to_cells
 from src.models.options import RestorerOptions
