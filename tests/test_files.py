@@ -100,8 +100,9 @@ def killed_while_writing(path: Path) -> Path:
     """The hidden file that a process leaves if it is killed while it writes `path`."""
     before = set(path.parent.glob(".*"))
     code = (
-        "import os, signal, sys\nfrom src.utils.files import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as file:\n    os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys\nfrom src.utils.files import write_bytes\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_bytes(sys.argv[1], b'half')"
     )
     subprocess.run([sys.executable, "-c", code, str(path)])
     (partial,) = set(path.parent.glob(".*")) - before

@@ -16,7 +16,7 @@ from src.models import create_model
 from src.models.base import TrainableModel
 from src.models.options import MODELS
 from src.utils.errors import InputError
-from src.utils.files import atomic_write, write_bytes
+from src.utils.files import write_bytes
 
 NETWORKS = sorted({network for options in MODELS.values() for network in options.networks})
 
@@ -124,8 +124,7 @@ def save_state(path: Path, state: dict) -> None:
     # torch.save reports a full disk as a RuntimeError that does not name the file
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with atomic_write(path, durable=True) as file:
-        file.write(buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer(), durable=True)
 
 
 def load_state(path: Path) -> dict:

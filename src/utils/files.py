@@ -11,14 +11,13 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from src.utils.errors import InputError
 
 LOCK = ".lock"  # in a folder that a process works in
-PARTIAL = ".photo-restoration-"  # prefix of files that `atomic_write` has not finished
+PARTIAL = ".photo-restoration-"  # prefix of files that `write_bytes` has not finished
 # what network disks and containers answer that cannot lock files
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EIO, errno.EINVAL}
 
@@ -88,9 +87,8 @@ def _remove_partial(folder: Path) -> None:
                 path.unlink()
 
 
-@contextmanager
-def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that replaces `path` once it is complete; on any error nothing is left.
+def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> None:
+    """Write a file that replaces `path` once it is complete; on any error nothing is left.
 
     `durable` waits until it is on the disk, so that a power cut cannot leave an empty file.
     """
@@ -99,7 +97,7 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     try:
         with open(partial, "xb") as file:
-            yield file
+            file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -109,12 +107,6 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
-
-
-def write_bytes(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write a whole file or nothing; see `atomic_write`."""
-    with atomic_write(path, durable) as file:
-        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
