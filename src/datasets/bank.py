@@ -169,7 +169,7 @@ class Bank:
                 raise _unusable(path, "changed or removed since it was packed")
 
     def row(self, array: str, path: Path) -> np.ndarray:
-        """What an array of `ROWS` holds of this truth, read-only."""
+        """What an array of `ROWS` holds of this truth, read-only; `InputError` if not packed."""
         if array not in self.arrays:
             found = f"{self.folder}: was packed without {array}"
             raise InputError(f"{found}; pack again with --arrays {array}", "pack")
